@@ -1,0 +1,1 @@
+//! The safe façade that the C boundary and Rust users call.

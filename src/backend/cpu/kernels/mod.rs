@@ -1,0 +1,4 @@
+//! The inner loops, one folder per instruction set; `scalar` is the reference of all.
+#![allow(unsafe_code, reason = "SIMD loads and stores through pointers")]
+
+pub mod scalar;

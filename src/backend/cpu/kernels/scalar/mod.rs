@@ -1,0 +1,1 @@
+//! Plain loops: the reference of every other kernel, and what runs on a machine without AVX2.

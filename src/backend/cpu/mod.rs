@@ -1,0 +1,10 @@
+//! The CPU backend: a kernel table per instruction set, a thread pool, the execution of steps.
+//!
+//! Promise: the same bytes for any number of threads, in any batch company and ubatch size. Every
+//! kernel of an instruction set sums an output value in one order, and work is split by outputs.
+
+pub mod kernels;
+pub mod pool;
+pub mod table;
+
+pub use table::{Isa, KernelTable};

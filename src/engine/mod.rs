@@ -1,0 +1,1 @@
+//! Runs a plan: batches, ubatches, KV cache, outputs.

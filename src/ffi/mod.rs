@@ -1,0 +1,2 @@
+//! The C ABI: the only `extern "C"`. Checks, converts, never computes.
+#![allow(unsafe_code, reason = "the C boundary")]

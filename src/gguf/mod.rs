@@ -1,0 +1,1 @@
+//! GGUF files: bytes ⇄ typed values, memory maps, splits, writer.

@@ -1,0 +1,40 @@
+//! `libpowerinfer`: the C ABI of `llama.h` over a hybrid sparse inference engine.
+//!
+//! # The house
+//!
+//! Data flows one way, from the C boundary down to bytes. A folder may use what stands below it
+//! in this table and `util`; `tests/layers.rs` holds the exact edges and fails on a new one.
+//!
+//! | folder | what it is |
+//! |---|---|
+//! | [`ffi`] | the only `extern "C"`: checks, converts, never computes |
+//! | [`api`] | the safe façade: `Model`, `Context`, `Batch` |
+//! | [`sampler`], [`chat`] | choosing the next token, laying out a conversation |
+//! | [`engine`] | runs a plan: batches, ubatches, KV cache, outputs |
+//! | [`model`] | hyper-parameters, weights, one short file per architecture |
+//! | [`plan`] | the step types, and the builder that architectures write into |
+//! | [`vocab`] | tokenizers |
+//! | [`backend`] | devices: thread pool, kernel tables per instruction set, step execution |
+//! | [`gguf`] | bytes ⇄ typed values, memory maps, splits, writer |
+//! | [`quant`], [`tensor`] | block formats and their reference codecs; shapes |
+//! | [`util`] | logging, aligned memory, system calls |
+//!
+//! # Unsafe code
+//!
+//! Denied for the crate and allowed, each time with a reason, only in `ffi`,
+//! `backend/cpu/{kernels,pool,table}`, `gguf/mmap` and `util/{aligned,bytes,sys}`
+//! (and `backend/cuda` when it comes).
+
+pub mod api;
+pub mod backend;
+pub mod chat;
+pub mod engine;
+pub mod ffi;
+pub mod gguf;
+pub mod model;
+pub mod plan;
+pub mod quant;
+pub mod sampler;
+pub mod tensor;
+pub mod util;
+pub mod vocab;

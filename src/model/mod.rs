@@ -1,0 +1,1 @@
+//! Hyper-parameters, weights, one short file per architecture.

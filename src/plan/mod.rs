@@ -1,0 +1,1 @@
+//! The step types, and the builder that architectures write into.

@@ -1,0 +1,41 @@
+//! System calls: clock, memory locking and advice, processor count, resident memory.
+#![allow(unsafe_code, reason = "calls libc")]
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// Microseconds since the first call of this function in the process; never goes back.
+pub fn time_us() -> i64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    i64::try_from(START.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Processors that this process may run on, at least 1.
+pub fn n_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Pins memory in RAM. The error is the system's (usually a limit: see `ulimit -l`).
+pub fn lock_memory(bytes: &[u8]) -> std::io::Result<()> {
+    // SAFETY: the range is a live slice; mlock does not change its contents.
+    match unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// Releases memory that [`lock_memory`] pinned.
+pub fn unlock_memory(bytes: &[u8]) {
+    // SAFETY: the range is a live slice; munlock does not change its contents.
+    unsafe { libc::munlock(bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// The most memory that this process ever held in RAM, in bytes.
+pub fn peak_rss() -> u64 {
+    // SAFETY: rusage is plain old data, for which zero bytes are a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: usage is a valid, writable rusage.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
+    u64::try_from(usage.ru_maxrss).unwrap_or(0) * unit
+}
