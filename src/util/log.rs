@@ -53,31 +53,36 @@ pub fn emit(level: Level, args: fmt::Arguments<'_>) {
     }
 }
 
+/// Sends one line: the message and a line feed.
+pub fn line(level: Level, args: fmt::Arguments<'_>) {
+    emit(level, format_args!("{args}\n"));
+}
+
 /// Logs one line at error level.
 #[macro_export]
 macro_rules! log_error {
-    ($fmt:literal $($arg:tt)*) => {
-        $crate::util::log::emit($crate::util::log::Level::Error, format_args!(concat!($fmt, "\n") $($arg)*))
+    ($($arg:tt)*) => {
+        $crate::util::log::line($crate::util::log::Level::Error, format_args!($($arg)*))
     };
 }
 /// Logs one line at warning level.
 #[macro_export]
 macro_rules! log_warn {
-    ($fmt:literal $($arg:tt)*) => {
-        $crate::util::log::emit($crate::util::log::Level::Warn, format_args!(concat!($fmt, "\n") $($arg)*))
+    ($($arg:tt)*) => {
+        $crate::util::log::line($crate::util::log::Level::Warn, format_args!($($arg)*))
     };
 }
 /// Logs one line at info level.
 #[macro_export]
 macro_rules! log_info {
-    ($fmt:literal $($arg:tt)*) => {
-        $crate::util::log::emit($crate::util::log::Level::Info, format_args!(concat!($fmt, "\n") $($arg)*))
+    ($($arg:tt)*) => {
+        $crate::util::log::line($crate::util::log::Level::Info, format_args!($($arg)*))
     };
 }
 /// Logs one line at debug level.
 #[macro_export]
 macro_rules! log_debug {
-    ($fmt:literal $($arg:tt)*) => {
-        $crate::util::log::emit($crate::util::log::Level::Debug, format_args!(concat!($fmt, "\n") $($arg)*))
+    ($($arg:tt)*) => {
+        $crate::util::log::line($crate::util::log::Level::Debug, format_args!($($arg)*))
     };
 }
