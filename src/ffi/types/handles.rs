@@ -1,0 +1,47 @@
+//! Handles whose inside C never sees.
+#![allow(dead_code, reason = "handles that nothing makes yet")]
+
+/// A LoRA adapter.
+pub struct llama_adapter_lora(());
+/// A batch that grows token by token.
+pub struct llama_batch_ext(());
+/// An inference context.
+pub struct llama_context(());
+/// What a context remembers.
+pub struct llama_memory_i(());
+/// A loaded model.
+pub struct llama_model(());
+/// The vocabulary of a model.
+pub struct llama_vocab(());
+
+/// A GGUF file's metadata and tensor table.
+pub struct gguf_context(());
+
+/// Owner of ggml tensors.
+pub struct ggml_context(());
+/// A graph of tensors; only ever named in the signatures of device samplers.
+pub struct ggml_cgraph(());
+/// A thread pool that a client made.
+pub struct ggml_threadpool(());
+/// A device that was opened for computing.
+pub struct ggml_backend(());
+/// A piece of memory.
+pub struct ggml_backend_buffer(());
+/// A kind of memory.
+pub struct ggml_backend_buffer_type(());
+/// A device.
+pub struct ggml_backend_device(());
+/// A point in the work of a device.
+pub struct ggml_backend_event(());
+/// A family of devices.
+pub struct ggml_backend_reg(());
+/// Divides a graph between backends.
+pub struct ggml_backend_sched(());
+/// Allocates the tensors of a graph.
+pub struct ggml_gallocr(());
+/// A training run.
+pub struct ggml_opt_context(());
+/// Training data.
+pub struct ggml_opt_dataset(());
+/// Loss and accuracy so far.
+pub struct ggml_opt_result(());
