@@ -5,7 +5,16 @@
 //! because a table can only be had on a processor that supports it.
 #![allow(unsafe_code, reason = "calls kernels after checking lengths and processor features")]
 
+pub mod attn;
+mod float;
+mod vec;
+mod weights;
+
 use std::fmt;
+
+pub use attn::{AttnState, AttnTile};
+pub use float::ActF32;
+pub use weights::WeightRows;
 
 /// Instruction sets that have kernels, from the plainest to the best.
 #[allow(missing_docs, reason = "the names say it")]
@@ -74,16 +83,28 @@ impl fmt::Display for Isa {
 /// The kernels of one instruction set.
 pub struct KernelTable {
     isa: Isa,
+    float: float::FloatKernels,
+    vec: vec::VecKernels,
+    attn: attn::AttnKernels,
 }
 
 static TABLES: [KernelTable; 4] = [
-    KernelTable { isa: Isa::Scalar },
-    KernelTable { isa: Isa::Avx2 },
-    KernelTable { isa: Isa::Avx512 },
-    KernelTable { isa: Isa::Avx512Vnni },
+    KernelTable::of(Isa::Scalar),
+    KernelTable::of(Isa::Avx2),
+    KernelTable::of(Isa::Avx512),
+    KernelTable::of(Isa::Avx512Vnni),
 ];
 
 impl KernelTable {
+    const fn of(isa: Isa) -> Self {
+        Self {
+            isa,
+            float: float::FloatKernels::of(isa),
+            vec: vec::VecKernels::of(isa),
+            attn: attn::AttnKernels::of(isa),
+        }
+    }
+
     /// The table of an instruction set, when this processor has it.
     pub fn for_isa(isa: Isa) -> Option<&'static Self> {
         TABLES.iter().find(|t| t.isa == isa).filter(|_| isa.is_supported())

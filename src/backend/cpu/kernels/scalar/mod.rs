@@ -1,1 +1,5 @@
 //! Plain loops: the reference of every other kernel, and what runs on a machine without AVX2.
+
+pub(crate) mod attn;
+pub(crate) mod float;
+pub(crate) mod vec;

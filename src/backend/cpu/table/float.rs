@@ -1,0 +1,126 @@
+//! Decoding rows of weights, half precision, and products with f32 activations.
+
+use std::ops::Range;
+
+use super::{Isa, KernelTable, WeightRows};
+use crate::backend::cpu::kernels::scalar;
+use crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32};
+use crate::backend::cpu::pool::ColsMut;
+use crate::quant::QuantType;
+use crate::util::aligned::AlignedVec;
+
+/// The float kernels of an instruction set.
+pub(super) struct FloatKernels {
+    /// Decoder of a type; the same types in every instruction set.
+    dequant: fn(QuantType) -> Option<DequantRow>,
+    store_f16: unsafe fn(&[f32], &mut [u16]),
+    mul_mat: unsafe fn(&MatF32<'_>, &mut ColsMut<'_, f32>, &mut [f32]),
+}
+
+impl FloatKernels {
+    pub(super) const fn of(_isa: Isa) -> Self {
+        Self {
+            dequant: scalar::float::dequant,
+            store_f16: scalar::float::store_f16,
+            mul_mat: scalar::float::mul_mat,
+        }
+    }
+}
+
+/// Activations in f32: `n` tokens, `k` numbers each, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct ActF32<'a> {
+    /// Elements of a token.
+    pub k: usize,
+    /// Tokens.
+    pub n: usize,
+    /// `n` x `k`
+    pub x: &'a [f32],
+}
+
+/// Decoded weights that the product keeps at hand; fits beside the activations in a 1 MB L2.
+const SCRATCH_FLOATS: usize = 64 * 1024;
+
+/// Rows that are decoded together: as many as fit, a multiple of the register tile's 4.
+fn rows_at_once(k: usize) -> usize {
+    (SCRATCH_FLOATS / k.max(1)).clamp(4, 32) / 4 * 4
+}
+
+impl KernelTable {
+    /// Whether rows of this type can be decoded, and so be multiplied by [`Self::mul_mat_f32`].
+    pub fn has_dequant(&self, ty: QuantType) -> bool {
+        (self.float.dequant)(ty).is_some()
+    }
+
+    /// Decodes one row of weights or of the KV cache. The same bits in every instruction set.
+    ///
+    /// # Panics
+    /// When there is no decoder for `ty`, or `bytes` is not a row of `out.len()` elements.
+    pub fn dequant_row(&self, ty: QuantType, bytes: &[u8], out: &mut [f32]) {
+        let dequant = self.decoder(ty);
+        assert_eq!(Some(bytes.len()), row_bytes(ty, out.len()), "bytes of {} {ty}", out.len());
+        // SAFETY: the processor has the table's instruction set, bytes are whole blocks for out.
+        unsafe { dequant(bytes, out) }
+    }
+
+    /// Rounds to half precision, ties to even: `out` are IEEE binary16 bits. Too large becomes
+    /// infinity, NaN stays NaN.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn store_f16(&self, x: &[f32], out: &mut [u16]) {
+        assert_eq!(x.len(), out.len());
+        // SAFETY: the processor has the table's instruction set, the lengths are equal.
+        unsafe { (self.float.store_f16)(x, out) }
+    }
+
+    /// `y[token][row - rows.start] = w[row] . act[token]` for the rows `rows` of `w`, of any type
+    /// that [`Self::has_dequant`] knows, with f32 arithmetic.
+    ///
+    /// Each value is summed in one order, whatever the other rows and tokens of the call are.
+    /// `scratch` grows on the first call with a longer row and is not allocated again after that.
+    ///
+    /// # Panics
+    /// When shapes do not fit: `w.k == act.k`, `rows` inside `w`, `y` has `act.n` rows of
+    /// `rows.len()`; or when there is no decoder for the type.
+    pub fn mul_mat_f32(
+        &self,
+        w: &WeightRows<'_>,
+        rows: Range<usize>,
+        act: &ActF32<'_>,
+        y: &mut ColsMut<'_, f32>,
+        scratch: &mut AlignedVec<u8>,
+    ) {
+        let row_bytes = row_bytes(w.ty, w.k).expect("a row of weights is whole blocks");
+        assert!(self.has_dequant(w.ty), "no f32 kernel for {}", w.ty);
+        assert!(rows.start <= rows.end && rows.end <= w.n_rows, "rows {rows:?} of {}", w.n_rows);
+        assert_eq!(w.k, act.k, "weights and activations differ in length");
+        assert_eq!(Some(act.x.len()), act.n.checked_mul(act.k));
+        assert_eq!((y.n_rows(), y.width()), (act.n, rows.len()));
+        let m = MatF32 {
+            ty: w.ty,
+            w: &w.data[rows.start * row_bytes..rows.end * row_bytes],
+            row_bytes,
+            n_rows: rows.len(),
+            k: w.k,
+            x: act.x,
+            n_tokens: act.n,
+        };
+        scratch.ensure(rows_at_once(w.k) * w.k * size_of::<f32>());
+        // SAFETY: AlignedVec starts at a 64-byte boundary; every bit pattern is an f32.
+        let (_, scratch, _) = unsafe { scratch.align_to_mut::<f32>() };
+        // SAFETY: the processor has the table's instruction set, the shapes were just checked.
+        unsafe { (self.float.mul_mat)(&m, y, scratch) }
+    }
+
+    fn decoder(&self, ty: QuantType) -> DequantRow {
+        match (self.float.dequant)(ty) {
+            Some(dequant) => dequant,
+            None => panic!("no decoder for {ty}: ask has_dequant first"),
+        }
+    }
+}
+
+fn row_bytes(ty: QuantType, n: usize) -> Option<usize> {
+    usize::try_from(ty.row_bytes(n as u64)?).ok()
+}
