@@ -7,13 +7,16 @@
 
 pub mod attn;
 mod float;
+mod int8;
 mod vec;
 mod weights;
 
 use std::fmt;
 
+use super::kernels::int8::Int8Kernels;
 pub use attn::{AttnState, AttnTile};
 pub use float::ActF32;
+pub use int8::ActQ8;
 pub use weights::WeightRows;
 
 /// Instruction sets that have kernels, from the plainest to the best.
@@ -84,6 +87,7 @@ impl fmt::Display for Isa {
 pub struct KernelTable {
     isa: Isa,
     float: float::FloatKernels,
+    int8: Int8Kernels,
     vec: vec::VecKernels,
     attn: attn::AttnKernels,
 }
@@ -100,6 +104,7 @@ impl KernelTable {
         Self {
             isa,
             float: float::FloatKernels::of(isa),
+            int8: Int8Kernels::of(isa),
             vec: vec::VecKernels::of(isa),
             attn: attn::AttnKernels::of(isa),
         }

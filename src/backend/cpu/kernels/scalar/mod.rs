@@ -2,4 +2,5 @@
 
 pub(crate) mod attn;
 pub(crate) mod float;
+pub(crate) mod int8;
 pub(crate) mod vec;

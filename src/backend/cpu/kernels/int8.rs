@@ -1,0 +1,99 @@
+//! The contract of the integer mat-mul kernels: quantised weights times 8-bit activations.
+//!
+//! # The arithmetic
+//!
+//! It is the same on every instruction set, to the bit, and does not depend on how many tokens or
+//! rows are computed together. Along K both sides come in blocks of [`BLOCK`] = 32 elements.
+//!
+//! Activations, from f32 `x`:
+//! - `amax = max |x|`. A block with a NaN or an infinity gets `d = NaN`, `q = 0`, `s = 0`, so that
+//!   its outputs are NaN instead of silently wrong.
+//! - `inv = 127 / amax`. When that is infinite (`amax` is zero, or below about 3.7e-37) the block
+//!   is zero: `d = 0`, `q = 0`, `s = 0`.
+//! - otherwise `d = amax / 127` in f32, `q = x * inv` rounded to the nearest integer, ties to even
+//!   (it lies in -127..=127), `s` = sum of the 32 `q`.
+//!
+//! Weights: integer codes `u` with an offset `o` that is common to the type, a scale `dw` and for
+//! some types a minimum `m`, both f16 in the file and widened exactly.
+//!
+//! | type | code | offset | minimum |
+//! |---|---|---|---|
+//! | Q4_0 | nibble, 0..=15 | 8 | no |
+//! | Q4_1 | nibble, 0..=15 | 0 | yes |
+//! | Q8_0 | signed byte + 128 | 128 | no |
+//!
+//! An output starts at `acc = +0.0`, and for every block in ascending order
+//!
+//! ```text
+//! isum = sum of (u - o) * q          exact in i32
+//! acc  = fma(isum as f32, dw * d, acc)        dw * d rounded to f32 once
+//! acc  = fma(m, d * (s as f32), acc)          types with a minimum; d * s rounded to f32 once
+//! ```
+//!
+//! `|isum| < 2^24`, so its conversion is exact too. The SIMD kernels keep one output per lane all
+//! the way: there is one chain of fused multiply-adds per output and no sum across float lanes.
+//!
+//! # Adding a type
+//!
+//! A line in the `rows` of each instruction set: the scalar kernel wants a function that decodes
+//! one block, a SIMD kernel one that unpacks a block of 8 or 16 rows so that 32-bit lane `r` of
+//! register `j` holds codes `4j..4j+4` of row `r`. The rest of each kernel is generic over that.
+
+use crate::quant::QuantType;
+
+/// Elements along K that share a scale, in weights and in activations.
+pub(crate) const BLOCK: usize = 32;
+
+/// One call of a mat-mul kernel: `n_rows` weight rows times `n_tokens` activation rows.
+#[derive(Clone, Copy)]
+pub(crate) struct MulMatQ8 {
+    /// First weight row.
+    pub(crate) w: *const u8,
+    /// Distance between weight rows; a row is `n_blocks` blocks of the type without gaps.
+    pub(crate) row_bytes: usize,
+    /// Weight rows, at least 1.
+    pub(crate) n_rows: usize,
+    /// Blocks of a row, at least 1.
+    pub(crate) n_blocks: usize,
+    /// Activation codes, `n_tokens` rows of `32 * n_blocks`.
+    pub(crate) q: *const i8,
+    /// Activation scales, `n_tokens` rows of `n_blocks`.
+    pub(crate) d: *const f32,
+    /// Sums of the codes of an activation block, laid out like `d`.
+    pub(crate) s: *const i32,
+    /// Activation rows, at least 1.
+    pub(crate) n_tokens: usize,
+    /// Output: row `i` of the weights times token `t` goes to `y[t * ld + i]`.
+    pub(crate) y: *mut f32,
+    /// Distance between output rows in elements.
+    pub(crate) ld: usize,
+    /// Work space of [`Int8Kernels::scratch_bytes`], aligned to 64 bytes.
+    #[allow(dead_code, reason = "the SIMD kernels that unpack into it come next")]
+    pub(crate) scratch: *mut u8,
+}
+
+/// Computes a [`MulMatQ8`].
+///
+/// # Safety
+/// The processor has the kernel's instruction set and every pointer is valid for what its field
+/// says; `y` and `scratch` are not touched by anyone else meanwhile. Nothing but the bytes of the
+/// `n_rows` weight rows is read from the weights.
+pub(crate) type MulMatFn = unsafe fn(&MulMatQ8);
+
+/// Quantises `n_blocks` blocks of `x` to codes `q`, scales `d` and code sums `s`.
+///
+/// # Safety
+/// The processor has the kernel's instruction set; `x` and `q` are valid for `32 * n_blocks`
+/// elements and `d` and `s` for `n_blocks`.
+pub(crate) type QuantizeFn =
+    unsafe fn(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *mut i32);
+
+/// The integer kernels of one instruction set.
+pub(crate) struct Int8Kernels {
+    /// Activations to 8 bits.
+    pub(crate) quantize: QuantizeFn,
+    /// Mat-mul by weight type.
+    pub(crate) rows: &'static [(QuantType, MulMatFn)],
+    /// Work space in bytes that a mat-mul with rows of this many blocks wants.
+    pub(crate) scratch_bytes: fn(n_blocks: usize) -> usize,
+}

@@ -1,0 +1,134 @@
+//! Integer mat-mul in plain loops: the arithmetic of [`crate::backend::cpu::kernels::int8`] word
+//! by word, and what every other kernel is compared with.
+
+use half::f16;
+
+use crate::backend::cpu::kernels::int8::{BLOCK, Int8Kernels, MulMatQ8};
+use crate::quant::QuantType;
+
+pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
+    quantize,
+    rows: &[
+        (QuantType::Q4_0, mul_mat::<Q4_0>),
+        (QuantType::Q4_1, mul_mat::<Q4_1>),
+        (QuantType::Q8_0, mul_mat::<Q8_0>),
+    ],
+    scratch_bytes: |_| 0,
+};
+
+/// A decoded block: codes less their offset, scale, minimum.
+struct Block {
+    codes: [i32; BLOCK],
+    scale: f32,
+    min: f32,
+}
+
+trait Format {
+    const BLOCK_BYTES: usize;
+    const HAS_MIN: bool;
+    fn decode(block: &[u8]) -> Block;
+}
+
+struct Q4_0;
+struct Q4_1;
+struct Q8_0;
+
+fn half_at(block: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+/// Element `i` is the low nibble of byte `i`, element `16 + i` the high one.
+fn nibbles(bytes: &[u8], offset: i32) -> [i32; BLOCK] {
+    std::array::from_fn(|i| {
+        let byte = bytes[i % 16];
+        i32::from(if i < 16 { byte & 15 } else { byte >> 4 }) - offset
+    })
+}
+
+impl Format for Q4_0 {
+    const BLOCK_BYTES: usize = 18;
+    const HAS_MIN: bool = false;
+    fn decode(block: &[u8]) -> Block {
+        Block { codes: nibbles(&block[2..], 8), scale: half_at(block, 0), min: 0.0 }
+    }
+}
+
+impl Format for Q4_1 {
+    const BLOCK_BYTES: usize = 20;
+    const HAS_MIN: bool = true;
+    fn decode(block: &[u8]) -> Block {
+        Block { codes: nibbles(&block[4..], 0), scale: half_at(block, 0), min: half_at(block, 2) }
+    }
+}
+
+impl Format for Q8_0 {
+    const BLOCK_BYTES: usize = 34;
+    const HAS_MIN: bool = false;
+    fn decode(block: &[u8]) -> Block {
+        let codes = std::array::from_fn(|i| i32::from(block[2 + i].cast_signed()));
+        Block { codes, scale: half_at(block, 0), min: 0.0 }
+    }
+}
+
+/// # Safety
+/// As [`crate::backend::cpu::kernels::int8::QuantizeFn`] says.
+unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *mut i32) {
+    // SAFETY: the caller vouches for these sizes.
+    let (x, q, d, s) = unsafe {
+        (
+            std::slice::from_raw_parts(x, n_blocks * BLOCK),
+            std::slice::from_raw_parts_mut(q, n_blocks * BLOCK),
+            std::slice::from_raw_parts_mut(d, n_blocks),
+            std::slice::from_raw_parts_mut(s, n_blocks),
+        )
+    };
+    let blocks = x.chunks_exact(BLOCK).zip(q.chunks_exact_mut(BLOCK));
+    for ((x, q), (d, s)) in blocks.zip(d.iter_mut().zip(s)) {
+        // The largest magnitude; as integers, infinities and NaNs come out above every number.
+        let bits = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
+        let amax = f32::from_bits(bits);
+        let inv = 127.0 / amax;
+        if !amax.is_finite() || !inv.is_finite() {
+            *d = if amax.is_finite() { 0.0 } else { f32::NAN };
+            *s = 0;
+            q.fill(0);
+            continue;
+        }
+        for (q, x) in q.iter_mut().zip(x) {
+            *q = (x * inv).round_ties_even() as i8;
+        }
+        *d = amax / 127.0;
+        *s = q.iter().map(|&q| i32::from(q)).sum();
+    }
+}
+
+/// # Safety
+/// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
+unsafe fn mul_mat<F: Format>(a: &MulMatQ8) {
+    let (k, nb) = (a.n_blocks * BLOCK, a.n_blocks);
+    for i in 0..a.n_rows {
+        // SAFETY: the caller vouches for n_rows rows of n_blocks blocks.
+        let row =
+            unsafe { std::slice::from_raw_parts(a.w.add(i * a.row_bytes), nb * F::BLOCK_BYTES) };
+        // A block is decoded once for all tokens; the outputs themselves carry the sums.
+        for (b, block) in row.chunks_exact(F::BLOCK_BYTES).enumerate() {
+            let block = F::decode(block);
+            for t in 0..a.n_tokens {
+                // SAFETY: the caller vouches for n_tokens rows of k codes, of n_blocks scales and
+                // sums, and of n_rows outputs at distance ld.
+                let (q, d, s, y) = unsafe {
+                    (
+                        std::slice::from_raw_parts(a.q.add(t * k + b * BLOCK), BLOCK),
+                        *a.d.add(t * nb + b),
+                        *a.s.add(t * nb + b),
+                        &mut *a.y.add(t * a.ld + i),
+                    )
+                };
+                let isum: i32 = block.codes.iter().zip(q).map(|(&u, &q)| u * i32::from(q)).sum();
+                let acc = if b == 0 { 0.0 } else { *y };
+                let acc = (isum as f32).mul_add(block.scale * d, acc);
+                *y = if F::HAS_MIN { block.min.mul_add(d * s as f32, acc) } else { acc };
+            }
+        }
+    }
+}

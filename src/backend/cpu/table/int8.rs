@@ -1,0 +1,154 @@
+//! Integer mat-mul: quantised weights times activations in 8 bits.
+//!
+//! The arithmetic, and the promise that an output has the same bits in any company and on every
+//! instruction set, is written down in [`crate::backend::cpu::kernels`]' module `int8`.
+
+use std::ops::Range;
+
+use super::{Isa, KernelTable, WeightRows};
+use crate::backend::cpu::kernels::int8::{BLOCK, Int8Kernels, MulMatQ8};
+use crate::backend::cpu::kernels::scalar;
+use crate::backend::cpu::pool::ColsMut;
+use crate::quant::QuantType;
+use crate::util::aligned::AlignedVec;
+
+/// Activations in 8 bits, from [`KernelTable::quantize_q8`]: `n` rows (tokens) of `k` elements
+/// with a scale and a sum of codes for every 32 of them.
+#[derive(Clone, Copy)]
+pub struct ActQ8<'a> {
+    /// Elements of a row, a multiple of 32.
+    pub k: usize,
+    /// Rows.
+    pub n: usize,
+    /// Codes, `n * k`.
+    pub q: &'a [i8],
+    /// Scales of the blocks, `n * k / 32`.
+    pub d: &'a [f32],
+    /// Sums of the codes of each block, `n * k / 32`.
+    pub s: &'a [i32],
+}
+
+impl Int8Kernels {
+    pub(super) const fn of(isa: Isa) -> Self {
+        match isa {
+            Isa::Scalar | Isa::Avx2 | Isa::Avx512 | Isa::Avx512Vnni => scalar::int8::KERNELS,
+        }
+    }
+}
+
+impl KernelTable {
+    /// Whether weights of this type have an integer mat-mul.
+    pub fn has_int8(&self, ty: QuantType) -> bool {
+        self.int8.rows.iter().any(|row| row.0 == ty)
+    }
+
+    /// Quantises `x`, whole rows of a multiple of 32 elements, to codes `q` (as many), scales `d`
+    /// and sums of codes `s` (one per 32 elements). A block with a NaN or an infinity in it gets
+    /// the scale NaN.
+    ///
+    /// # Panics
+    /// When the lengths do not fit together.
+    pub fn quantize_q8(&self, x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [i32]) {
+        let n_blocks = x.len() / BLOCK;
+        assert!(
+            x.len().is_multiple_of(BLOCK)
+                && q.len() == x.len()
+                && d.len() == n_blocks
+                && s.len() == n_blocks,
+            "{} elements quantise to as many codes and a scale and a sum for every {BLOCK}, \
+             not to {}, {} and {}",
+            x.len(),
+            q.len(),
+            d.len(),
+            s.len()
+        );
+        // SAFETY: a table is only handed out on a processor that runs it; lengths are checked.
+        unsafe {
+            (self.int8.quantize)(
+                x.as_ptr(),
+                n_blocks,
+                q.as_mut_ptr(),
+                d.as_mut_ptr(),
+                s.as_mut_ptr(),
+            );
+        }
+    }
+
+    /// Multiplies rows `rows` of `w` with all of `act`: `y[t][i]` = row `rows.start + i` times
+    /// token `t`. An output has the same bits whatever `rows` and `act.n` are. Ranges of a
+    /// multiple of 32 rows are the fastest.
+    ///
+    /// `scratch` grows to a size that depends on `w.k` only; keep one per thread.
+    ///
+    /// # Panics
+    /// When `w.ty` has no integer kernel ([`Self::has_int8`]) or the sizes do not fit together.
+    pub fn mul_mat_q8(
+        &self,
+        w: &WeightRows<'_>,
+        rows: Range<usize>,
+        act: &ActQ8<'_>,
+        y: &mut ColsMut<'_, f32>,
+        scratch: &mut AlignedVec<u8>,
+    ) {
+        let Some(&(_, mul_mat)) = self.int8.rows.iter().find(|row| row.0 == w.ty) else {
+            panic!("no integer kernel for weights of type {}", w.ty);
+        };
+        let row_bytes = w.row_bytes();
+        assert!(
+            rows.start <= rows.end && rows.end <= w.n_rows,
+            "rows {rows:?} of a matrix of {}",
+            w.n_rows
+        );
+        let n_blocks = act.k / BLOCK;
+        assert!(
+            w.k == act.k && act.k.is_multiple_of(BLOCK),
+            "weight rows of {} elements times activations of {}",
+            w.k,
+            act.k
+        );
+        assert!(
+            act.n.checked_mul(act.k) == Some(act.q.len())
+                && act.d.len() == act.n * n_blocks
+                && act.s.len() == act.n * n_blocks,
+            "{} tokens of {} elements with {} codes, {} scales, {} sums",
+            act.n,
+            act.k,
+            act.q.len(),
+            act.d.len(),
+            act.s.len()
+        );
+        assert!(
+            y.n_rows() == act.n && y.width() == rows.len(),
+            "an output of {} x {} for {} tokens x {} rows",
+            y.n_rows(),
+            y.width(),
+            act.n,
+            rows.len()
+        );
+        if rows.is_empty() || act.n == 0 {
+            return;
+        }
+        if n_blocks == 0 {
+            (0..act.n).for_each(|t| y.row(t).fill(0.0));
+            return;
+        }
+        scratch.ensure((self.int8.scratch_bytes)(n_blocks));
+        let (y, ld) = y.as_raw();
+        let call = MulMatQ8 {
+            w: w.data[rows.start * row_bytes..].as_ptr(),
+            row_bytes,
+            n_rows: rows.len(),
+            n_blocks,
+            q: act.q.as_ptr(),
+            d: act.d.as_ptr(),
+            s: act.s.as_ptr(),
+            n_tokens: act.n,
+            y,
+            ld,
+            scratch: scratch.as_mut_ptr(),
+        };
+        // SAFETY: a table is only handed out on a processor that runs it; the sizes of weights,
+        // activations, output and scratch were just checked; y and scratch are exclusively ours.
+        unsafe { mul_mat(&call) };
+    }
+}
