@@ -1,8 +1,72 @@
 //! Block formats: the type table and the reference codecs.
 //!
-//! To add a type: a row in [`types`], a codec file beside the others, kernels under
-//! `backend/cpu/kernels`, golden blocks from an independent implementation.
+//! The codecs are plain loops that round as the format's reference does, and what kernels are
+//! held to. Tests compare them bit for bit with the `gguf` Python package.
+//!
+//! To add a type: a row in [`types`], a codec file beside the others and its arm in `codec`,
+//! an arm in `validate`, kernels under `backend/cpu/kernels`, golden blocks from an
+//! independent implementation (`tests/goldens/gen_quant.py`).
 
+mod error;
+mod float;
+mod q4;
+mod q8;
 pub mod types;
+mod validate;
 
+pub use error::Error;
 pub use types::{QuantType, TypeInfo};
+pub use validate::validate;
+
+/// The two directions of one type, for lengths that fit each other.
+struct Codec {
+    dequantize: fn(&[u8], &mut [f32]),
+    quantize: fn(&[f32], &mut [u8]),
+}
+
+fn codec(ty: QuantType) -> Option<Codec> {
+    Some(match ty {
+        QuantType::F32 => float::F32,
+        QuantType::F16 => float::F16,
+        QuantType::BF16 => float::BF16,
+        QuantType::Q4_0 => q4::Q4_0,
+        QuantType::Q4_1 => q4::Q4_1,
+        QuantType::Q8_0 => q8::Q8_0,
+        _ => return None,
+    })
+}
+
+/// Whether [`dequantize_row`] and [`quantize_row`] know the type.
+pub fn is_supported(ty: QuantType) -> bool {
+    codec(ty).is_some()
+}
+
+/// The numbers of `src`, which has to hold exactly as many elements as `dst`.
+pub fn dequantize_row(ty: QuantType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
+    let codec = fitting_codec(ty, src.len(), dst.len())?;
+    (codec.dequantize)(src, dst);
+    Ok(())
+}
+
+/// Rounds the numbers of `src` into `dst`, which has to be exactly large enough.
+///
+/// Numbers that are not finite give some block, never a panic.
+pub fn quantize_row(ty: QuantType, src: &[f32], dst: &mut [u8]) -> Result<(), Error> {
+    let codec = fitting_codec(ty, dst.len(), src.len())?;
+    (codec.quantize)(src, dst);
+    Ok(())
+}
+
+fn fitting_codec(ty: QuantType, bytes: usize, len: usize) -> Result<Codec, Error> {
+    let codec = codec(ty).ok_or(Error::Unsupported { ty })?;
+    match ty.row_bytes(len as u64) {
+        Some(expected) if expected == bytes as u64 => Ok(codec),
+        expected => {
+            let expected = expected.map_or_else(
+                || format!("a multiple of {} elements", ty.block_len()),
+                |n| n.to_string(),
+            );
+            Err(Error::RowSize { ty, bytes, len, expected })
+        }
+    }
+}

@@ -39,6 +39,9 @@ pub enum QuantType {
     TQ1_0 = 34,
     TQ2_0 = 35,
     MXFP4 = 39,
+    NVFP4 = 40,
+    Q1_0 = 41,
+    Q2_0 = 42,
 }
 
 /// Facts about one [`QuantType`].
@@ -95,6 +98,9 @@ table! {
     TQ1_0 "tq1_0" 256 54;
     TQ2_0 "tq2_0" 256 66;
     MXFP4 "mxfp4" 32 17;
+    NVFP4 "nvfp4" 64 36;
+    Q1_0 "q1_0" 128 18;
+    Q2_0 "q2_0" 64 18;
 }
 
 impl QuantType {
@@ -104,12 +110,16 @@ impl QuantType {
     }
 
     /// Name, block length and block size.
-    pub fn info(self) -> &'static TypeInfo {
-        TYPES.iter().find(|t| t.ty == self).expect("every type is in the table (tested)")
+    pub const fn info(self) -> &'static TypeInfo {
+        let mut i = 0;
+        while TYPES[i].ty as u32 != self as u32 {
+            i += 1; // ends: every type is in the table (tested)
+        }
+        &TYPES[i]
     }
 
     /// Elements in a block.
-    pub fn block_len(self) -> usize {
+    pub const fn block_len(self) -> usize {
         self.info().block_len
     }
 
@@ -145,6 +155,7 @@ mod tests {
             assert_eq!(info.ty.info(), info);
         }
         assert_eq!(QuantType::from_id(4), None);
+        assert_eq!(QuantType::from_id(43), None);
     }
 
     #[test]

@@ -1,0 +1,45 @@
+//! What can be wrong with a request to a codec.
+
+use super::types::QuantType;
+
+/// Why bytes and numbers could not be turned into each other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no codec for this type.
+    #[error("type {ty} is not supported")]
+    Unsupported {
+        /// The type.
+        ty: QuantType,
+    },
+    /// The bytes are not a whole number of blocks.
+    #[error("found {found} bytes of type {ty}, expected a multiple of {expected}")]
+    BlockSize {
+        /// The type.
+        ty: QuantType,
+        /// Bytes given.
+        found: usize,
+        /// Bytes in a block.
+        expected: usize,
+    },
+    /// Bytes and numbers do not belong to rows of the same length.
+    #[error("found {bytes} bytes of type {ty} for a row of {len} elements, expected {expected}")]
+    RowSize {
+        /// The type.
+        ty: QuantType,
+        /// Bytes given.
+        bytes: usize,
+        /// Elements given.
+        len: usize,
+        /// How many bytes the elements take.
+        expected: String,
+    },
+    /// A number or a block's scale is NaN or infinite.
+    #[error("a value or scale of type {ty} at element {element} that is not finite")]
+    NotFinite {
+        /// The type.
+        ty: QuantType,
+        /// Index of the number, or of the first number in the block.
+        element: usize,
+    },
+}

@@ -1,0 +1,44 @@
+//! F32, F16 and BF16: plain numbers, little-endian in the file, rounded to nearest even.
+
+use half::{bf16, f16};
+
+use super::Codec;
+
+pub(super) const F32: Codec = Codec {
+    dequantize: |src, dst| {
+        for (y, x) in dst.iter_mut().zip(src.as_chunks().0) {
+            *y = f32::from_le_bytes(*x);
+        }
+    },
+    quantize: |src, dst| {
+        for (y, x) in dst.as_chunks_mut().0.iter_mut().zip(src) {
+            *y = x.to_le_bytes();
+        }
+    },
+};
+
+pub(super) const F16: Codec = Codec {
+    dequantize: |src, dst| {
+        for (y, x) in dst.iter_mut().zip(src.as_chunks().0) {
+            *y = f16::from_le_bytes(*x).to_f32();
+        }
+    },
+    quantize: |src, dst| {
+        for (y, x) in dst.as_chunks_mut().0.iter_mut().zip(src) {
+            *y = f16::from_f32(*x).to_le_bytes();
+        }
+    },
+};
+
+pub(super) const BF16: Codec = Codec {
+    dequantize: |src, dst| {
+        for (y, x) in dst.iter_mut().zip(src.as_chunks().0) {
+            *y = bf16::from_le_bytes(*x).to_f32();
+        }
+    },
+    quantize: |src, dst| {
+        for (y, x) in dst.as_chunks_mut().0.iter_mut().zip(src) {
+            *y = bf16::from_f32(*x).to_le_bytes();
+        }
+    },
+};
