@@ -1,4 +1,5 @@
 //! Real files: all of the shared test data opens, and says what independent readers said.
+#![allow(clippy::print_stdout, reason = "says what is skipped")]
 
 use std::path::PathBuf;
 
