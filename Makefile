@@ -1,0 +1,168 @@
+# libpowerinfer. Two commands matter:
+#
+#   make run     builds everything, fetches a model once (98 MB), writes text
+#   make test    all tests
+#
+# The rest is in `make help`. Needs: a Rust toolchain, a C compiler, GNU make; cmake and ninja are
+# fetched by pip into target/ when they are missing.
+
+MODEL  ?= $(DEFAULT_MODEL)
+PROMPT ?= The best thing about running a language model on your own computer is
+ARGS   ?=
+PREFIX ?= /usr/local
+LIB    ?= lib
+FUZZ_SECONDS ?= 600
+
+DEFAULT_MODEL := models/smollm2-135m-instruct-Q4_1.gguf
+VERSION       := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SOVERSION     := $(firstword $(subst ., ,$(VERSION)))
+
+# PROFILE=dev installs the library that the tests use: quick to build, checks on.
+PROFILE   ?= release
+TARGET    := $(abspath $(or $(CARGO_TARGET_DIR),target))
+LIBRARY   := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/libpowerinfer.so
+STAGE     := $(TARGET)/stage-$(PROFILE)
+EXAMPLES  := $(TARGET)/examples-c-$(PROFILE)
+TOOLS     := $(TARGET)/tools
+COMPAT    := libllama.so libllama.so.0 libggml.so libggml.so.0 libggml-base.so libggml-base.so.0 \
+             libggml-cpu.so libggml-cpu.so.0
+PROGRAMS  := main simple batched tokenize
+
+# What is on the machine goes first; the tools that make fetched fill the gaps.
+export PATH := $(PATH):$(TOOLS)/bin
+
+.PHONY: all help run test test-long bench lint headers install install-library uninstall clean \
+        library examples examples-sanitized stage check tools model
+
+all: library examples
+
+help:
+	@echo 'make run          build, fetch the model once, write text'
+	@echo '                  MODEL=file PROMPT="..." ARGS="--temp 0 -n 64" make run'
+	@echo 'make test         all tests (POWERINFER_TEST_DATA=folder: with more reference data)'
+	@echo 'make lint         formatting, clippy, documentation: no warnings'
+	@echo 'make headers      write include/ again from src/ffi'
+	@echo 'make bench        kernels; with PEER=folder MODELS="..." also against another libllama'
+	@echo 'make test-long    fuzzing and slow tests (FUZZ_SECONDS=600 for each fuzz target)'
+	@echo 'make install      PREFIX=/usr/local DESTDIR= LIB=lib; make uninstall takes it away'
+	@echo 'make clean        remove what was built (models/ stays)'
+
+# ---- building ----
+
+check:
+	@for tool in cargo:'a Rust toolchain, 1.95 or newer' cc:'a C compiler'; do \
+	    command -v "$${tool%%:*}" >/dev/null || \
+	        { echo "missing: $${tool%%:*} ($${tool#*:})" >&2; exit 1; }; \
+	done
+
+tools:
+	@sh examples-c/scripts/tools.sh '$(TOOLS)'
+
+library: check
+	cargo build --profile $(PROFILE) --lib
+
+# An installation inside target/: the examples are built against it, as users build against theirs.
+stage: library
+	@$(MAKE) --no-print-directory install-library PREFIX='$(STAGE)' DESTDIR= LIB=lib
+
+examples: stage tools
+	@[ -f '$(EXAMPLES)/build.ninja' ] || cmake -S examples-c -B '$(EXAMPLES)' -G Ninja \
+	    -DCMAKE_PREFIX_PATH='$(STAGE)'
+	@cmake --build '$(EXAMPLES)'
+
+examples-sanitized: stage tools
+	@[ -f '$(EXAMPLES)-sanitized/build.ninja' ] || cmake -S examples-c -B '$(EXAMPLES)-sanitized' \
+	    -G Ninja -DCMAKE_PREFIX_PATH='$(STAGE)' -DSANITIZE=ON
+	@cmake --build '$(EXAMPLES)-sanitized'
+
+# ---- running ----
+
+model: $(DEFAULT_MODEL)
+
+$(DEFAULT_MODEL):
+	@command -v python3 >/dev/null || \
+	    { echo 'missing: python3 with pip, to fetch the model; or run: MODEL=file make run' >&2; exit 1; }
+	@python3 examples-c/scripts/fetch-model.py '$@'
+
+run: examples $(if $(filter $(DEFAULT_MODEL),$(MODEL)),$(DEFAULT_MODEL))
+	@'$(EXAMPLES)/main' -m "$$MODEL" -p "$$PROMPT" -n 128 $(ARGS)
+
+# Through the environment, so that no character of theirs is read by make or the shell.
+export MODEL PROMPT
+
+# ---- tests ----
+
+# Tests that need the model are skipped with a line when it cannot be fetched.
+test: check tools
+	@$(MAKE) --no-print-directory model || echo 'no model: the tests that need it are skipped'
+	@$(MAKE) --no-print-directory examples examples-sanitized PROFILE=dev
+	@if command -v cargo-nextest >/dev/null; then cargo nextest run; else cargo test --tests; fi
+	cargo test --doc
+
+test-long: check
+	cargo test --release -- --ignored
+	bash tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+bench: library
+	cargo bench
+ifneq ($(PEER),)
+	python3 benches/peer/compare.py --ours '$(TARGET)/release/libpowerinfer.so' --peer '$(PEER)' \
+	    --out '$(TARGET)/peer' $(or $(MODELS),$(DEFAULT_MODEL))
+endif
+
+lint: check
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+
+# The test compares the committed headers with what cbindgen makes; with this variable it writes.
+headers: check
+	UPDATE_HEADERS=1 cargo test --test headers
+
+# ---- installing ----
+
+ROOT := $(DESTDIR)$(PREFIX)
+FILL := sed -e 's|@prefix@|$(PREFIX)|g' -e 's|@lib@|$(LIB)|g' \
+            -e 's|@version@|$(VERSION)|g' -e 's|@soversion@|$(SOVERSION)|g'
+
+install: examples install-library
+	@cmake --install '$(EXAMPLES)' --prefix '$(TARGET)/install-examples' >/dev/null
+	@install -d '$(ROOT)/$(LIB)/powerinfer/examples' '$(ROOT)/bin' \
+	    '$(ROOT)/share/powerinfer/examples-c'
+	@for program in $(PROGRAMS); do \
+	    install -m 755 "$(TARGET)/install-examples/lib/powerinfer/examples/$$program" \
+	        '$(ROOT)/$(LIB)/powerinfer/examples/' && \
+	    ln -sf "../$(LIB)/powerinfer/examples/$$program" "$(ROOT)/bin/powerinfer-$$program"; \
+	done
+	@install -m 644 examples-c/*.c examples-c/*.h examples-c/CMakeLists.txt \
+	    '$(ROOT)/share/powerinfer/examples-c/'
+	@echo 'installed in $(ROOT): $(LIB)/libpowerinfer.so, include/powerinfer/, bin/powerinfer-main'
+
+# `install -C` leaves a file alone that is the same already, so nothing is rebuilt for it.
+install-library: library
+	@install -d '$(ROOT)/$(LIB)/pkgconfig' '$(ROOT)/$(LIB)/cmake/powerinfer' \
+	    '$(ROOT)/$(LIB)/powerinfer/compat/cmake' '$(ROOT)/$(LIB)/powerinfer/compat/pkgconfig' \
+	    '$(ROOT)/include/powerinfer'
+	@install -C -m 755 '$(LIBRARY)' '$(ROOT)/$(LIB)/libpowerinfer.so.$(VERSION)'
+	@ln -sf libpowerinfer.so.$(VERSION) '$(ROOT)/$(LIB)/libpowerinfer.so.$(SOVERSION)'
+	@ln -sf libpowerinfer.so.$(SOVERSION) '$(ROOT)/$(LIB)/libpowerinfer.so'
+	@install -C -m 644 include/*.h '$(ROOT)/include/powerinfer/'
+	@for name in $(COMPAT); do \
+	    ln -sf ../../libpowerinfer.so.$(VERSION) "$(ROOT)/$(LIB)/powerinfer/compat/$$name"; \
+	done
+	@fill() { $(FILL) "include/package/$$1.in" >'$(TARGET)/filled' && \
+	          install -C -m 644 '$(TARGET)/filled' "$(ROOT)/$(LIB)/$$2/$$1"; }; \
+	    fill powerinfer.pc pkgconfig && \
+	    fill powerinfer-config.cmake cmake/powerinfer && \
+	    fill powerinfer-config-version.cmake cmake/powerinfer && \
+	    fill llama-config.cmake powerinfer/compat/cmake && \
+	    fill llama.pc powerinfer/compat/pkgconfig
+
+uninstall:
+	rm -f '$(ROOT)/$(LIB)'/libpowerinfer.so* '$(ROOT)/$(LIB)/pkgconfig/powerinfer.pc' \
+	    $(foreach program,$(PROGRAMS),'$(ROOT)/bin/powerinfer-$(program)')
+	rm -rf '$(ROOT)/$(LIB)/powerinfer' '$(ROOT)/$(LIB)/cmake/powerinfer' \
+	    '$(ROOT)/include/powerinfer' '$(ROOT)/share/powerinfer'
+
+clean:
+	cargo clean

@@ -1,0 +1,485 @@
+/* Text generation with the flags of PowerInfer's and llama.cpp's `main`.
+ *
+ *   main -m model.gguf -p "Once upon a time"        continue a text
+ *   main -m model.gguf --chat -p "Why is it blue?"  one question in the model's own chat format
+ *   main -m model.gguf --chat                       a conversation
+ *   main -m model.gguf -i -p "..."                  continue, and take more text line by line
+ *
+ * The text goes to stdout and everything else to stderr, so the output can be piped. */
+#define _POSIX_C_SOURCE 200809L
+#include "common.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+struct options {
+    const char *model, *prompt, *file, *system;
+    int64_t n_predict, n_ctx, n_batch, n_ubatch, threads, threads_batch, seed, n_gpu_layers;
+    int64_t top_k, repeat_last_n;
+    double temp, top_p, min_p, repeat_penalty, vram_budget;
+    bool ignore_eos, display_prompt, verbose_prompt, interactive, chat, escapes, verbose;
+};
+
+/* Why text stopped coming. */
+enum stop { STOP_END_OF_TEXT, STOP_LIMIT, STOP_INTERRUPT, STOP_CONTEXT_FULL };
+static const char *const stop_names[] = {"end of text", "-n reached", "interrupted",
+                                         "context full"};
+
+struct session {
+    struct options opt;
+    struct llama_model *model;
+    const struct llama_vocab *vocab;
+    struct llama_context *ctx;
+    struct llama_sampler *sampler;
+    /* What was said so far. The first n_past tokens are in the KV cache, the others wait. */
+    struct tokens history;
+    size_t n_past;
+    struct utf8_stream out;
+    struct {
+        double load, prompt, generation, sampling, start; /* ms */
+        size_t n_prompt, n_generation, n_sampled;
+    } time;
+};
+
+/* Static, so that what it holds stays reachable when a program ends through die(). */
+static struct session session;
+
+/* ---- Ctrl-C: the first one stops what is running, the second one the program ---- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_sigint(int signal) {
+    (void)signal;
+    if (interrupted) _exit(130);
+    interrupted = 1;
+}
+
+static bool should_abort(void *data) {
+    (void)data;
+    return interrupted != 0;
+}
+
+static void catch_sigint(void) {
+    struct sigaction action = {0};
+    action.sa_handler = on_sigint; /* without SA_RESTART: reading a line ends too */
+    sigaction(SIGINT, &action, NULL);
+}
+
+/* ---- options ---- */
+
+static void read_options(struct options *o, int argc, char **argv) {
+    *o = (struct options){
+        .n_predict = -1, .n_ctx = 4096, .n_batch = 2048, .n_ubatch = 512,
+        .threads = default_threads(), .threads_batch = 0, .seed = -1, .n_gpu_layers = -1,
+        .top_k = 40, .repeat_last_n = 64, .temp = 0.8, .top_p = 0.95, .min_p = 0.05,
+        .repeat_penalty = 1.0, .vram_budget = -1.0, .display_prompt = true, .escapes = true,
+    };
+    const struct flag flags[] = {
+        {FLAG_HEADING, {0}, 0, 0, "Model and text", 0, 0},
+        {FLAG_STRING, {"-m", "--model"}, "FILE", &o->model, "the model, a GGUF file", 0, 0},
+        {FLAG_STRING, {"-p", "--prompt"}, "TEXT", &o->prompt, "the text to continue, or with --chat the question", 0, 0},
+        {FLAG_STRING, {"-f", "--file"}, "FILE", &o->file, "read the prompt from a file ('-' is stdin)", 0, 0},
+        {FLAG_INT, {"-n", "--predict", "--n-predict"}, "N", &o->n_predict, "tokens to generate, per answer; -1: until the model ends its text", -1, INT32_MAX},
+        {FLAG_NOT, {"--no-escape"}, 0, &o->escapes, "take \\n, \\t and the like in -p literally", 0, 0},
+        {FLAG_NOT, {"--no-display-prompt"}, 0, &o->display_prompt, "do not repeat the prompt on stdout", 0, 0},
+        {FLAG_BOOL, {"--verbose-prompt"}, 0, &o->verbose_prompt, "list the prompt's tokens on stderr", 0, 0},
+        {FLAG_BOOL, {"-v", "--verbose"}, 0, &o->verbose, "show everything the library logs", 0, 0},
+
+        {FLAG_HEADING, {0}, 0, 0, "Conversation", 0, 0},
+        {FLAG_BOOL, {"-i", "--interactive"}, 0, &o->interactive, "read more text from the terminal after each answer", 0, 0},
+        {FLAG_BOOL, {"--chat"}, 0, &o->chat, "use the model's own chat format; interactive unless -p or -f asks the question", 0, 0},
+        {FLAG_STRING, {"-sys", "--system-prompt"}, "TEXT", &o->system, "what the model is told first, with --chat", 0, 0},
+
+        {FLAG_HEADING, {0}, 0, 0, "Computing", 0, 0},
+        {FLAG_INT, {"-t", "--threads"}, "N", &o->threads, "threads that generate", 1, 512},
+        {FLAG_INT, {"-tb", "--threads-batch"}, "N", &o->threads_batch, "threads that read the prompt; 0: as many as -t", 0, 512},
+        {FLAG_INT, {"-c", "--ctx-size"}, "N", &o->n_ctx, "context size in tokens; 0: what the model was trained with", 0, INT32_MAX},
+        {FLAG_INT, {"-b", "--batch-size"}, "N", &o->n_batch, "tokens handed to the library at once", 1, INT32_MAX},
+        {FLAG_INT, {"-ub", "--ubatch-size"}, "N", &o->n_ubatch, "tokens computed at once", 1, INT32_MAX},
+        {FLAG_INT, {"-ngl", "--gpu-layers", "--n-gpu-layers"}, "N", &o->n_gpu_layers, "layers on the GPU; 0: none, -1: what fits", -1, INT32_MAX},
+        {FLAG_FLOAT, {"--vram-budget"}, "GIB", &o->vram_budget, "GPU memory to use at most, in GiB; -1: what is free", -1, 1e6},
+
+        {FLAG_HEADING, {0}, 0, 0, "Choosing the next token", 0, 0},
+        {FLAG_INT, {"-s", "--seed"}, "N", &o->seed, "seed of the random choice; -1: a new one each time", -1, UINT32_MAX},
+        {FLAG_FLOAT, {"--temp"}, "T", &o->temp, "temperature; 0: always the most likely token", 0, 1e6},
+        {FLAG_INT, {"--top-k"}, "K", &o->top_k, "keep the K most likely tokens; 0: all", 0, INT32_MAX},
+        {FLAG_FLOAT, {"--top-p"}, "P", &o->top_p, "keep the fewest tokens that hold P of the probability; 1: all", 0, 1},
+        {FLAG_FLOAT, {"--min-p"}, "P", &o->min_p, "keep tokens at least P times as likely as the best; 0: all", 0, 1},
+        {FLAG_FLOAT, {"--repeat-penalty"}, "X", &o->repeat_penalty, "make recent tokens less likely; 1: off", 0, 1e6},
+        {FLAG_INT, {"--repeat-last-n"}, "N", &o->repeat_last_n, "how many tokens are recent", 0, INT32_MAX},
+        {FLAG_BOOL, {"--ignore-eos"}, 0, &o->ignore_eos, "never end the text: the end tokens cannot be chosen", 0, 0},
+    };
+    parse_flags(argc, argv, "text generation", flags, sizeof flags / sizeof *flags, NULL);
+
+    if (!o->model) die("no model: give its file with -m FILE (-h lists the flags)");
+    if (o->prompt && o->file) die("-p and -f both give the prompt: use one of them");
+    if (o->system && !o->chat) die("-sys needs --chat");
+    if (o->chat && !o->prompt && !o->file) o->interactive = true;
+    if (!o->prompt && !o->file && !o->interactive)
+        die("no prompt: give it with -p TEXT or -f FILE, or talk with -i or --chat");
+    if (!o->threads_batch) o->threads_batch = o->threads;
+}
+
+/* ---- set-up ---- */
+
+static void open_model(struct session *s) {
+    struct llama_model_params params = llama_model_default_params();
+    params.n_gpu_layers = (int32_t)s->opt.n_gpu_layers;
+
+    struct llama_model_kv_override overrides[2] = {0}; /* the second one, empty, ends the list */
+    if (s->opt.vram_budget >= 0) {
+        overrides[0].tag = LLAMA_KV_OVERRIDE_TYPE_FLOAT;
+        strcpy(overrides[0].key, "powerinfer.vram_budget_gib");
+        overrides[0].val_f64 = s->opt.vram_budget;
+        params.kv_overrides = overrides;
+    }
+    bool wants_gpu = s->opt.vram_budget > 0 || s->opt.n_gpu_layers > 0;
+    if (wants_gpu && !llama_supports_gpu_offload())
+        note("no GPU is in use: all layers run on the CPU, -ngl and --vram-budget have no effect");
+
+    double start = now_ms();
+    s->model = load_model(s->opt.model, params, &interrupted);
+    s->vocab = llama_model_get_vocab(s->model);
+    s->time.load = now_ms() - start;
+    if (llama_model_has_encoder(s->model))
+        die("'%s' is an encoder model, which does not continue text", s->opt.model);
+}
+
+static void open_context(struct session *s) {
+    struct llama_context_params params = llama_context_default_params();
+    params.n_ctx = (uint32_t)s->opt.n_ctx;
+    params.n_batch = (uint32_t)s->opt.n_batch;
+    params.n_ubatch = (uint32_t)s->opt.n_ubatch;
+    params.n_threads = (int32_t)s->opt.threads;
+    params.n_threads_batch = (int32_t)s->opt.threads_batch;
+    params.abort_callback = should_abort;
+    log_forget();
+    s->ctx = llama_init_from_model(s->model, params);
+    if (!s->ctx) die_with_reason("cannot make a context of %lld tokens", (long long)s->opt.n_ctx);
+}
+
+static void ban_end_of_text(struct session *s) {
+    int32_t n_vocab = llama_vocab_n_tokens(s->vocab), n_banned = 0;
+    struct llama_logit_bias *banned = xrealloc(NULL, (size_t)n_vocab * sizeof *banned);
+    for (llama_token token = 0; token < n_vocab; token++)
+        if (llama_vocab_is_eog(s->vocab, token))
+            banned[n_banned++] = (struct llama_logit_bias){.token = token, .bias = -1e9F};
+    llama_sampler_chain_add(s->sampler, llama_sampler_init_logit_bias(n_vocab, n_banned, banned));
+    free(banned);
+}
+
+static void open_sampler(struct session *s) {
+    const struct options *o = &s->opt;
+    s->sampler = llama_sampler_chain_init(llama_sampler_chain_default_params());
+    struct llama_sampler *chain = s->sampler;
+    if (o->ignore_eos) ban_end_of_text(s);
+    llama_sampler_chain_add(chain, llama_sampler_init_penalties(llama_vocab_n_tokens(s->vocab),
+        (int32_t)o->repeat_last_n, (float)o->repeat_penalty, 0.0F, 0.0F));
+    if (o->temp == 0) {
+        llama_sampler_chain_add(chain, llama_sampler_init_greedy());
+        return;
+    }
+    llama_sampler_chain_add(chain, llama_sampler_init_top_k((int32_t)o->top_k));
+    llama_sampler_chain_add(chain, llama_sampler_init_top_p((float)o->top_p, 1));
+    llama_sampler_chain_add(chain, llama_sampler_init_min_p((float)o->min_p, 1));
+    llama_sampler_chain_add(chain, llama_sampler_init_temp((float)o->temp));
+    llama_sampler_chain_add(chain, llama_sampler_init_dist((uint32_t)o->seed)); /* -1 is random */
+}
+
+/* ---- generation ---- */
+
+static bool context_full(const struct session *s) {
+    return s->history.len > llama_n_ctx(s->ctx);
+}
+
+/* Decodes the tokens of the history that wait. False: Ctrl-C came first. */
+static bool catch_up(struct session *s, bool is_prompt) {
+    while (s->n_past < s->history.len) {
+        size_t n = s->history.len - s->n_past, most = llama_n_batch(s->ctx);
+        if (n > most) n = most;
+        double start = now_ms();
+        log_forget();
+        int32_t status = llama_decode(
+            s->ctx, llama_batch_get_one(s->history.data + s->n_past, (int32_t)n));
+        llama_synchronize(s->ctx);
+        *(is_prompt ? &s->time.prompt : &s->time.generation) += now_ms() - start;
+        if (status == 2) { /* aborted: some of the batch may have got in */
+            s->n_past = (size_t)(llama_memory_seq_pos_max(llama_get_memory(s->ctx), 0) + 1);
+            return false;
+        }
+        if (status == 1) die("no room in the KV cache for %zu tokens: use a larger -c", n);
+        if (status != 0) die_with_reason("decoding failed with status %d", status);
+        *(is_prompt ? &s->time.n_prompt : &s->time.n_generation) += n;
+        s->n_past += n;
+    }
+    return true;
+}
+
+/* Generates until something stops it. The text goes to stdout and, if given, to `answer`. */
+static enum stop generate(struct session *s, struct text *answer) {
+    struct text piece = {0};
+    enum stop why = STOP_LIMIT;
+    bool is_prompt = true;
+    for (int64_t i = 0; s->opt.n_predict < 0 || i < s->opt.n_predict; i++) {
+        if (context_full(s)) {
+            why = STOP_CONTEXT_FULL;
+            break;
+        }
+        if (!catch_up(s, is_prompt) || interrupted) {
+            why = STOP_INTERRUPT;
+            break;
+        }
+        is_prompt = false;
+
+        double start = now_ms();
+        llama_token token = llama_sampler_sample(s->sampler, s->ctx, -1);
+        s->time.sampling += now_ms() - start;
+        s->time.n_sampled++;
+        if (llama_vocab_is_eog(s->vocab, token)) {
+            why = STOP_END_OF_TEXT;
+            break;
+        }
+        tokens_push(&s->history, token);
+        token_piece(&piece, s->vocab, token, false);
+        utf8_write(&s->out, stdout, piece.data, piece.len);
+        if (answer) text_add(answer, piece.data, piece.len);
+    }
+    utf8_flush(&s->out, stdout);
+    text_free(&piece);
+    return why;
+}
+
+static void show_tokens(const struct session *s, size_t from) {
+    struct text piece = {0};
+    note("prompt: %zu tokens", s->history.len - from);
+    for (size_t i = from; i < s->history.len; i++) {
+        token_piece(&piece, s->vocab, s->history.data[i], true);
+        fprintf(stderr, "%7d -> '%s'\n", s->history.data[i], piece.data);
+    }
+    text_free(&piece);
+}
+
+/* The sampler's penalties count what was read as well as what was written. */
+static void prompt_added(struct session *s, size_t from) {
+    for (size_t i = from; i < s->history.len; i++)
+        llama_sampler_accept(s->sampler, s->history.data[i]);
+    if (s->opt.verbose_prompt) show_tokens(s, from);
+    if (context_full(s))
+        die("the prompt does not fit: %zu tokens, but the context holds %u (-c)", s->history.len,
+            llama_n_ctx(s->ctx));
+}
+
+static void add_prompt(struct session *s, const char *text, size_t len) {
+    size_t from = s->history.len;
+    tokens_add_text(&s->history, s->vocab, text, len, from == 0, true);
+    if (s->history.len == 0) { /* nothing to continue: start a text */
+        llama_token bos = llama_vocab_bos(s->vocab);
+        if (bos == LLAMA_TOKEN_NULL) die("the prompt is empty and the model has no start token");
+        tokens_push(&s->history, bos);
+    }
+    prompt_added(s, from);
+}
+
+/* ---- conversation ---- */
+
+struct chat {
+    const char *template_text;
+    struct llama_chat_message *messages;
+    size_t n_messages;
+};
+
+static void chat_add(struct chat *chat, const char *role, const char *content) {
+    size_t size = (chat->n_messages + 1) * sizeof *chat->messages;
+    chat->messages = xrealloc(chat->messages, size);
+    chat->messages[chat->n_messages++] =
+        (struct llama_chat_message){.role = role, .content = strdup(content)};
+}
+
+static void chat_open(struct session *s, struct chat *chat) {
+    chat->template_text = llama_model_chat_template(s->model, NULL);
+    if (!chat->template_text) die("the model brings no chat format: run it without --chat");
+    if (s->opt.system) chat_add(chat, "system", s->opt.system);
+}
+
+static void chat_free(struct chat *chat) {
+    for (size_t i = 0; i < chat->n_messages; i++) free((char *)chat->messages[i].content);
+    free(chat->messages);
+}
+
+/* Makes the history the whole conversation, ready for an answer. What is the same as before stays
+ * in the KV cache; only the rest is decoded. */
+static void chat_to_history(struct session *s, const struct chat *chat) {
+    int32_t len = llama_chat_apply_template(chat->template_text, chat->messages, chat->n_messages,
+                                            true, NULL, 0);
+    if (len < 0) die("the model's chat format is not one that the library knows");
+    char *text = xrealloc(NULL, (size_t)len + 1);
+    llama_chat_apply_template(chat->template_text, chat->messages, chat->n_messages, true, text,
+                              len + 1);
+    struct tokens now = {0};
+    tokens_add_text(&now, s->vocab, text, (size_t)len, true, true);
+    free(text);
+    if (!now.len) die("the chat format made an empty prompt");
+
+    size_t same = 0; /* the last token is decoded again: its logits choose the answer's first */
+    while (same < s->n_past && same + 1 < now.len && now.data[same] == s->history.data[same])
+        same++;
+    llama_memory_t memory = llama_get_memory(s->ctx);
+    if (same < s->n_past && !llama_memory_seq_rm(memory, 0, (llama_pos)same, -1)) {
+        llama_memory_clear(memory, true); /* a memory that cannot forget a part forgets all */
+        same = 0;
+    }
+    s->n_past = same;
+    tokens_free(&s->history);
+    s->history = now;
+    prompt_added(s, same);
+}
+
+/* Reads a line without its newline. False: end of input, or Ctrl-C. */
+static bool read_line(struct text *line) {
+    if (isatty(STDIN_FILENO)) {
+        fputs("\n> ", stdout);
+        fflush(stdout);
+    }
+    char *data = NULL;
+    size_t cap = 0;
+    ssize_t len = getline(&data, &cap, stdin);
+    line->len = 0;
+    if (len > 0) text_add(line, data, (size_t)len - (data[len - 1] == '\n'));
+    free(data);
+    return len > 0;
+}
+
+/* Ctrl-C during an answer only ends the answer: forget it before waiting for the next line. */
+static bool next_line(struct text *line) {
+    interrupted = 0;
+    bool got = read_line(line);
+    interrupted = 0;
+    return got;
+}
+
+static enum stop run_chat(struct session *s, struct text *prompt) {
+    struct chat chat = {0};
+    struct text line = {0}, answer = {0};
+    enum stop why = STOP_LIMIT;
+    chat_open(s, &chat);
+    bool ask = prompt->len > 0;
+    if (ask) text_add(&line, prompt->data, prompt->len);
+    while (ask || (s->opt.interactive && next_line(&line))) {
+        if (!line.len) continue;
+        ask = false;
+        chat_add(&chat, "user", line.data);
+        chat_to_history(s, &chat);
+        answer.len = 0;
+        text_add(&answer, "", 0);
+        why = generate(s, &answer);
+        putchar('\n');
+        if (why == STOP_CONTEXT_FULL || !s->opt.interactive) break;
+        chat_add(&chat, "assistant", answer.data);
+    }
+    text_free(&line);
+    text_free(&answer);
+    chat_free(&chat);
+    return why;
+}
+
+static enum stop run_text(struct session *s, struct text *prompt) {
+    struct text line = {0};
+    enum stop why = STOP_LIMIT;
+    bool given = s->opt.prompt || s->opt.file;
+    if (given) {
+        if (s->opt.display_prompt) utf8_write(&s->out, stdout, prompt->data, prompt->len);
+        add_prompt(s, prompt->data, prompt->len);
+        why = generate(s, NULL);
+        putchar('\n');
+    }
+    while (s->opt.interactive && why != STOP_CONTEXT_FULL && next_line(&line)) {
+        text_add(&line, "\n", 1);
+        add_prompt(s, line.data, line.len);
+        why = generate(s, NULL);
+        putchar('\n');
+    }
+    text_free(&line);
+    return why;
+}
+
+/* ---- the table at the end ---- */
+
+static bool meta_number(const struct session *s, const char *key, double *value) {
+    char arch[64], full[128], text[64];
+    if (llama_model_meta_val_str(s->model, "general.architecture", arch, sizeof arch) < 0)
+        return false;
+    snprintf(full, sizeof full, "%s.%s", arch, key);
+    if (llama_model_meta_val_str(s->model, full, text, sizeof text) < 0) return false;
+    *value = strtod(text, NULL);
+    return true;
+}
+
+/* MiB of an F16 cache: K and V rows of every layer for every cell. */
+static double kv_cache_mib(const struct session *s) {
+    double head = (double)llama_model_n_embd(s->model) / llama_model_n_head(s->model);
+    double k = head, v = head;
+    meta_number(s, "attention.key_length", &k);
+    meta_number(s, "attention.value_length", &v);
+    double per_cell = llama_model_n_layer(s->model) * llama_model_n_head_kv(s->model) * (k + v) * 2;
+    return per_cell * llama_n_ctx(s->ctx) / (1024.0 * 1024.0);
+}
+
+static void print_rate(const char *name, double ms, size_t n) {
+    fprintf(stderr, "  %-11s %10.1f ms", name, ms);
+    if (n) fprintf(stderr, " %7zu tokens %9.2f ms/token %10.1f tokens/s", n, ms / (double)n,
+                   ms > 0 ? 1e3 * (double)n / ms : 0.0);
+    fputc('\n', stderr);
+}
+
+static void print_table(const struct session *s, enum stop why) {
+    fflush(stdout);
+    fputc('\n', stderr);
+    print_rate("load", s->time.load, 0);
+    print_rate("prompt", s->time.prompt, s->time.n_prompt);
+    print_rate("generation", s->time.generation, s->time.n_generation);
+    print_rate("sampling", s->time.sampling, s->time.n_sampled);
+    print_rate("total", now_ms() - s->time.start, 0);
+    fprintf(stderr, "  %-11s %10.1f MiB at most (model %.1f MiB, KV cache of %u tokens %.1f MiB)\n",
+            "memory", peak_rss_mib(), (double)llama_model_size(s->model) / (1024.0 * 1024.0),
+            llama_n_ctx(s->ctx), kv_cache_mib(s));
+    fprintf(stderr, "  %-11s %s\n", "stopped by", stop_names[why]);
+}
+
+int main(int argc, char **argv) {
+    struct session *s = &session;
+    s->time.start = now_ms();
+    read_options(&s->opt, argc, argv);
+    log_init(s->opt.verbose);
+    catch_sigint();
+
+    struct text prompt = {0};
+    if (s->opt.prompt) {
+        text_add(&prompt, s->opt.prompt, strlen(s->opt.prompt));
+        if (s->opt.escapes) text_unescape(&prompt);
+    } else if (s->opt.file) {
+        text_add_file(&prompt, s->opt.file);
+        if (prompt.len && prompt.data[prompt.len - 1] == '\n') prompt.data[--prompt.len] = '\0';
+    }
+
+    llama_backend_init();
+    open_model(s);
+    open_context(s);
+    open_sampler(s);
+
+    enum stop why = s->opt.chat ? run_chat(s, &prompt) : run_text(s, &prompt);
+    if (why == STOP_CONTEXT_FULL)
+        note("the context is full: it holds %u tokens, a larger -c holds more",
+             llama_n_ctx(s->ctx));
+    print_table(s, why);
+
+    tokens_free(&s->history);
+    text_free(&prompt);
+    llama_sampler_free(s->sampler);
+    llama_free(s->ctx);
+    llama_model_free(s->model);
+    llama_backend_free();
+    return why == STOP_CONTEXT_FULL ? 1 : 0;
+}
