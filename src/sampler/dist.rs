@@ -1,0 +1,70 @@
+//! Sampling from the distribution.
+
+use std::ffi::CStr;
+
+use super::rng::Rng;
+use super::{Candidates, Sampler};
+
+/// Selects a token at random, each with its softmax probability.
+#[derive(Clone)]
+pub struct Dist {
+    rng: Rng,
+}
+
+impl Dist {
+    /// [`DEFAULT_SEED`](super::DEFAULT_SEED) takes a random seed.
+    pub fn new(seed: u32) -> Self {
+        Self { rng: Rng::new(seed) }
+    }
+}
+
+impl Sampler for Dist {
+    fn name(&self) -> &'static CStr {
+        c"dist"
+    }
+
+    fn apply(&mut self, candidates: &mut Candidates<'_>) {
+        match candidates.len() {
+            0 => return candidates.select(None),
+            1 => {
+                // No choice, so no random number is spent either.
+                candidates[0].p = 1.0;
+                return candidates.select(Some(0));
+            }
+            _ => {}
+        }
+        let first = candidates[0].logit;
+        let max = if candidates.is_sorted() { first } else { candidates.max_logit(first) };
+        let mut sum = 0.0f64;
+        for c in &mut **candidates {
+            c.p = (c.logit - max).exp();
+            sum += f64::from(c.p);
+        }
+        let target = sum * self.rng.uniform_f64();
+        let mut selected = None;
+        let mut run = 0.0f64;
+        for (i, c) in candidates.iter_mut().enumerate() {
+            if selected.is_none() {
+                run += f64::from(c.p);
+                if run >= target {
+                    selected = Some(i);
+                }
+            }
+            c.p = (f64::from(c.p) / sum) as f32;
+        }
+        // NaN logits reach no target.
+        candidates.select(selected.or(Some(candidates.len() - 1)));
+    }
+
+    fn reset(&mut self) {
+        self.rng.reset();
+    }
+
+    fn seed(&self) -> Option<u32> {
+        Some(self.rng.seed())
+    }
+
+    fn clone_box(&self) -> Box<dyn Sampler> {
+        Box::new(self.clone())
+    }
+}
