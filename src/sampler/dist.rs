@@ -24,14 +24,14 @@ impl Sampler for Dist {
     }
 
     fn apply(&mut self, candidates: &mut Candidates<'_>) {
-        match candidates.len() {
-            0 => return candidates.select(None),
-            1 => {
-                // No choice, so no random number is spent either.
-                candidates[0].p = 1.0;
-                return candidates.select(Some(0));
-            }
-            _ => {}
+        if candidates.is_empty() {
+            return candidates.select(None);
+        }
+        // Spent even where there is no choice, so that later tokens do not hang on that.
+        let draw = self.rng.uniform_f64();
+        if candidates.len() == 1 {
+            candidates[0].p = 1.0; // whatever the logit is
+            return candidates.select(Some(0));
         }
         let first = candidates[0].logit;
         let max = if candidates.is_sorted() { first } else { candidates.max_logit(first) };
@@ -40,7 +40,7 @@ impl Sampler for Dist {
             c.p = (c.logit - max).exp();
             sum += f64::from(c.p);
         }
-        let target = sum * self.rng.uniform_f64();
+        let target = sum * draw;
         let mut selected = None;
         let mut run = 0.0f64;
         for (i, c) in candidates.iter_mut().enumerate() {

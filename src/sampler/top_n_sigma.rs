@@ -47,8 +47,6 @@ impl Sampler for TopNSigma {
                 c.logit = f32::NEG_INFINITY;
             }
         }
-        candidates.sort();
-        candidates.softmax();
     }
 
     fn clone_box(&self) -> Box<dyn Sampler> {
