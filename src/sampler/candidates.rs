@@ -41,11 +41,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// Candidates as they come over the C boundary, with their two marks.
-    pub(crate) fn with_marks(
-        data: &'a mut [TokenData],
-        selected: Option<usize>,
-        sorted: bool,
-    ) -> Self {
+    pub fn with_marks(data: &'a mut [TokenData], selected: Option<usize>, sorted: bool) -> Self {
         Self { data, selected, sorted }
     }
 

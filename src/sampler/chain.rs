@@ -20,8 +20,8 @@ pub struct Chain<S = Box<dyn Sampler>> {
     samplers: Vec<S>,
     no_perf: bool,
     perf: Perf,
-    /// Space for the candidates of one position, kept from token to token.
-    pub(crate) buffer: Vec<TokenData>,
+    /// Space for [`Candidates::from_logits`], kept here from token to token.
+    pub buffer: Vec<TokenData>,
 }
 
 impl<S: Sampler> Chain<S> {
