@@ -55,7 +55,7 @@ impl AdaptiveP {
 }
 
 impl Sampler for AdaptiveP {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         c"adaptive-p"
     }
 
@@ -103,9 +103,5 @@ impl Sampler for AdaptiveP {
     fn reset(&mut self) {
         self.start();
         self.rng.reset();
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

@@ -77,7 +77,7 @@ impl<S: Sampler + Clone> Clone for Chain<S> {
 }
 
 impl<S: Sampler + Clone + 'static> Sampler for Chain<S> {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         c"chain"
     }
 
@@ -97,9 +97,5 @@ impl<S: Sampler + Clone + 'static> Sampler for Chain<S> {
     /// The seed nearest to the end.
     fn seed(&self) -> Option<u32> {
         self.samplers.iter().rev().find_map(Sampler::seed)
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

@@ -19,7 +19,7 @@ impl Dist {
 }
 
 impl Sampler for Dist {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         c"dist"
     }
 
@@ -62,9 +62,5 @@ impl Sampler for Dist {
 
     fn seed(&self) -> Option<u32> {
         Some(self.rng.seed())
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

@@ -16,7 +16,7 @@ impl Greedy {
 }
 
 impl Sampler for Greedy {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         c"greedy"
     }
 
@@ -28,9 +28,5 @@ impl Sampler for Greedy {
             }
         }
         candidates.select((!candidates.is_empty()).then_some(best));
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

@@ -18,7 +18,7 @@ impl LogitBias {
 }
 
 impl Sampler for LogitBias {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         if self.biases.is_empty() { c"?logit-bias" } else { c"logit-bias" }
     }
 
@@ -44,9 +44,5 @@ impl Sampler for LogitBias {
                 c.logit += bias;
             }
         }
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

@@ -24,7 +24,7 @@ impl MinP {
 }
 
 impl Sampler for MinP {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         if self.is_off() { c"?min-p" } else { c"min-p" }
     }
 
@@ -45,9 +45,5 @@ impl Sampler for MinP {
         let ends = |i: &usize| candidates[*i].logit < min && *i >= self.min_keep;
         let n = (1..candidates.len()).find(ends).unwrap_or(candidates.len());
         candidates.truncate(n);
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

@@ -73,7 +73,7 @@ impl Mirostat {
 }
 
 impl Sampler for Mirostat {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         c"mirostat"
     }
 
@@ -96,10 +96,6 @@ impl Sampler for Mirostat {
     fn seed(&self) -> Option<u32> {
         Some(self.feedback.rng.seed())
     }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
-    }
 }
 
 /// Version 2: drops the tokens that are more surprising than mu.
@@ -116,7 +112,7 @@ impl MirostatV2 {
 }
 
 impl Sampler for MirostatV2 {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         c"mirostat-v2"
     }
 
@@ -138,9 +134,5 @@ impl Sampler for MirostatV2 {
 
     fn seed(&self) -> Option<u32> {
         Some(self.feedback.rng.seed())
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

@@ -56,9 +56,9 @@ pub use typical::Typical;
 pub use xtc::Xtc;
 
 /// One step of choosing a token.
-pub trait Sampler: Send {
+pub trait Sampler: CloneBox + Send {
     /// The name, as llama.h's users know it; with a leading `?` when turned off by its arguments.
-    fn name(&self) -> &'static CStr;
+    fn name(&self) -> &CStr;
 
     /// Edits the candidates, and selects one if this sampler is of that kind. An empty list stays
     /// as it is.
@@ -74,13 +74,22 @@ pub trait Sampler: Send {
     fn seed(&self) -> Option<u32> {
         None
     }
+}
 
+/// Copies of samplers whose type is not known; every `Sampler` that is `Clone` has it.
+pub trait CloneBox {
     /// A copy that goes on from the present state, independent of this one.
     fn clone_box(&self) -> Box<dyn Sampler>;
 }
 
+impl<S: Sampler + Clone + 'static> CloneBox for S {
+    fn clone_box(&self) -> Box<dyn Sampler> {
+        Box::new(self.clone())
+    }
+}
+
 impl Sampler for Box<dyn Sampler> {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         (**self).name()
     }
     fn apply(&mut self, candidates: &mut Candidates<'_>) {
@@ -95,14 +104,11 @@ impl Sampler for Box<dyn Sampler> {
     fn seed(&self) -> Option<u32> {
         (**self).seed()
     }
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        (**self).clone_box()
-    }
 }
 
 impl Clone for Box<dyn Sampler> {
     fn clone(&self) -> Self {
-        self.clone_box()
+        (**self).clone_box()
     }
 }
 

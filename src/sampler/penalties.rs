@@ -39,7 +39,7 @@ impl Penalties {
 }
 
 impl Sampler for Penalties {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         if self.is_off() { c"?penalties" } else { c"penalties" }
     }
 
@@ -80,9 +80,5 @@ impl Sampler for Penalties {
     fn reset(&mut self) {
         self.previous.clear();
         self.counts.clear();
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

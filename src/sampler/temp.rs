@@ -18,7 +18,7 @@ impl Temp {
 }
 
 impl Sampler for Temp {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         if self.temp == 1.0 { c"?temp" } else { c"temp" }
     }
 
@@ -26,10 +26,6 @@ impl Sampler for Temp {
         if self.temp != 1.0 {
             scale(candidates, self.temp);
         }
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }
 
@@ -68,7 +64,7 @@ impl TempExt {
 }
 
 impl Sampler for TempExt {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         if self.is_off() { c"?temp-ext" } else { c"temp-ext" }
     }
 
@@ -100,10 +96,6 @@ impl Sampler for TempExt {
         } else {
             scale(candidates, self.temp);
         }
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }
 

@@ -18,7 +18,7 @@ impl TopK {
 }
 
 impl Sampler for TopK {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         if self.k == 0 { c"?top-k" } else { c"top-k" }
     }
 
@@ -26,9 +26,5 @@ impl Sampler for TopK {
         if self.k > 0 {
             candidates.keep_top(self.k);
         }
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

@@ -23,7 +23,7 @@ impl TopNSigma {
 }
 
 impl Sampler for TopNSigma {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         if self.is_off() { c"?top-n-sigma" } else { c"top-n-sigma" }
     }
 
@@ -47,9 +47,5 @@ impl Sampler for TopNSigma {
                 c.logit = f32::NEG_INFINITY;
             }
         }
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

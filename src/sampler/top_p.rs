@@ -35,7 +35,7 @@ impl TopP {
 }
 
 impl Sampler for TopP {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         if self.is_off() { c"?top-p" } else { c"top-p" }
     }
 
@@ -65,9 +65,5 @@ impl Sampler for TopP {
             let n = self.nucleus(candidates).unwrap_or(candidates.len());
             candidates.truncate(n);
         }
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

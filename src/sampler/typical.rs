@@ -24,7 +24,7 @@ impl Typical {
 }
 
 impl Sampler for Typical {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         if self.is_off() { c"?typical" } else { c"typical" }
     }
 
@@ -57,9 +57,5 @@ impl Sampler for Typical {
         }
         candidates.truncate(n);
         candidates.mark_unsorted();
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }

@@ -27,7 +27,7 @@ impl Xtc {
 }
 
 impl Sampler for Xtc {
-    fn name(&self) -> &'static CStr {
+    fn name(&self) -> &CStr {
         if self.is_off() { c"?xtc" } else { c"xtc" }
     }
 
@@ -46,9 +46,5 @@ impl Sampler for Xtc {
 
     fn reset(&mut self) {
         self.rng.reset();
-    }
-
-    fn clone_box(&self) -> Box<dyn Sampler> {
-        Box::new(self.clone())
     }
 }
