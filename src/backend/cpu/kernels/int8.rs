@@ -68,7 +68,6 @@ pub(crate) struct MulMatQ8 {
     /// Distance between output rows in elements.
     pub(crate) ld: usize,
     /// Work space of [`Int8Kernels::scratch_bytes`], aligned to 64 bytes.
-    #[allow(dead_code, reason = "the SIMD kernels that unpack into it come next")]
     pub(crate) scratch: *mut u8,
 }
 

@@ -1,5 +1,7 @@
 //! The inner loops, one folder per instruction set; `scalar` is the reference of all.
 #![allow(unsafe_code, reason = "SIMD loads and stores through pointers")]
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
 pub(crate) mod int8;
 pub mod scalar;

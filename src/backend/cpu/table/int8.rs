@@ -6,6 +6,8 @@
 use std::ops::Range;
 
 use super::{Isa, KernelTable, WeightRows};
+#[cfg(target_arch = "x86_64")]
+use crate::backend::cpu::kernels::avx512;
 use crate::backend::cpu::kernels::int8::{BLOCK, Int8Kernels, MulMatQ8};
 use crate::backend::cpu::kernels::scalar;
 use crate::backend::cpu::pool::ColsMut;
@@ -31,7 +33,9 @@ pub struct ActQ8<'a> {
 impl Int8Kernels {
     pub(super) const fn of(isa: Isa) -> Self {
         match isa {
-            Isa::Scalar | Isa::Avx2 | Isa::Avx512 | Isa::Avx512Vnni => scalar::int8::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => avx512::int8::KERNELS,
+            _ => scalar::int8::KERNELS,
         }
     }
 }

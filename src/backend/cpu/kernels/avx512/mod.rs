@@ -1,0 +1,3 @@
+//! AVX-512: F, BW, DQ and VL everywhere, VNNI where a kernel's name or table row says so.
+
+pub(crate) mod int8;
