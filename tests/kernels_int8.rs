@@ -71,7 +71,7 @@ fn weights(ty: QuantType, k: usize, n_rows: usize, pattern: Pattern) -> Vec<u8> 
             let value = match pattern {
                 Pattern::AllOnes => f16::MAX,
                 Pattern::Lowest => f16::MIN,
-                Pattern::NonFinite if random.next() % 64 == 0 => {
+                Pattern::NonFinite if random.next().is_multiple_of(64) => {
                     [f16::INFINITY, f16::NEG_INFINITY, f16::NAN][random.next() as usize % 3]
                 }
                 _ => f16::from_f32(0.01 * random.unit()),
@@ -97,9 +97,11 @@ fn activations(k: usize, n: usize, pattern: Pattern) -> Vec<f32> {
     for (i, block) in x.chunks_exact_mut(32).enumerate() {
         match i % 7 {
             _ if extremes && i % 5 < 3 => block.fill(1.0),
-            _ if extremes => block.fill(-1.0),
+            _ if extremes => block.fill(-0.3),
             3 => block.fill(0.0),
-            5 if pattern == Pattern::NonFinite && random.next() % 8 == 0 => block[7] = f32::NAN,
+            5 if pattern == Pattern::NonFinite && random.next().is_multiple_of(8) => {
+                block[7] = f32::NAN
+            }
             _ => {}
         }
     }
@@ -504,7 +506,8 @@ mod guarded {
                         let q = q_pages.slice(act.q.len(), at_end);
                         let d = d_pages.slice(act.d.len(), at_end);
                         let s = s_pages.slice(act.s.len(), at_end);
-                        (q.copy_from_slice(&act.q), d.copy_from_slice(&act.d));
+                        q.copy_from_slice(&act.q);
+                        d.copy_from_slice(&act.d);
                         s.copy_from_slice(&act.s);
                         let guarded = ActQ8 { k, n, q, d, s };
 
