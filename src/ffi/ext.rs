@@ -1,0 +1,132 @@
+//! The C++ functions of llama.cpp's internal `llama-ext.h` that its own tools link to, under
+//! their Itanium-mangled names. All but one have plain C signatures. They concern things that
+//! this library does not have (extra prediction layers, devices to divide a model between), so
+//! they answer "none"; setters say so in the log.
+
+use core::ffi::c_int;
+
+use super::types::{ggml_backend_dev_t, llama_context, llama_model};
+use crate::log_error;
+
+/// The context given as `ctx_other`: none.
+#[unsafe(export_name = "_Z19llama_get_ctx_otherP13llama_context")]
+pub unsafe extern "C" fn llama_get_ctx_other(_ctx: *mut llama_context) -> *mut llama_context {
+    core::ptr::null_mut()
+}
+
+/// Number of experts of a model: 0, a dense one.
+#[unsafe(export_name = "_Z20llama_model_n_expertPK11llama_model")]
+pub unsafe extern "C" fn llama_model_n_expert(_model: *const llama_model) -> i32 {
+    0
+}
+
+/// Number of devices beside the processor that a model is on.
+#[unsafe(export_name = "_Z21llama_model_n_devicesPK11llama_model")]
+pub unsafe extern "C" fn llama_model_n_devices(_model: *const llama_model) -> i32 {
+    0
+}
+
+/// The i-th of those devices: none.
+#[unsafe(export_name = "_Z22llama_model_get_devicePK11llama_modeli")]
+pub unsafe extern "C" fn llama_model_get_device(
+    _model: *const llama_model,
+    _i: c_int,
+) -> ggml_backend_dev_t {
+    core::ptr::null_mut()
+}
+
+/// Hidden states for the layers that predict further tokens: none.
+#[unsafe(export_name = "_Z26llama_get_embeddings_nextnP13llama_context")]
+pub unsafe extern "C" fn llama_get_embeddings_nextn(_ctx: *mut llama_context) -> *mut f32 {
+    core::ptr::null_mut()
+}
+
+/// The i-th of those: none.
+#[unsafe(export_name = "_Z30llama_get_embeddings_nextn_ithP13llama_contexti")]
+pub unsafe extern "C" fn llama_get_embeddings_nextn_ith(
+    _ctx: *mut llama_context,
+    _i: i32,
+) -> *mut f32 {
+    core::ptr::null_mut()
+}
+
+/// Asks for those hidden states: not there yet.
+#[unsafe(export_name = "_Z26llama_set_embeddings_nextnP13llama_contextbb")]
+pub unsafe extern "C" fn llama_set_embeddings_nextn(
+    _ctx: *mut llama_context,
+    _value: u8,
+    _masked: u8,
+) {
+    log_error!("llama_set_embeddings_nextn: this version of libpowerinfer does not have it yet");
+}
+
+/// Chooses the first layer that predicts further tokens: not there yet.
+#[unsafe(export_name = "_Z28llama_set_nextn_layer_offsetP13llama_contexti")]
+pub unsafe extern "C" fn llama_set_nextn_layer_offset(_ctx: *mut llama_context, _offset: i32) {
+    log_error!("llama_set_nextn_layer_offset: this version of libpowerinfer does not have it yet");
+}
+
+/// Layers of a target model whose inputs a draft model reads: none.
+#[unsafe(export_name = "_Z28llama_model_target_layer_idsPK11llama_model")]
+pub unsafe extern "C" fn llama_model_target_layer_ids(_model: *const llama_model) -> *const i32 {
+    core::ptr::null()
+}
+
+/// Number of those layers.
+#[unsafe(export_name = "_Z30llama_model_target_layer_ids_nPK11llama_model")]
+pub unsafe extern "C" fn llama_model_target_layer_ids_n(_model: *const llama_model) -> u32 {
+    0
+}
+
+/// Input of a layer: none kept.
+#[unsafe(export_name = "_Z30llama_get_embeddings_layer_inpP13llama_contextj")]
+pub unsafe extern "C" fn llama_get_embeddings_layer_inp(
+    _ctx: *mut llama_context,
+    _layer: u32,
+) -> *mut f32 {
+    core::ptr::null_mut()
+}
+
+/// Asks for the input of a layer: not there yet.
+#[unsafe(export_name = "_Z30llama_set_embeddings_layer_inpP13llama_contextjb")]
+pub unsafe extern "C" fn llama_set_embeddings_layer_inp(
+    _ctx: *mut llama_context,
+    _layer: u32,
+    _value: u8,
+) {
+    log_error!(
+        "llama_set_embeddings_layer_inp: this version of libpowerinfer does not have it yet"
+    );
+}
+
+/// How many candidates a draft model's selector keeps: it has none.
+#[unsafe(export_name = "_Z33llama_model_dflash_selector_top_kPK11llama_model")]
+pub unsafe extern "C" fn llama_model_dflash_selector_top_k(_model: *const llama_model) -> i32 {
+    0
+}
+
+/// Copies the token embeddings as floats; returns how many rows, here 0.
+#[unsafe(export_name = "_Z24llama_model_get_tok_embdPK11llama_modelPf")]
+pub unsafe extern "C" fn llama_model_get_tok_embd(
+    _model: *const llama_model,
+    _out: *mut f32,
+) -> u32 {
+    log_error!("llama_model_get_tok_embd: this version of libpowerinfer does not have it yet");
+    0
+}
+
+/// Memory by buffer type, an empty `std::map` returned by value: the caller passes 48 bytes that
+/// become libstdc++'s empty tree, whose header at byte 8 points to itself.
+#[unsafe(export_name = "_Z26llama_get_memory_breakdownPK13llama_context")]
+pub unsafe extern "C" fn llama_get_memory_breakdown(
+    result: *mut [usize; 6],
+    _ctx: *const llama_context,
+) -> *mut [usize; 6] {
+    // [comparator, colour, root, leftmost, rightmost, size]
+    if !result.is_null() {
+        let header = result as usize + size_of::<usize>();
+        // SAFETY: the caller's hidden pointer has room for the map.
+        unsafe { *result = [0, 0, 0, header, header, 0] };
+    }
+    result
+}

@@ -1,0 +1,4 @@
+//! The part of ggml's C interface that programs written for `llama.h` use: type facts, tensors as
+//! plain structs, the device registry, thread pool settings. No graphs.
+
+pub mod variadic;

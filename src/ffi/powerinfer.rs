@@ -1,0 +1,23 @@
+//! What this library offers beyond `llama.h`; declared in `powerinfer.h`.
+
+use core::ffi::c_char;
+use std::ffi::CString;
+use std::sync::OnceLock;
+
+use super::guard;
+use crate::util::sys;
+
+/// Version of this library, for example "0.1.0"; valid for ever.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn powerinfer_version() -> *const c_char {
+    guard::call(c"".as_ptr(), "powerinfer_version", || {
+        static VERSION: OnceLock<CString> = OnceLock::new();
+        VERSION.get_or_init(|| CString::new(env!("CARGO_PKG_VERSION")).unwrap_or_default()).as_ptr()
+    })
+}
+
+/// The most memory that this process ever held in RAM, in bytes; 0 when the system does not say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn powerinfer_peak_rss() -> u64 {
+    guard::call(0, "powerinfer_peak_rss", sys::peak_rss)
+}

@@ -1,0 +1,420 @@
+//! Not there yet: adapters, state files, quantisation, training, grammars.
+
+use core::ffi::{c_char, c_void};
+
+use libc::FILE;
+
+use super::unimplemented;
+use crate::ffi::types::{
+    ggml_numa_strategy_e, ggml_opt_dataset_t, ggml_opt_epoch_callback, ggml_opt_result_t,
+    ggml_tensor, gguf_context, llama_adapter_lora, llama_context, llama_model, llama_model_params,
+    llama_model_quantize_params, llama_model_set_tensor_data_t, llama_opt_params, llama_sampler,
+    llama_seq_id, llama_state_seq_flags, llama_token, llama_vocab,
+};
+
+/// Places threads and memory on NUMA nodes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_numa_init(numa: ggml_numa_strategy_e) {
+    unimplemented("llama_numa_init", ())
+}
+
+/// Makes a model from metadata alone; the callback fills each tensor. NULL on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_model_init_from_user(
+    metadata: *mut gguf_context,
+    set_tensor_data: llama_model_set_tensor_data_t,
+    set_tensor_data_ud: *mut c_void,
+    params: llama_model_params,
+) -> *mut llama_model {
+    unimplemented("llama_model_init_from_user", core::ptr::null_mut())
+}
+
+/// Loads a model from an open file, from its current position. NULL on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_model_load_from_file_ptr(
+    file: *mut FILE,
+    params: llama_model_params,
+) -> *mut llama_model {
+    unimplemented("llama_model_load_from_file_ptr", core::ptr::null_mut())
+}
+
+/// Writes a model as a GGUF file.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_model_save_to_file(
+    model: *const llama_model,
+    path_model: *const c_char,
+) {
+    unimplemented("llama_model_save_to_file", ())
+}
+
+/// Writes a model file in other number formats. 0 on success.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_model_quantize(
+    fname_inp: *const c_char,
+    fname_out: *const c_char,
+    params: *const llama_model_quantize_params,
+) -> u32 {
+    unimplemented("llama_model_quantize", 1)
+}
+
+/// Loads a LoRA adapter, which lives as long as its model. NULL on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_adapter_lora_init(
+    model: *mut llama_model,
+    path_lora: *const c_char,
+) -> *mut llama_adapter_lora {
+    unimplemented("llama_adapter_lora_init", core::ptr::null_mut())
+}
+
+/// Loads a LoRA adapter from an open file, from its current position. NULL on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_adapter_lora_init_from_file_ptr(
+    model: *mut llama_model,
+    file: *mut FILE,
+) -> *mut llama_adapter_lora {
+    unimplemented("llama_adapter_lora_init_from_file_ptr", core::ptr::null_mut())
+}
+
+/// Metadata value of an adapter as text: its length, or -1 and an empty string when there is none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_adapter_meta_val_str(
+    adapter: *const llama_adapter_lora,
+    key: *const c_char,
+    buf: *mut c_char,
+    buf_size: usize,
+) -> i32 {
+    unimplemented("llama_adapter_meta_val_str", -1)
+}
+
+/// Number of metadata entries of an adapter.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_adapter_meta_count(adapter: *const llama_adapter_lora) -> i32 {
+    unimplemented("llama_adapter_meta_count", 0)
+}
+
+/// Name of the i-th metadata entry: its length, or -1 and an empty string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_adapter_meta_key_by_index(
+    adapter: *const llama_adapter_lora,
+    i: i32,
+    buf: *mut c_char,
+    buf_size: usize,
+) -> i32 {
+    unimplemented("llama_adapter_meta_key_by_index", -1)
+}
+
+/// Value of the i-th metadata entry as text: its length, or -1 and an empty string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_adapter_meta_val_str_by_index(
+    adapter: *const llama_adapter_lora,
+    i: i32,
+    buf: *mut c_char,
+    buf_size: usize,
+) -> i32 {
+    unimplemented("llama_adapter_meta_val_str_by_index", -1)
+}
+
+/// Frees an adapter before its model is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_adapter_lora_free(adapter: *mut llama_adapter_lora) {
+    unimplemented("llama_adapter_lora_free", ())
+}
+
+/// Number of tokens that switch an activated LoRA on; 0 for an ordinary one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_adapter_get_alora_n_invocation_tokens(
+    adapter: *const llama_adapter_lora,
+) -> u64 {
+    unimplemented("llama_adapter_get_alora_n_invocation_tokens", 0)
+}
+
+/// Tokens that switch an activated LoRA on; NULL for an ordinary one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_adapter_get_alora_invocation_tokens(
+    adapter: *const llama_adapter_lora,
+) -> *const llama_token {
+    unimplemented("llama_adapter_get_alora_invocation_tokens", core::ptr::null())
+}
+
+/// Replaces the adapters of a context, each with its scale; 0 on success, -1 on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_set_adapters_lora(
+    ctx: *mut llama_context,
+    adapters: *mut *mut llama_adapter_lora,
+    n_adapters: usize,
+    scales: *mut f32,
+) -> i32 {
+    unimplemented("llama_set_adapters_lora", -1)
+}
+
+/// Adds a control vector to layers il_start to il_end; NULL data removes it. 0 on success, -1 on
+/// failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_set_adapter_cvec(
+    ctx: *mut llama_context,
+    data: *const f32,
+    len: usize,
+    n_embd: i32,
+    il_start: i32,
+    il_end: i32,
+) -> i32 {
+    unimplemented("llama_set_adapter_cvec", -1)
+}
+
+/// Bytes that llama_state_get_data would write now.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_get_size(ctx: *mut llama_context) -> usize {
+    unimplemented("llama_state_get_size", 0)
+}
+
+/// Old name of llama_state_get_size.
+#[deprecated(note = "use llama_state_get_size instead")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_get_state_size(ctx: *mut llama_context) -> usize {
+    unimplemented("llama_get_state_size", 0)
+}
+
+/// Copies the state into a buffer; returns the bytes written, 0 on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_get_data(
+    ctx: *mut llama_context,
+    dst: *mut u8,
+    size: usize,
+) -> usize {
+    unimplemented("llama_state_get_data", 0)
+}
+
+/// Old form of llama_state_get_data that trusts the buffer.
+#[deprecated(note = "use llama_state_get_data instead")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_copy_state_data(ctx: *mut llama_context, dst: *mut u8) -> usize {
+    unimplemented("llama_copy_state_data", 0)
+}
+
+/// Restores a state; returns the bytes read, 0 on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_set_data(
+    ctx: *mut llama_context,
+    src: *const u8,
+    size: usize,
+) -> usize {
+    unimplemented("llama_state_set_data", 0)
+}
+
+/// Old form of llama_state_set_data that trusts the buffer.
+#[deprecated(note = "use llama_state_set_data instead")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_set_state_data(ctx: *mut llama_context, src: *const u8) -> usize {
+    unimplemented("llama_set_state_data", 0)
+}
+
+/// Restores state and tokens from a file; false on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_load_file(
+    ctx: *mut llama_context,
+    path_session: *const c_char,
+    tokens_out: *mut llama_token,
+    n_token_capacity: usize,
+    n_token_count_out: *mut usize,
+) -> bool {
+    unimplemented("llama_state_load_file", false)
+}
+
+/// Old name of llama_state_load_file.
+#[deprecated(note = "use llama_state_load_file instead")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_load_session_file(
+    ctx: *mut llama_context,
+    path_session: *const c_char,
+    tokens_out: *mut llama_token,
+    n_token_capacity: usize,
+    n_token_count_out: *mut usize,
+) -> bool {
+    unimplemented("llama_load_session_file", false)
+}
+
+/// Writes state and tokens to a file; false on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_save_file(
+    ctx: *mut llama_context,
+    path_session: *const c_char,
+    tokens: *const llama_token,
+    n_token_count: usize,
+) -> bool {
+    unimplemented("llama_state_save_file", false)
+}
+
+/// Old name of llama_state_save_file.
+#[deprecated(note = "use llama_state_save_file instead")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_save_session_file(
+    ctx: *mut llama_context,
+    path_session: *const c_char,
+    tokens: *const llama_token,
+    n_token_count: usize,
+) -> bool {
+    unimplemented("llama_save_session_file", false)
+}
+
+/// Bytes that llama_state_seq_get_data would write now.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_seq_get_size(
+    ctx: *mut llama_context,
+    seq_id: llama_seq_id,
+) -> usize {
+    unimplemented("llama_state_seq_get_size", 0)
+}
+
+/// Copies the state of one sequence into a buffer; returns the bytes written, 0 on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_seq_get_data(
+    ctx: *mut llama_context,
+    dst: *mut u8,
+    size: usize,
+    seq_id: llama_seq_id,
+) -> usize {
+    unimplemented("llama_state_seq_get_data", 0)
+}
+
+/// Restores the state of one sequence; returns the bytes read, 0 on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_seq_set_data(
+    ctx: *mut llama_context,
+    src: *const u8,
+    size: usize,
+    dest_seq_id: llama_seq_id,
+) -> usize {
+    unimplemented("llama_state_seq_set_data", 0)
+}
+
+/// Writes one sequence and its tokens to a file; returns the bytes written, 0 on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_seq_save_file(
+    ctx: *mut llama_context,
+    filepath: *const c_char,
+    seq_id: llama_seq_id,
+    tokens: *const llama_token,
+    n_token_count: usize,
+) -> usize {
+    unimplemented("llama_state_seq_save_file", 0)
+}
+
+/// Restores one sequence from a file; returns the bytes read, 0 on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_seq_load_file(
+    ctx: *mut llama_context,
+    filepath: *const c_char,
+    dest_seq_id: llama_seq_id,
+    tokens_out: *mut llama_token,
+    n_token_capacity: usize,
+    n_token_count_out: *mut usize,
+) -> usize {
+    unimplemented("llama_state_seq_load_file", 0)
+}
+
+/// llama_state_seq_get_size with flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_seq_get_size_ext(
+    ctx: *mut llama_context,
+    seq_id: llama_seq_id,
+    flags: llama_state_seq_flags,
+) -> usize {
+    unimplemented("llama_state_seq_get_size_ext", 0)
+}
+
+/// llama_state_seq_get_data with flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_seq_get_data_ext(
+    ctx: *mut llama_context,
+    dst: *mut u8,
+    size: usize,
+    seq_id: llama_seq_id,
+    flags: llama_state_seq_flags,
+) -> usize {
+    unimplemented("llama_state_seq_get_data_ext", 0)
+}
+
+/// llama_state_seq_set_data with flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_state_seq_set_data_ext(
+    ctx: *mut llama_context,
+    src: *const u8,
+    size: usize,
+    dest_seq_id: llama_seq_id,
+    flags: llama_state_seq_flags,
+) -> usize {
+    unimplemented("llama_state_seq_set_data_ext", 0)
+}
+
+/// Allows only text of a GBNF grammar. NULL when the grammar does not parse.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_sampler_init_grammar(
+    vocab: *const llama_vocab,
+    grammar_str: *const c_char,
+    grammar_root: *const c_char,
+) -> *mut llama_sampler {
+    unimplemented("llama_sampler_init_grammar", core::ptr::null_mut())
+}
+
+/// A grammar that starts at a trigger word or token.
+#[deprecated(note = "use llama_sampler_init_grammar_lazy_patterns instead")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_sampler_init_grammar_lazy(
+    vocab: *const llama_vocab,
+    grammar_str: *const c_char,
+    grammar_root: *const c_char,
+    trigger_words: *mut *const c_char,
+    num_trigger_words: usize,
+    trigger_tokens: *const llama_token,
+    num_trigger_tokens: usize,
+) -> *mut llama_sampler {
+    unimplemented("llama_sampler_init_grammar_lazy", core::ptr::null_mut())
+}
+
+/// A grammar that starts at a trigger token or where a pattern matches the whole text so far. NULL
+/// when it does not parse.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_sampler_init_grammar_lazy_patterns(
+    vocab: *const llama_vocab,
+    grammar_str: *const c_char,
+    grammar_root: *const c_char,
+    trigger_patterns: *mut *const c_char,
+    num_trigger_patterns: usize,
+    trigger_tokens: *const llama_token,
+    num_trigger_tokens: usize,
+) -> *mut llama_sampler {
+    unimplemented("llama_sampler_init_grammar_lazy_patterns", core::ptr::null_mut())
+}
+
+/// A filter for training that takes every tensor.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_opt_param_filter_all(
+    tensor: *const ggml_tensor,
+    userdata: *mut c_void,
+) -> bool {
+    unimplemented("llama_opt_param_filter_all", true)
+}
+
+/// Prepares a context for training.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_opt_init(
+    lctx: *mut llama_context,
+    model: *mut llama_model,
+    lopt_params: llama_opt_params,
+) {
+    unimplemented("llama_opt_init", ())
+}
+
+/// Trains for one pass over the data.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_opt_epoch(
+    lctx: *mut llama_context,
+    dataset: ggml_opt_dataset_t,
+    result_train: ggml_opt_result_t,
+    result_eval: ggml_opt_result_t,
+    idata_split: i64,
+    callback_train: ggml_opt_epoch_callback,
+    callback_eval: ggml_opt_epoch_callback,
+) {
+    unimplemented("llama_opt_epoch", ())
+}
