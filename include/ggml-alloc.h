@@ -1,0 +1,4 @@
+// ggml-alloc.h of libpowerinfer: everything is in one file.
+#pragma once
+
+#include "powerinfer-abi.h"
