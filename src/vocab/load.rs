@@ -1,0 +1,245 @@
+//! Reading a vocabulary from GGUF metadata.
+
+use crate::gguf::Metadata;
+
+use super::hashed::Hashed;
+use super::pre::PreTokenizer;
+use super::special_ids::Roles;
+use super::{
+    Error, Flags, Model, Pieces, SpecialIds, Specials, Texts, Token, TokenAttr, Vocab, VocabType,
+    bpe,
+};
+
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const SCORES: &str = "tokenizer.ggml.scores";
+const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
+const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
+const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+const ADD_SEP: &str = "tokenizer.ggml.add_sep_token";
+
+impl Vocab {
+    /// Reads the vocabulary of a model file (`tokenizer.*` keys).
+    ///
+    /// # Errors
+    /// A kind of tokenizer that is not supported (named in the message), or keys that are missing,
+    /// of another type or contradictory.
+    pub fn from_meta(meta: &Metadata) -> Result<Vocab, Error> {
+        let name = meta.require_str("tokenizer.ggml.model")?;
+        let pre = meta.get_str("tokenizer.ggml.pre")?.unwrap_or("default");
+        let n_token_types = meta.get_u32("tokenizer.ggml.token_type_count")?.unwrap_or(0);
+        if matches!(name, "no_vocab" | "none") {
+            return no_vocab(meta, n_token_types);
+        }
+        let kind = match name {
+            "gpt2" => VocabType::Bpe,
+            "test" => VocabType::Test,
+            _ => return Err(Error::UnsupportedTokenizer { name: name.to_owned() }),
+        };
+        let mut texts = read_texts(meta)?;
+        let n_tokens = texts.len();
+        let scores = read_scores(meta, n_tokens)?;
+        let mut attrs = read_attrs(meta, n_tokens)?;
+
+        let (model, mut flags, defaults) = match kind {
+            VocabType::Bpe => read_bpe(meta, pre, &mut texts)?,
+            _ => {
+                let model = Model::Hashed(Hashed::new(n_tokens as u32));
+                (model, Flags::default(), SpecialIds::default())
+            }
+        };
+        read_flags(meta, &mut flags)?;
+
+        let mut roles = Roles { texts: &texts, attrs: &mut attrs, ids: defaults };
+        roles.read(meta)?;
+        check_added(&flags, &roles.ids)?;
+        roles.find_by_text();
+        let end_of_generation = roles.end_of_generation();
+        let ids = roles.ids;
+
+        let pieces = Pieces::new(kind, &texts, &attrs);
+        let mut specials = Specials::new(&texts, &attrs)?;
+        strip_by_model_name(meta, pre, &texts, &specials, &mut attrs)?;
+        specials.set_strip(&attrs);
+
+        let mut vocab = Vocab {
+            kind,
+            model,
+            n_tokens,
+            n_token_types,
+            texts,
+            scores,
+            attrs,
+            pieces,
+            specials,
+            ids,
+            end_of_generation,
+            suppressed: read_suppressed(meta, n_tokens)?,
+            flags,
+        };
+        vocab.ids.nl = vocab.line_feed();
+        Ok(vocab)
+    }
+
+    /// First token of a line feed; padding if the vocabulary cannot express one.
+    fn line_feed(&self) -> Option<Token> {
+        let mut tokens = Vec::new();
+        match &self.model {
+            Model::None => {}
+            Model::Bpe(bpe) => bpe.tokenize(&self.texts, b"\n", &mut tokens),
+            Model::Hashed(hashed) => hashed.tokenize(b"\n", &mut tokens),
+        }
+        tokens.first().copied().or(self.ids.pad)
+    }
+}
+
+/// A model that works on ids only.
+fn no_vocab(meta: &Metadata, n_token_types: u32) -> Result<Vocab, Error> {
+    let arch = meta.get_str("general.architecture")?.unwrap_or_default();
+    let n_tokens = meta.get_u32(&format!("{arch}.vocab_size"))?.unwrap_or(0) as usize;
+    let texts = Texts::with_capacity(0, 0);
+    Ok(Vocab {
+        kind: VocabType::None,
+        model: Model::None,
+        n_tokens,
+        n_token_types,
+        pieces: Pieces::new(VocabType::None, &texts, &[]),
+        specials: Specials::new(&texts, &[])?,
+        texts,
+        scores: Vec::new(),
+        attrs: Vec::new(),
+        ids: SpecialIds::default(),
+        end_of_generation: Vec::new(),
+        suppressed: Vec::new(),
+        flags: Flags::default(),
+    })
+}
+
+fn read_texts(meta: &Metadata) -> Result<Texts, Error> {
+    let tokens = meta.require_strs(TOKENS)?;
+    let mut texts = Texts::with_capacity(tokens.len(), tokens.iter().map(<[u8]>::len).sum());
+    for (i, text) in tokens.iter().enumerate() {
+        let stand_in;
+        let text = match text {
+            [] => {
+                crate::log_warn!("vocabulary: token {i} is empty");
+                stand_in = format!("[EMPTY_{i}]");
+                stand_in.as_bytes()
+            }
+            text => text,
+        };
+        let (first, is_new) = texts.insert(text)?;
+        if !is_new {
+            let text = String::from_utf8_lossy(text).into_owned();
+            return Err(Error::Duplicate { text, first, second: i as u32 });
+        }
+    }
+    Ok(texts)
+}
+
+/// The scores; none at all if the file has none or all are 0.
+fn read_scores(meta: &Metadata, n_tokens: usize) -> Result<Vec<f32>, Error> {
+    let Some(scores) = meta.get_f32s(SCORES)? else { return Ok(Vec::new()) };
+    let scores = covering(SCORES, &scores, n_tokens)?;
+    Ok(if scores.iter().any(|&s| s != 0.0) { scores.to_vec() } else { Vec::new() })
+}
+
+fn read_attrs(meta: &Metadata, n_tokens: usize) -> Result<Vec<TokenAttr>, Error> {
+    let Some(types) = meta.get_i32s(TOKEN_TYPE)? else {
+        return Ok(vec![TokenAttr::NORMAL; n_tokens]);
+    };
+    let types = covering(TOKEN_TYPE, &types, n_tokens)?;
+    Ok(types.iter().map(|&t| TokenAttr::of_token_type(t)).collect())
+}
+
+/// The values of the tokens; there may be more.
+fn covering<'a, T>(key: &'static str, values: &'a [T], n_tokens: usize) -> Result<&'a [T], Error> {
+    values.get(..n_tokens).ok_or(Error::TooShort { key, found: values.len(), n_tokens })
+}
+
+fn read_bpe(
+    meta: &Metadata,
+    pre_name: &str,
+    texts: &mut Texts,
+) -> Result<(Model, Flags, SpecialIds), Error> {
+    let pre = PreTokenizer::by_name(pre_name)
+        .ok_or_else(|| Error::UnsupportedPreTokenizer { name: pre_name.to_owned() })?;
+    let merges = meta.require_strs("tokenizer.ggml.merges")?;
+    let model = bpe::Bpe::new(texts, merges.iter(), pre)?;
+    let flags = Flags {
+        add_bos: pre.add_bos,
+        add_sep: pre.add_sep,
+        clean_spaces: pre.clean_spaces,
+        ..Flags::default()
+    };
+    // Defaults of llama.cpp for files that name none: GPT-2's of old conversions.
+    let bos = (!PreTokenizer::has_no_default_bos(pre_name)).then_some(11);
+    Ok((Model::Bpe(model), flags, SpecialIds { bos, eos: Some(11), ..SpecialIds::default() }))
+}
+
+fn read_flags(meta: &Metadata, flags: &mut Flags) -> Result<(), Error> {
+    let keys: [(&str, &mut bool); 5] = [
+        ("tokenizer.ggml.add_space_prefix", &mut flags.add_space_prefix),
+        ("tokenizer.ggml.remove_extra_whitespaces", &mut flags.remove_extra_whitespaces),
+        (ADD_BOS, &mut flags.add_bos),
+        (ADD_EOS, &mut flags.add_eos),
+        (ADD_SEP, &mut flags.add_sep),
+    ];
+    for (key, flag) in keys {
+        *flag = meta.get_bool(key)?.unwrap_or(*flag);
+    }
+    Ok(())
+}
+
+fn check_added(flags: &Flags, ids: &SpecialIds) -> Result<(), Error> {
+    let added = [
+        (flags.add_bos, ids.bos, ADD_BOS, "tokenizer.ggml.bos_token_id"),
+        (flags.add_eos, ids.eos, ADD_EOS, "tokenizer.ggml.eos_token_id"),
+        (flags.add_sep, ids.sep, ADD_SEP, "tokenizer.ggml.seperator_token_id"),
+    ];
+    match added.iter().find(|(add, token, ..)| *add && token.is_none()) {
+        Some(&(_, _, flag, id)) => Err(Error::NoTokenToAdd { flag, id }),
+        None => Ok(()),
+    }
+}
+
+fn read_suppressed(meta: &Metadata, n_tokens: usize) -> Result<Vec<Token>, Error> {
+    let listed = meta.get_i32s("tokenizer.ggml.suppress_tokens")?.unwrap_or_default();
+    let is_token = |&id: &Token| usize::try_from(id).is_ok_and(|id| id < n_tokens);
+    Ok(listed.iter().copied().filter(is_token).collect())
+}
+
+/// Files do not say which special tokens swallow white space beside them; llama.cpp knows it of
+/// some models by name.
+fn strip_by_model_name(
+    meta: &Metadata,
+    pre: &str,
+    texts: &Texts,
+    specials: &Specials,
+    attrs: &mut [TokenAttr],
+) -> Result<(), Error> {
+    let name = meta.get_str("general.name")?.unwrap_or_default().to_ascii_lowercase();
+    let arch = meta.get_str("general.architecture")?.unwrap_or_default();
+    let mut set = |text: &str, attr, on| {
+        if let Some(attrs) = texts.find(text.as_bytes()).and_then(|n| attrs.get_mut(n as usize)) {
+            attrs.set(attr, on);
+        }
+    };
+    let contains_any = |text: &str, parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    if contains_any(pre, &["jina-v2-de", "jina-v2-es", "jina-v2-code"])
+        || contains_any(arch, &["nomic-bert-moe", "jina-bert-v3"])
+    {
+        set("<mask>", TokenAttr::LSTRIP, true);
+    } else if contains_any(&name, &["phi-3", "phi3"]) {
+        for token in specials.tokens() {
+            attrs[token as usize].set(TokenAttr::RSTRIP, true);
+        }
+        for (text, on) in [("</s>", true), ("<unk>", false), ("<s>", false), ("<|endoftext|>", false)] {
+            if let Some(attr) = texts.find(text.as_bytes()).and_then(|n| attrs.get_mut(n as usize)) {
+                attr.set(TokenAttr::RSTRIP, on);
+            }
+        }
+    } else if contains_any(&name, &["modern-bert"]) {
+        set("[MASK]", TokenAttr::LSTRIP, true);
+    }
+    Ok(())
+}

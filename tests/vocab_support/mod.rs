@@ -1,0 +1,49 @@
+//! What the vocabulary tests share: finding files and reading vocabularies from them.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::PathBuf;
+
+use powerinfer::gguf;
+use powerinfer::vocab::Vocab;
+
+pub(crate) fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of the extra test data that does not come with the repository; `None`, with a note,
+/// where it is absent.
+pub(crate) fn extra(path: &str) -> Option<PathBuf> {
+    let base = std::env::var_os("POWERINFER_TEST_DATA")
+        .map_or_else(|| repository().join("../shared"), PathBuf::from);
+    let file = base.join(path);
+    let there = file.exists();
+    if !there {
+        eprintln!("skipped: no {}", file.display());
+    }
+    there.then_some(file)
+}
+
+/// The real model, where it has been fetched.
+pub(crate) fn model() -> Option<PathBuf> {
+    let file = std::env::var_os("POWERINFER_TEST_MODEL").map_or_else(
+        || repository().join("models/smollm2-135m-instruct-Q4_1.gguf"),
+        PathBuf::from,
+    );
+    let there = file.exists();
+    if !there {
+        eprintln!("skipped: no model at {}", file.display());
+    }
+    there.then_some(file)
+}
+
+/// The vocabulary of a model file.
+pub(crate) fn vocab(path: &std::path::Path) -> Vocab {
+    let bytes = std::fs::read(path).unwrap();
+    let header = gguf::parse(&bytes, &path.display().to_string()).unwrap();
+    Vocab::from_meta(&header.meta).unwrap()
+}
+
+/// The committed GPT-2 vocabulary.
+pub(crate) fn gpt2() -> Vocab {
+    vocab(&repository().join("tests/data/vocabs/ggml-vocab-gpt-2.gguf"))
+}
