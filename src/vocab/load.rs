@@ -219,27 +219,27 @@ fn strip_by_model_name(
 ) -> Result<(), Error> {
     let name = meta.get_str("general.name")?.unwrap_or_default().to_ascii_lowercase();
     let arch = meta.get_str("general.architecture")?.unwrap_or_default();
-    let mut set = |text: &str, attr, on| {
-        if let Some(attrs) = texts.find(text.as_bytes()).and_then(|n| attrs.get_mut(n as usize)) {
-            attrs.set(attr, on);
-        }
-    };
     let contains_any = |text: &str, parts: &[&str]| parts.iter().any(|part| text.contains(part));
     if contains_any(pre, &["jina-v2-de", "jina-v2-es", "jina-v2-code"])
         || contains_any(arch, &["nomic-bert-moe", "jina-bert-v3"])
     {
-        set("<mask>", TokenAttr::LSTRIP, true);
+        set_strip(texts, attrs, "<mask>", TokenAttr::LSTRIP, true);
     } else if contains_any(&name, &["phi-3", "phi3"]) {
         for token in specials.tokens() {
             attrs[token as usize].set(TokenAttr::RSTRIP, true);
         }
-        for (text, on) in [("</s>", true), ("<unk>", false), ("<s>", false), ("<|endoftext|>", false)] {
-            if let Some(attr) = texts.find(text.as_bytes()).and_then(|n| attrs.get_mut(n as usize)) {
-                attr.set(TokenAttr::RSTRIP, on);
-            }
+        set_strip(texts, attrs, "</s>", TokenAttr::RSTRIP, true);
+        for text in ["<unk>", "<s>", "<|endoftext|>"] {
+            set_strip(texts, attrs, text, TokenAttr::RSTRIP, false);
         }
     } else if contains_any(&name, &["modern-bert"]) {
-        set("[MASK]", TokenAttr::LSTRIP, true);
+        set_strip(texts, attrs, "[MASK]", TokenAttr::LSTRIP, true);
     }
     Ok(())
+}
+
+fn set_strip(texts: &Texts, attrs: &mut [TokenAttr], text: &str, strip: TokenAttr, on: bool) {
+    if let Some(attr) = texts.find(text.as_bytes()).and_then(|n| attrs.get_mut(n as usize)) {
+        attr.set(strip, on);
+    }
 }

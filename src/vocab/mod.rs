@@ -17,6 +17,7 @@ mod bpe;
 mod byte_level;
 mod hashed;
 mod load;
+mod map_order;
 mod pieces;
 mod pre;
 mod special_ids;

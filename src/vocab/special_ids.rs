@@ -3,7 +3,7 @@
 use crate::gguf::Metadata;
 
 use super::texts::Texts;
-use super::{Error, Token, TokenAttr};
+use super::{Error, Token, TokenAttr, map_order};
 
 /// Ids of the tokens with a role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -248,9 +248,14 @@ impl Roles<'_> {
         ((n as usize) < self.attrs.len()).then_some(n as Token)
     }
 
-    /// The first of the tokens with these texts.
+    /// The token with one of these texts; of several the one that llama.cpp comes upon first.
     fn first(&self, texts: &[&str]) -> Option<Token> {
-        texts.iter().find_map(|text| self.find(text))
+        let found: Vec<Token> = texts.iter().filter_map(|text| self.find(text)).collect();
+        if let [] | [_] = found[..] {
+            return found.first().copied();
+        }
+        let all = (0..self.attrs.len() as u32).filter_map(|n| self.texts.get(n));
+        map_order::iteration_order(all).map(|n| n as Token).find(|id| found.contains(id))
     }
 
     fn make_control(&mut self, id: Token) {
