@@ -95,7 +95,10 @@ fn check_facts(vocab: &Vocab, facts: &Value) {
         .filter(|entry| entry[1] != 4)
         .take(400)
         .collect();
-    assert_eq!(Value::from(odd.into_iter().map(Value::from).collect::<Vec<_>>()), facts["attr_not_normal"]);
+    assert_eq!(
+        Value::from(odd.into_iter().map(Value::from).collect::<Vec<_>>()),
+        facts["attr_not_normal"]
+    );
 }
 
 fn data(name: &str) -> std::path::PathBuf {

@@ -7,8 +7,8 @@
 
 /// Bucket counts through which a map grows (libstdc++'s primes, each at least twice the last).
 const BUCKETS: [u32; 22] = [
-    13, 29, 59, 127, 257, 541, 1109, 2357, 5087, 10273, 20753, 42043, 85229, 172933, 351061, 712697,
-    1447153, 2938679, 5967347, 12117689, 24607243, 49969847,
+    13, 29, 59, 127, 257, 541, 1109, 2357, 5087, 10273, 20753, 42043, 85229, 172933, 351061,
+    712697, 1447153, 2938679, 5967347, 12117689, 24607243, 49969847,
 ];
 
 /// libstdc++'s `std::hash<std::string>`: MurmurHash64A with its own seed.
@@ -78,7 +78,9 @@ impl Map {
 
 /// The numbers of `texts` in the order in which a map filled with them from the first to the last
 /// is walked.
-pub(super) fn iteration_order<'a>(texts: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = u32> {
+pub(super) fn iteration_order<'a>(
+    texts: impl Iterator<Item = &'a [u8]>,
+) -> impl Iterator<Item = u32> {
     let mut hashes = vec![0];
     hashes.extend(texts.map(hash));
     let n = hashes.len() as u32 - 1;
@@ -120,9 +122,8 @@ mod tests {
             18, 19, 22, 23, 25, 28,
         ];
         assert_eq!(order(30), thirty);
-        let digest = order(200_000)
-            .iter()
-            .fold(0u64, |h, &i| h.wrapping_mul(31).wrapping_add(i as u64));
+        let digest =
+            order(200_000).iter().fold(0u64, |h, &i| h.wrapping_mul(31).wrapping_add(i as u64));
         assert_eq!(digest, 11414474547410543976);
         assert!(order(0).is_empty());
     }

@@ -188,7 +188,9 @@ impl Vocab {
             match (fragment, &self.model) {
                 (_, Model::None) => return Err(Error::NoVocab),
                 (Fragment::Token(token), _) => out.push(token),
-                (Fragment::Text(text), Model::Bpe(bpe)) => bpe.tokenize(&self.texts, text, &mut out),
+                (Fragment::Text(text), Model::Bpe(bpe)) => {
+                    bpe.tokenize(&self.texts, text, &mut out)
+                }
                 (Fragment::Text(text), Model::Hashed(hashed)) => hashed.tokenize(text, &mut out),
             }
         }
@@ -232,7 +234,12 @@ impl Vocab {
     }
 
     /// The text of `tokens`: [`Vocab::join_pieces`] and then [`Vocab::clean_spaces`].
-    pub fn detokenize(&self, tokens: &[Token], remove_special: bool, unparse_special: bool) -> Vec<u8> {
+    pub fn detokenize(
+        &self,
+        tokens: &[Token],
+        remove_special: bool,
+        unparse_special: bool,
+    ) -> Vec<u8> {
         let mut text = self.join_pieces(tokens, remove_special, unparse_special);
         self.clean_spaces(&mut text);
         text

@@ -46,7 +46,11 @@ impl Specials {
         };
         let by_length = found
             .into_iter()
-            .map(|(token, attr, text)| Special { token, attr, finder: Finder::new(text).into_owned() })
+            .map(|(token, attr, text)| Special {
+                token,
+                attr,
+                finder: Finder::new(text).into_owned(),
+            })
             .collect();
         Ok(Self { by_length, occurring })
     }

@@ -1,5 +1,6 @@
 //! What the vocabulary tests share: finding files and reading vocabularies from them.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::print_stdout, reason = "says what is skipped")]
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -19,20 +20,18 @@ pub(crate) fn extra(path: &str) -> Option<PathBuf> {
     let file = base.join(path);
     let there = file.exists();
     if !there {
-        eprintln!("skipped: no {}", file.display());
+        println!("skipped: no {}", file.display());
     }
     there.then_some(file)
 }
 
 /// The real model, where it has been fetched.
 pub(crate) fn model() -> Option<PathBuf> {
-    let file = std::env::var_os("POWERINFER_TEST_MODEL").map_or_else(
-        || repository().join("models/smollm2-135m-instruct-Q4_1.gguf"),
-        PathBuf::from,
-    );
+    let file = std::env::var_os("POWERINFER_TEST_MODEL")
+        .map_or_else(|| repository().join("models/smollm2-135m-instruct-Q4_1.gguf"), PathBuf::from);
     let there = file.exists();
     if !there {
-        eprintln!("skipped: no model at {}", file.display());
+        println!("skipped: no model at {}", file.display());
     }
     there.then_some(file)
 }

@@ -102,7 +102,13 @@ pub(crate) struct PreTokenizer {
 }
 
 const fn plain(splitter: Splitter) -> PreTokenizer {
-    PreTokenizer { splitter, ignore_merges: false, add_bos: false, add_sep: false, clean_spaces: true }
+    PreTokenizer {
+        splitter,
+        ignore_merges: false,
+        add_bos: false,
+        add_sep: false,
+        clean_spaces: true,
+    }
 }
 
 const GPT2: PreTokenizer = plain(Splitter::Gpt2);
@@ -118,8 +124,20 @@ const LLAMA3_MERGES: PreTokenizer = plain(Splitter::Llama3);
 static BY_NAME: &[(&[&str], PreTokenizer)] = &[
     (
         &[
-            "gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de",
-            "a.x-4.0", "mellum", "modern-bert", "mpt", "olmo", "jais", "exaone4",
+            "gpt-2",
+            "phi-2",
+            "jina-es",
+            "jina-de",
+            "gigachat",
+            "jina-v2-es",
+            "jina-v2-de",
+            "a.x-4.0",
+            "mellum",
+            "modern-bert",
+            "mpt",
+            "olmo",
+            "jais",
+            "exaone4",
         ],
         GPT2,
     ),
@@ -129,8 +147,15 @@ static BY_NAME: &[(&[&str], PreTokenizer)] = &[
     (&["smollm", "command-r"], DIGITS_RAW),
     (
         &[
-            "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0",
-            "lfm2", "jina-v5-nano",
+            "llama3",
+            "llama-v3",
+            "llama-bpe",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
+            "jina-v5-nano",
         ],
         LLAMA3,
     ),

@@ -68,7 +68,8 @@ impl Classes {
     fn build() -> Classes {
         let mut all = Vec::with_capacity(char::MAX as usize + 1);
         for (i, run) in table::RUNS.iter().enumerate() {
-            let end = table::RUNS.get(i + 1).map_or(char::MAX as usize + 1, |next| (next >> 8) as usize);
+            let end =
+                table::RUNS.get(i + 1).map_or(char::MAX as usize + 1, |next| (next >> 8) as usize);
             all.resize(end, Class::new(*run as u8, false));
         }
         for (cp, class) in all.iter_mut().enumerate() {
@@ -179,7 +180,11 @@ fn encode(cp: u32, out: &mut Vec<u8>) {
         Some(c) => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         None if cp <= 0xffff => {
             // A surrogate: three bytes, as if it were an ordinary code point.
-            out.extend([0xe0 | (cp >> 12) as u8, 0x80 | (cp >> 6 & 0x3f) as u8, 0x80 | (cp & 0x3f) as u8]);
+            out.extend([
+                0xe0 | (cp >> 12) as u8,
+                0x80 | (cp >> 6 & 0x3f) as u8,
+                0x80 | (cp & 0x3f) as u8,
+            ]);
         }
         None => encode(REPLACEMENT as u32, out),
     }
