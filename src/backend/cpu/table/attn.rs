@@ -8,6 +8,8 @@ pub use crate::backend::cpu::kernels::scalar::attn::{AttnState, AttnTile, TILE};
 
 use super::{Isa, KernelTable};
 use crate::backend::cpu::kernels::scalar;
+#[cfg(target_arch = "x86_64")]
+use crate::backend::cpu::kernels::{avx2, avx512};
 
 /// The attention kernels of an instruction set.
 pub(super) struct AttnKernels {
@@ -19,11 +21,25 @@ pub(super) struct AttnKernels {
 }
 
 impl AttnKernels {
-    pub(super) const fn of(_isa: Isa) -> Self {
-        Self {
-            tile: scalar::attn::attn_tile,
-            blend: scalar::attn::blend,
-            divide: scalar::attn::divide,
+    pub(super) const fn of(isa: Isa) -> Self {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Vnni => Self {
+                tile: avx512::float::attn_tile,
+                blend: avx512::float::blend,
+                divide: avx512::float::divide,
+            },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Self {
+                tile: avx2::float::attn_tile,
+                blend: avx2::float::blend,
+                divide: avx2::float::divide,
+            },
+            _ => Self {
+                tile: scalar::attn::attn_tile,
+                blend: scalar::attn::blend,
+                divide: scalar::attn::divide,
+            },
         }
     }
 }

@@ -5,6 +5,8 @@ use std::ops::Range;
 use super::{Isa, KernelTable, WeightRows};
 use crate::backend::cpu::kernels::scalar;
 use crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32};
+#[cfg(target_arch = "x86_64")]
+use crate::backend::cpu::kernels::{avx2, avx512};
 use crate::backend::cpu::pool::ColsMut;
 use crate::quant::QuantType;
 use crate::util::aligned::AlignedVec;
@@ -18,11 +20,25 @@ pub(super) struct FloatKernels {
 }
 
 impl FloatKernels {
-    pub(super) const fn of(_isa: Isa) -> Self {
-        Self {
-            dequant: scalar::float::dequant,
-            store_f16: scalar::float::store_f16,
-            mul_mat: scalar::float::mul_mat,
+    pub(super) const fn of(isa: Isa) -> Self {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Vnni => Self {
+                dequant: avx512::float::dequant,
+                store_f16: avx512::float::store_f16,
+                mul_mat: avx512::float::mul_mat,
+            },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Self {
+                dequant: avx2::float::dequant,
+                store_f16: avx2::float::store_f16,
+                mul_mat: avx2::float::mul_mat,
+            },
+            _ => Self {
+                dequant: scalar::float::dequant,
+                store_f16: scalar::float::store_f16,
+                mul_mat: scalar::float::mul_mat,
+            },
         }
     }
 }
@@ -91,7 +107,7 @@ impl KernelTable {
         y: &mut ColsMut<'_, f32>,
         scratch: &mut AlignedVec<u8>,
     ) {
-        let row_bytes = row_bytes(w.ty, w.k).expect("a row of weights is whole blocks");
+        let row_bytes = w.row_bytes();
         assert!(self.has_dequant(w.ty), "no f32 kernel for {}", w.ty);
         assert!(rows.start <= rows.end && rows.end <= w.n_rows, "rows {rows:?} of {}", w.n_rows);
         assert_eq!(w.k, act.k, "weights and activations differ in length");

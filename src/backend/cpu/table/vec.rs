@@ -2,6 +2,8 @@
 
 use super::{Isa, KernelTable};
 use crate::backend::cpu::kernels::scalar;
+#[cfg(target_arch = "x86_64")]
+use crate::backend::cpu::kernels::{avx2, avx512};
 
 /// The vector kernels of an instruction set.
 pub(super) struct VecKernels {
@@ -13,13 +15,31 @@ pub(super) struct VecKernels {
 }
 
 impl VecKernels {
-    pub(super) const fn of(_isa: Isa) -> Self {
-        Self {
-            rms_norm: scalar::vec::rms_norm,
-            add: scalar::vec::add,
-            scale: scalar::vec::scale,
-            silu_mul: scalar::vec::silu_mul,
-            rope_norm: scalar::vec::rope_norm,
+    pub(super) const fn of(isa: Isa) -> Self {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Vnni => Self {
+                rms_norm: avx512::float::rms_norm,
+                add: avx512::float::add,
+                scale: avx512::float::scale,
+                silu_mul: avx512::float::silu_mul,
+                rope_norm: avx512::float::rope_norm,
+            },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Self {
+                rms_norm: avx2::float::rms_norm,
+                add: avx2::float::add,
+                scale: avx2::float::scale,
+                silu_mul: avx2::float::silu_mul,
+                rope_norm: avx2::float::rope_norm,
+            },
+            _ => Self {
+                rms_norm: scalar::vec::rms_norm,
+                add: scalar::vec::add,
+                scale: scalar::vec::scale,
+                silu_mul: scalar::vec::silu_mul,
+                rope_norm: scalar::vec::rope_norm,
+            },
         }
     }
 }

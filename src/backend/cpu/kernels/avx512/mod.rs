@@ -1,3 +1,4 @@
 //! AVX-512: F, BW, DQ and VL everywhere, VNNI where a kernel's name or table row says so.
 
+pub(crate) mod float;
 pub(crate) mod int8;

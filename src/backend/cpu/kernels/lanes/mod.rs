@@ -1,0 +1,218 @@
+//! Float kernels written once for every vector width.
+//!
+//! [`Lanes`] is one register of f32; an instruction set implements it and makes its kernels with
+//! [`lane_kernels`], which wraps the generic code of this folder into functions that enable the
+//! instruction set. Everything between such a function and the intrinsics is `#[inline(always)]`
+//! and enables nothing itself, so that it all ends up in one function (a lost inline would be
+//! correct and slow: the benches would show it).
+//!
+//! Order of sums: a product along K keeps lane `i` for the elements `i, i + N, ...`, one chain of
+//! fused multiply-adds each, and ends in one tree. Whatever else is in the call does not matter.
+//!
+//! To add an instruction set: implement [`Lanes`], invoke the macro, name the kernels in `table`.
+#![allow(clippy::needless_range_loop, reason = "register tiles are indexed by position")]
+
+pub(super) mod attn;
+pub(super) mod float;
+pub(super) mod vec;
+
+/// One vector register of f32.
+///
+/// # Safety
+/// Every method needs the instruction set; those with pointers need as many valid elements, at
+/// any alignment, as they say.
+pub(super) trait Lanes: Copy {
+    /// Elements of a register: 8 or 16.
+    const N: usize;
+    /// Accumulators in f64, one for each lane.
+    type Wide: Copy;
+
+    unsafe fn splat(x: f32) -> Self;
+    /// The IEEE half precision number at `p`.
+    unsafe fn splat_f16(p: *const u8) -> Self;
+    unsafe fn add(self, b: Self) -> Self;
+    unsafe fn sub(self, b: Self) -> Self;
+    unsafe fn mul(self, b: Self) -> Self;
+    unsafe fn div(self, b: Self) -> Self;
+    /// `self * b + c` with one rounding.
+    unsafe fn fma(self, b: Self, c: Self) -> Self;
+    /// The smaller; `b` when one is NaN.
+    unsafe fn min(self, b: Self) -> Self;
+    /// The greater; `b` when one is NaN.
+    unsafe fn max(self, b: Self) -> Self;
+    unsafe fn abs(self) -> Self;
+    /// The magnitude of `self` with the sign of `sign`.
+    unsafe fn copysign(self, sign: Self) -> Self;
+    /// To the nearest integer, ties to even.
+    unsafe fn round(self) -> Self;
+    /// `self * 2^n` with one rounding, for integers `n` in -150..=128 and `self` in 0.5..2.
+    unsafe fn scale_pow2(self, n: Self) -> Self;
+    /// `yes` in the lanes where `self < b`, else `no`.
+    unsafe fn select_lt(self, b: Self, yes: Self, no: Self) -> Self;
+    /// `self` in lanes `lo..hi` (`lo, hi <= N`), `other` in the rest.
+    unsafe fn keep(self, lo: usize, hi: usize, other: Self) -> Self;
+
+    /// Greatest lane.
+    unsafe fn greatest(self) -> f32;
+    /// Sum of the lanes: halves are added until one is left.
+    unsafe fn sum(self) -> f32;
+    /// The same tree for four registers at once.
+    unsafe fn sum4(v: [Self; 4]) -> [f32; 4];
+
+    unsafe fn wide_zero() -> Self::Wide;
+    /// Adds the squares of the lanes, exact in f64 but for the sum's rounding.
+    unsafe fn wide_add_squares(self, acc: Self::Wide) -> Self::Wide;
+    unsafe fn wide_sum(acc: Self::Wide) -> f64;
+
+    /// `N` elements.
+    unsafe fn load(p: *const f32) -> Self;
+    /// `n <= N` elements, zeros after them; touches no more memory than that.
+    unsafe fn load_part(p: *const f32, n: usize) -> Self;
+    unsafe fn store(self, p: *mut f32);
+    unsafe fn store_part(self, p: *mut f32, n: usize);
+    /// `N` IEEE half precision numbers.
+    unsafe fn load_f16(p: *const u16) -> Self;
+    unsafe fn load_f16_part(p: *const u16, n: usize) -> Self;
+    /// Rounds to half precision, ties to even.
+    unsafe fn store_f16(self, p: *mut u16);
+    unsafe fn store_f16_part(self, p: *mut u16, n: usize);
+    unsafe fn load_bf16(p: *const u16) -> Self;
+    unsafe fn load_bf16_part(p: *const u16, n: usize) -> Self;
+    /// `N` signed bytes.
+    unsafe fn load_i8(p: *const i8) -> Self;
+    /// `N` bytes: their low nibbles and their high nibbles.
+    unsafe fn load_nibbles(p: *const u8) -> (Self, Self);
+
+    /// Pairs of lanes `(a, b)` times pairs `(cos, sin)`: `(a cos - b sin, a sin + b cos)`.
+    unsafe fn rotate_pairs(self, cos_sin: Self) -> Self;
+    /// Reads a block of `n_rows` x `n_cols` (both at most `N`) with rows `ld` apart and writes
+    /// its `n_cols` columns, each as `N` elements with zeros for absent rows, `ld_out` apart.
+    unsafe fn transpose(
+        p: *const f32,
+        ld: usize,
+        n_rows: usize,
+        n_cols: usize,
+        out: *mut f32,
+        ld_out: usize,
+    );
+    /// Asks for a cache line; any address will do.
+    unsafe fn prefetch(p: *const u8);
+}
+
+/// `e^x`, within 2 units in the last place, through subnormal results; NaN stays NaN.
+///
+/// Range reduction by Cody and Waite, polynomial of the Cephes library (`expf`).
+///
+/// # Safety
+/// Needs the instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn exp<V: Lanes>(x: V) -> V {
+    const LN2_HI: f32 = 0.693_359_4;
+    const LN2_LO: f32 = -2.121_944_4e-4;
+    // SAFETY: the caller's promise.
+    unsafe {
+        // Below and above lie 0 and infinity. A NaN is the second operand and survives.
+        let x = V::splat(89.0).min(V::splat(-104.0).max(x));
+        let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
+        let r = n.fma(V::splat(-LN2_HI), x);
+        let r = n.fma(V::splat(-LN2_LO), r);
+        let mut p = V::splat(1.987_569_1e-4);
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+            p = p.fma(r, V::splat(c));
+        }
+        let p = p.fma(r.mul(r), r).add(V::splat(1.0));
+        p.scale_pow2(n)
+    }
+}
+
+/// `tanh(x)`, a few units in the last place: Cephes' polynomial near 0, else through [`exp`].
+///
+/// # Safety
+/// Needs the instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn tanh<V: Lanes>(x: V) -> V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let z = x.mul(x);
+        let mut p = V::splat(-5.704_988_7e-3);
+        for c in [2.063_908_8e-2, -5.373_971_5e-2, 1.333_144_2e-1, -3.333_328e-1] {
+            p = p.fma(z, V::splat(c));
+        }
+        let near = p.mul(z).fma(x, x);
+        let e = exp(x.abs().add(x.abs()));
+        let far = V::splat(1.0).sub(V::splat(2.0).div(e.add(V::splat(1.0))));
+        x.abs().select_lt(V::splat(0.625), near, far.copysign(x))
+    }
+}
+
+/// Makes the kernels of an instruction set from the generic ones: the register type, the features
+/// to enable, tokens in a tile of [`float::mul_mat`] and queries in a tile of [`attn::attn_tile`].
+macro_rules! lane_kernels {
+    ($v:ty, $features:literal, $tokens:literal, $queries:literal) => {
+        use $crate::backend::cpu::kernels::lanes;
+        use $crate::backend::cpu::kernels::scalar::attn::{AttnState, AttnTile};
+        use $crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32, dequant_f32};
+        use $crate::backend::cpu::pool::ColsMut;
+        use $crate::quant::QuantType;
+
+        lane_kernels! { @wrap $v, $features;
+            fn dequant_f16 in float(bytes: &[u8], out: &mut [f32]);
+            fn dequant_bf16 in float(bytes: &[u8], out: &mut [f32]);
+            fn dequant_q4_0 in float(bytes: &[u8], out: &mut [f32]);
+            fn dequant_q4_1 in float(bytes: &[u8], out: &mut [f32]);
+            fn dequant_q8_0 in float(bytes: &[u8], out: &mut [f32]);
+            fn store_f16 in float(x: &[f32], out: &mut [u16]);
+            fn rms_norm in vec(x: &[f32], w: &[f32], eps: f32, y: &mut [f32]);
+            fn add in vec(x: &[f32], y: &mut [f32]);
+            fn scale in vec(a: f32, y: &mut [f32]);
+            fn silu_mul in vec(gate: &[f32], up: &[f32], out: &mut [f32]);
+            fn rope_norm in vec(x: &mut [f32], head_dim: usize, cos_sin: &[f32]);
+            fn blend in vec(a: f32, total: &mut [f32], b: f32, part: &[f32]);
+            fn divide in vec(acc: &[f32], l: f32, out: &mut [f32]);
+        }
+
+        /// The decoder of a type, if there is one.
+        pub(crate) fn dequant(ty: QuantType) -> Option<DequantRow> {
+            Some(match ty {
+                QuantType::F32 => dequant_f32,
+                QuantType::F16 => dequant_f16,
+                QuantType::BF16 => dequant_bf16,
+                QuantType::Q4_0 => dequant_q4_0,
+                QuantType::Q4_1 => dequant_q4_1,
+                QuantType::Q8_0 => dequant_q8_0,
+                _ => return None,
+            })
+        }
+
+        /// # Safety
+        /// The instruction set is there and all lengths fit.
+        #[target_feature(enable = $features)]
+        pub(crate) unsafe fn mul_mat(
+            m: &MatF32<'_>,
+            y: &mut ColsMut<'_, f32>,
+            scratch: &mut [f32],
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe { lanes::float::mul_mat::<$v, $tokens>(m, y, scratch, dequant) }
+        }
+
+        /// # Safety
+        /// The instruction set is there and all lengths fit.
+        #[target_feature(enable = $features)]
+        pub(crate) unsafe fn attn_tile(tile: &AttnTile<'_>, st: &mut AttnState<'_>) {
+            // SAFETY: the caller's promise.
+            unsafe { lanes::attn::attn_tile::<$v, $queries>(tile, st) }
+        }
+    };
+    (@wrap $v:ty, $features:literal;
+     $(fn $name:ident in $module:ident ($($arg:ident: $ty:ty),*);)*) => {$(
+        /// # Safety
+        /// The instruction set is there and all lengths fit.
+        #[target_feature(enable = $features)]
+        pub(crate) unsafe fn $name($($arg: $ty),*) {
+            // SAFETY: the caller's promise.
+            unsafe { lanes::$module::$name::<$v>($($arg),*) }
+        }
+    )*};
+}
+pub(super) use lane_kernels;
