@@ -28,6 +28,7 @@ mod mmap;
 mod reader;
 mod split;
 mod value;
+mod writer;
 
 pub use error::{Error, Result};
 pub use files::{LoadOptions, ModelFiles, TensorData};
@@ -36,3 +37,4 @@ pub use meta::{KvOverride, Magic, Metadata, OverrideValue};
 pub use reader::{DEFAULT_ALIGNMENT, Header, MAX_TENSOR_NAME, TensorInfo, parse, parse_prefix};
 pub use split::{split_path, split_prefix};
 pub use value::{Array, ByteStr, GgufType, StrArray, Value};
+pub use writer::{DataWriter, Writer};

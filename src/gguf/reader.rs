@@ -5,7 +5,7 @@
 //!
 //! Source: the GGUF specification (ggml, docs/gguf.md), and where it is silent what ggml accepts.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::error::{Error, Result, printable};
 use super::meta::{Magic, Metadata};
@@ -89,7 +89,9 @@ impl<'a> Reader<'a> {
                 return Err(Error::key(&key, "the key twice", "unique keys"));
             }
         }
-        meta.alignment = alignment(&meta)?;
+        if let Some(value) = meta.file_value(ALIGNMENT_KEY) {
+            meta.alignment = alignment_of(value)?;
+        }
         let tensors = self.tensors(n_tensors)?;
 
         // ggml pads only where there is something to align.
@@ -131,14 +133,7 @@ impl<'a> Reader<'a> {
     fn key_value(&mut self, i: u64) -> Result<(String, Value)> {
         let ordinal = || format!("key #{i}");
         let key = self.string(ordinal)?;
-        let key = std::str::from_utf8(key)
-            .ok()
-            .filter(|k| !k.is_empty() && !k.contains('\0'))
-            .ok_or_else(|| {
-                let found = format!("\"{}\"", printable(&String::from_utf8_lossy(key)));
-                Error::key(&format!("#{i}"), found, "text in UTF-8, not empty, without NUL")
-            })?
-            .to_owned();
+        let key = check_key(key, i)?.to_owned();
         let ty = self.value_type(&key)?;
         let value = if ty == GgufType::Array {
             Value::Array(self.array(&key)?)
@@ -220,10 +215,10 @@ impl<'a> Reader<'a> {
 
     fn tensors(&mut self, n: u64) -> Result<Vec<TensorInfo>> {
         let mut out: Vec<TensorInfo> = Vec::new();
-        let mut seen: HashMap<Box<str>, ()> = HashMap::new();
+        let mut seen: HashSet<Box<str>> = HashSet::new();
         for i in 0..n {
             let info = self.tensor(i)?;
-            if seen.insert(info.name.clone(), ()).is_some() {
+            if !seen.insert(info.name.clone()) {
                 return Err(Error::tensor(&info.name, "the name twice", "unique names"));
             }
             out.push(info);
@@ -247,40 +242,16 @@ impl<'a> Reader<'a> {
         let id = self.u32(what)?;
         let offset = self.u64(what)?;
 
-        let dims = &dims[..n_dims.max(1)];
-        let shape = shape(dims).ok_or_else(|| {
-            Error::tensor(&name, format!("shape {dims:?}"), "fewer than 2^63 elements")
-        })?;
         let ty = QuantType::from_id(id).ok_or_else(|| {
             Error::tensor(&name, format!("type id {id}"), "the id of a known tensor type")
         })?;
-        let n_bytes = ty
-            .row_bytes(dims[0])
-            .ok_or_else(|| {
-                let found = format!("rows of {} elements of type {ty}", dims[0]);
-                Error::tensor(&name, found, format!("a multiple of {}", ty.block_len()))
-            })?
-            .checked_mul(shape.n_rows())
-            .ok_or_else(|| {
-                Error::tensor(&name, format!("shape {shape} of type {ty}"), "less than 2^64 bytes")
-            })?;
+        let (shape, n_bytes) = layout(&name, &dims[..n_dims.max(1)], ty)?;
         Ok(TensorInfo { name: name.into(), shape, ty, n_bytes, offset, split: 0 })
     }
 
     fn tensor_name(&mut self, i: u64) -> Result<String> {
         let name = self.string(|| format!("the name of tensor #{i}"))?;
-        let ordinal = format!("#{i}");
-        if name.len() >= MAX_TENSOR_NAME {
-            let found = format!("a name of {} bytes", name.len());
-            return Err(Error::tensor(&ordinal, found, format!("less than {MAX_TENSOR_NAME}")));
-        }
-        match std::str::from_utf8(name) {
-            Ok(text) if !text.contains('\0') => Ok(text.to_owned()),
-            _ => {
-                let found = format!("the name \"{}\"", name.escape_ascii());
-                Err(Error::tensor(&ordinal, found, "text in UTF-8, without NUL"))
-            }
-        }
+        check_tensor_name(name, i).map(str::to_owned)
     }
 
     /// Data lies in the order of the table, without gaps but for the padding, inside the file.
@@ -359,6 +330,46 @@ fn nested(key: &str) -> Error {
     Error::key(key, "an array of arrays", "an array of numbers, bools or strings")
 }
 
+/// The key, where it is one; `i` is its place in the file.
+pub(super) fn check_key(key: &[u8], i: u64) -> Result<&str> {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.is_empty() && !text.contains('\0') => Ok(text),
+        _ => {
+            let found = format!("\"{}\"", printable(&String::from_utf8_lossy(key)));
+            Err(Error::key(&format!("#{i}"), found, "text in UTF-8, not empty, without NUL"))
+        }
+    }
+}
+
+/// The name, where it is one; `i` is its place in the table.
+pub(super) fn check_tensor_name(name: &[u8], i: u64) -> Result<&str> {
+    let wrong =
+        |found: String, expected: &str| Err(Error::tensor(&format!("#{i}"), found, expected));
+    if name.len() >= MAX_TENSOR_NAME {
+        return wrong(format!("a name of {} bytes", name.len()), "less than 64");
+    }
+    match std::str::from_utf8(name) {
+        Ok(text) if !text.contains('\0') => Ok(text),
+        _ => wrong(format!("the name \"{}\"", name.escape_ascii()), "text in UTF-8, without NUL"),
+    }
+}
+
+/// Shape and size in bytes of a tensor.
+pub(super) fn layout(name: &str, dims: &[u64], ty: QuantType) -> Result<(Shape, u64)> {
+    let shape = shape(dims).ok_or_else(|| {
+        let expected = format!("1 to {MAX_DIMS} dimensions, fewer than 2^63 elements");
+        Error::tensor(name, format!("shape {dims:?}"), expected)
+    })?;
+    let row_bytes = ty.row_bytes(shape.ne()[0]).ok_or_else(|| {
+        let found = format!("rows of {} elements of type {ty}", shape.ne()[0]);
+        Error::tensor(name, found, format!("a multiple of {}", ty.block_len()))
+    })?;
+    let n_bytes = row_bytes.checked_mul(shape.n_rows()).ok_or_else(|| {
+        Error::tensor(name, format!("shape {shape} of type {ty}"), "less than 2^64 bytes")
+    })?;
+    Ok((shape, n_bytes))
+}
+
 /// The shape, with the product of all extents but the zeros inside 63 bits: a zero does not hide
 /// an overflow from whoever multiplies only some of them.
 fn shape(dims: &[u64]) -> Option<Shape> {
@@ -367,11 +378,11 @@ fn shape(dims: &[u64]) -> Option<Shape> {
     Shape::new(dims)
 }
 
-fn alignment(meta: &Metadata) -> Result<u64> {
-    match meta.file_value(ALIGNMENT_KEY) {
-        None => Ok(DEFAULT_ALIGNMENT),
-        Some(Value::U32(a)) if a.is_power_of_two() && *a >= 8 => Ok(u64::from(*a)),
-        Some(other) => Err(Error::key(
+/// The alignment that a value of `general.alignment` stands for, in bytes.
+pub(super) fn alignment_of(value: &Value) -> Result<u64> {
+    match value {
+        Value::U32(a) if a.is_power_of_two() && *a >= 8 => Ok(u64::from(*a)),
+        other => Err(Error::key(
             ALIGNMENT_KEY,
             other.describe(),
             "a u32 that is a power of two and at least 8",
