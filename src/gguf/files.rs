@@ -330,7 +330,8 @@ impl Part {
         if !stat.is_file() {
             return Err(Error::NotAFile.in_file(&name));
         }
-        let (header, map) = load::header(&file, stat.len(), options.mode, &name)?;
+        let (header, map) =
+            load::header(&file, stat.len(), options.mode, &name).map_err(|e| e.in_file(&name))?;
         let wanted = !options.vocab_only && !options.no_alloc;
         let last = header.tensors.last();
         let part = Self {

@@ -80,6 +80,10 @@ const STEP: usize = 32 << 20;
 /// to 4096.
 const DIRECT_ALIGN: usize = 4096;
 const DIRECT_STEP: usize = 4 << 20;
+#[cfg(target_os = "linux")]
+const O_DIRECT: i32 = libc::O_DIRECT;
+#[cfg(not(target_os = "linux"))]
+const O_DIRECT: i32 = 0; // reads through the page cache
 
 /// Opens a regular file.
 pub(super) fn open(path: &Path) -> Result<File> {
@@ -172,7 +176,7 @@ fn read_direct(
     out: &mut [u8],
     tally: &mut Tally<'_>,
 ) -> Result<usize> {
-    let opened = path.map(|p| OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(p));
+    let opened = path.map(|p| OpenOptions::new().read(true).custom_flags(O_DIRECT).open(p));
     let Some(Ok(file)) = opened else {
         log_debug!("direct I/O is not possible here, reading through the page cache");
         return Ok(0);
