@@ -691,7 +691,7 @@ enum ggml_opt_optimizer_type {
     GGML_OPT_OPTIMIZER_TYPE_COUNT = 2,
 };
 
-// A device that was opened for computing.
+// A device that was opened. It carries settings that programs make, and computes nothing.
 struct ggml_backend;
 
 // A piece of memory.
@@ -715,7 +715,8 @@ struct ggml_backend_sched;
 // A graph of tensors; only ever named in the signatures of device samplers.
 struct ggml_cgraph;
 
-// Owner of ggml tensors.
+// Owner of tensors and, unless it was made with `no_alloc`, of their data. Every tensor is
+// allocated on its own, so the memory size that C suggests is not a limit.
 struct ggml_context;
 
 // Allocates the tensors of a graph.
@@ -730,7 +731,7 @@ struct ggml_opt_dataset;
 // Loss and accuracy so far.
 struct ggml_opt_result;
 
-// A thread pool that a client made.
+// A thread pool as a program sees it.
 struct ggml_threadpool;
 
 // A GGUF file's metadata and tensor table.
@@ -775,14 +776,114 @@ struct llama_batch {
     int8_t *logits;
 };
 
-// Takes log text; one call is not one line.
-typedef void (*ggml_log_callback)(enum ggml_log_level level, const char *text, void *user_data);
+// A kind of memory.
+typedef struct ggml_backend_buffer_type *ggml_backend_buffer_type_t;
+
+// A piece of memory of some kind.
+typedef struct ggml_backend_buffer *ggml_backend_buffer_t;
+
+// A tensor as eval callbacks and GGUF tools see it. `ne` counts elements, `nb` bytes between
+// neighbours of each dimension.
+struct ggml_tensor {
+    enum ggml_type type;
+    struct ggml_backend_buffer *buffer;
+    int64_t ne[4];
+    size_t nb[4];
+    enum ggml_op op;
+    int32_t op_params[16];
+    int32_t flags;
+    struct ggml_tensor *src[10];
+    struct ggml_tensor *view_src;
+    size_t view_offs;
+    void *data;
+    char name[64];
+    void *extra;
+    char padding[8];
+};
 
 // A device.
 typedef struct ggml_backend_device *ggml_backend_dev_t;
 
-// A kind of memory.
-typedef struct ggml_backend_buffer_type *ggml_backend_buffer_type_t;
+// What a device can do.
+struct ggml_backend_dev_caps {
+    bool async;
+    bool host_buffer;
+    bool buffer_from_host_ptr;
+    bool events;
+    bool mmap_support;
+};
+
+// Description of a device; sizes in bytes.
+struct ggml_backend_dev_props {
+    const char *name;
+    const char *description;
+    size_t memory_free;
+    size_t memory_total;
+    enum ggml_backend_dev_type type;
+    const char *device_id;
+    struct ggml_backend_dev_caps caps;
+};
+
+// A family of devices.
+typedef struct ggml_backend_reg *ggml_backend_reg_t;
+
+// A device that was opened for computing.
+typedef struct ggml_backend *ggml_backend_t;
+
+// Sixteen bytes that name a backend.
+typedef uint8_t ggml_guid[16];
+
+// Pointer to a `ggml_guid`.
+typedef ggml_guid *ggml_guid_t;
+
+// An IEEE half as its bits.
+typedef uint16_t ggml_fp16_t;
+
+// A bfloat16 number: the upper half of a float.
+struct ggml_bf16_t {
+    uint16_t bits;
+};
+
+// Hyper-parameters of AdamW.
+struct ggml_opt_adamw_params {
+    float alpha;
+    float beta1;
+    float beta2;
+    float eps;
+    float wd;
+};
+
+// Hyper-parameters of stochastic gradient descent.
+struct ggml_opt_sgd_params {
+    float alpha;
+    float wd;
+};
+
+// Hyper-parameters of both optimisers.
+struct ggml_opt_optimizer_params {
+    struct ggml_opt_adamw_params adamw;
+    struct ggml_opt_sgd_params sgd;
+};
+
+// How much memory a ggml context manages, and whose.
+struct ggml_init_params {
+    size_t mem_size;
+    void *mem_buffer;
+    bool no_alloc;
+};
+
+// Settings of a thread pool; `poll` is how eagerly idle threads spin, 0 to 100.
+struct ggml_threadpool_params {
+    bool cpumask[512];
+    int n_threads;
+    enum ggml_sched_priority prio;
+    uint32_t poll;
+    bool strict_cpu;
+    bool paused;
+};
+
+// Takes log text; one call is not one line.
+typedef void (*ggml_log_callback)(enum ggml_log_level level, const char *text, void *user_data);
 
 // Puts tensors whose name matches a pattern into a buffer type; an array ends with a NULL pattern.
 struct llama_model_tensor_buft_override {
@@ -812,25 +913,6 @@ struct llama_model_params {
     bool no_host;
     bool no_alloc;
     bool load_mtp;
-};
-
-// A tensor as eval callbacks and GGUF tools see it. `ne` counts elements, `nb` bytes between
-// neighbours of each dimension.
-struct ggml_tensor {
-    enum ggml_type type;
-    struct ggml_backend_buffer *buffer;
-    int64_t ne[4];
-    size_t nb[4];
-    enum ggml_op op;
-    int32_t op_params[16];
-    int32_t flags;
-    struct ggml_tensor *src[10];
-    struct ggml_tensor *view_src;
-    size_t view_offs;
-    void *data;
-    char name[64];
-    void *extra;
-    char padding[8];
 };
 
 // Sees tensors as they are computed: first asked whether it wants one (`ask`), then shown it;
@@ -1006,95 +1088,14 @@ struct llama_perf_context_data {
     int32_t n_reused;
 };
 
-// An IEEE half as its bits.
-typedef uint16_t ggml_fp16_t;
-
-// A bfloat16 number: the upper half of a float.
-struct ggml_bf16_t {
-    uint16_t bits;
-};
-
-// How much memory a ggml context manages, and whose.
-struct ggml_init_params {
-    size_t mem_size;
-    void *mem_buffer;
-    bool no_alloc;
-};
-
-// Settings of a thread pool; `poll` is how eagerly idle threads spin, 0 to 100.
-struct ggml_threadpool_params {
-    bool cpumask[512];
-    int n_threads;
-    enum ggml_sched_priority prio;
-    uint32_t poll;
-    bool strict_cpu;
-    bool paused;
-};
-
 // Training data.
 typedef struct ggml_opt_dataset *ggml_opt_dataset_t;
-
-// Hyper-parameters of AdamW.
-struct ggml_opt_adamw_params {
-    float alpha;
-    float beta1;
-    float beta2;
-    float eps;
-    float wd;
-};
-
-// Hyper-parameters of stochastic gradient descent.
-struct ggml_opt_sgd_params {
-    float alpha;
-    float wd;
-};
-
-// Hyper-parameters of both optimisers.
-struct ggml_opt_optimizer_params {
-    struct ggml_opt_adamw_params adamw;
-    struct ggml_opt_sgd_params sgd;
-};
 
 // Loss and accuracy so far.
 typedef struct ggml_opt_result *ggml_opt_result_t;
 
 // A training run.
 typedef struct ggml_opt_context *ggml_opt_context_t;
-
-// A piece of memory of some kind.
-typedef struct ggml_backend_buffer *ggml_backend_buffer_t;
-
-// Sixteen bytes that name a backend.
-typedef uint8_t ggml_guid[16];
-
-// Pointer to a `ggml_guid`.
-typedef ggml_guid *ggml_guid_t;
-
-// A device that was opened for computing.
-typedef struct ggml_backend *ggml_backend_t;
-
-// What a device can do.
-struct ggml_backend_dev_caps {
-    bool async;
-    bool host_buffer;
-    bool buffer_from_host_ptr;
-    bool events;
-    bool mmap_support;
-};
-
-// Description of a device; sizes in bytes.
-struct ggml_backend_dev_props {
-    const char *name;
-    const char *description;
-    size_t memory_free;
-    size_t memory_total;
-    enum ggml_backend_dev_type type;
-    const char *device_id;
-    struct ggml_backend_dev_caps caps;
-};
-
-// A family of devices.
-typedef struct ggml_backend_reg *ggml_backend_reg_t;
 
 // How a GGUF file is opened; `ctx` receives a ggml context with the tensors when it is not NULL.
 struct gguf_init_params {
@@ -1207,6 +1208,355 @@ LLAMA_API struct llama_batch llama_batch_init(int32_t n_tokens, int32_t embd, in
 // Frees a batch that llama_batch_init made.
 LLAMA_API void llama_batch_free(struct llama_batch batch);
 
+// The processor's memory.
+LLAMA_API ggml_backend_buffer_type_t ggml_backend_cpu_buffer_type(void);
+
+// Name of a buffer type.
+LLAMA_API const char *ggml_backend_buft_name(ggml_backend_buffer_type_t buft);
+
+// Allocates a buffer of zeros; NULL on failure.
+LLAMA_API
+ggml_backend_buffer_t ggml_backend_buft_alloc_buffer(ggml_backend_buffer_type_t buft,
+                                                     size_t size);
+
+// Alignment of tensors in bytes.
+LLAMA_API size_t ggml_backend_buft_get_alignment(ggml_backend_buffer_type_t _buft);
+
+// Largest buffer in bytes.
+LLAMA_API size_t ggml_backend_buft_get_max_size(ggml_backend_buffer_type_t _buft);
+
+// Bytes to allocate for a tensor.
+LLAMA_API
+size_t ggml_backend_buft_get_alloc_size(ggml_backend_buffer_type_t _buft,
+                                        const struct ggml_tensor *tensor);
+
+// Whether the processor can address the memory: always, for a buffer type of this library.
+LLAMA_API bool ggml_backend_buft_is_host(ggml_backend_buffer_type_t buft);
+
+// The device of a buffer type.
+LLAMA_API ggml_backend_dev_t ggml_backend_buft_get_device(ggml_backend_buffer_type_t buft);
+
+// Name of a buffer's type.
+LLAMA_API const char *ggml_backend_buffer_name(ggml_backend_buffer_t buffer);
+
+// Frees a buffer. NULL is allowed.
+LLAMA_API void ggml_backend_buffer_free(ggml_backend_buffer_t buffer);
+
+// First byte of a buffer.
+LLAMA_API void *ggml_backend_buffer_get_base(ggml_backend_buffer_t buffer);
+
+// Size of a buffer in bytes.
+LLAMA_API size_t ggml_backend_buffer_get_size(ggml_backend_buffer_t buffer);
+
+// Prepares a tensor that was placed in a buffer: nothing to do in host memory.
+LLAMA_API
+enum ggml_status ggml_backend_buffer_init_tensor(ggml_backend_buffer_t buffer,
+                                                 struct ggml_tensor *tensor);
+
+// Alignment of tensors in bytes.
+LLAMA_API size_t ggml_backend_buffer_get_alignment(ggml_backend_buffer_t _buffer);
+
+// Largest buffer of this type in bytes.
+LLAMA_API size_t ggml_backend_buffer_get_max_size(ggml_backend_buffer_t _buffer);
+
+// Bytes to allocate for a tensor.
+LLAMA_API
+size_t ggml_backend_buffer_get_alloc_size(ggml_backend_buffer_t _buffer,
+                                          const struct ggml_tensor *tensor);
+
+// Fills a buffer with one byte.
+LLAMA_API void ggml_backend_buffer_clear(ggml_backend_buffer_t buffer, uint8_t value);
+
+// Whether the processor can address the memory.
+LLAMA_API bool ggml_backend_buffer_is_host(ggml_backend_buffer_t buffer);
+
+// Says what a buffer is used for.
+LLAMA_API
+void ggml_backend_buffer_set_usage(ggml_backend_buffer_t buffer,
+                                   enum ggml_backend_buffer_usage usage);
+
+// What a buffer is used for.
+LLAMA_API
+enum ggml_backend_buffer_usage ggml_backend_buffer_get_usage(ggml_backend_buffer_t buffer);
+
+// The type of a buffer.
+LLAMA_API ggml_backend_buffer_type_t ggml_backend_buffer_get_type(ggml_backend_buffer_t buffer);
+
+// Forgets the tensors that were placed in a buffer: host memory keeps no record of them.
+LLAMA_API void ggml_backend_buffer_reset(ggml_backend_buffer_t _buffer);
+
+// Number of devices.
+LLAMA_API size_t ggml_backend_dev_count(void);
+
+// A device; NULL past the end.
+LLAMA_API ggml_backend_dev_t ggml_backend_dev_get(size_t index);
+
+// A device by its name; NULL when there is none.
+LLAMA_API ggml_backend_dev_t ggml_backend_dev_by_name(const char *name);
+
+// The first device of a kind; NULL when there is none.
+LLAMA_API ggml_backend_dev_t ggml_backend_dev_by_type(enum ggml_backend_dev_type type);
+
+// Short name of a device.
+LLAMA_API const char *ggml_backend_dev_name(ggml_backend_dev_t device);
+
+// Longer name of a device.
+LLAMA_API const char *ggml_backend_dev_description(ggml_backend_dev_t device);
+
+// Free and total memory of a device in bytes; 0 where the system does not say.
+LLAMA_API void ggml_backend_dev_memory(ggml_backend_dev_t device, size_t *free, size_t *total);
+
+// Kind of a device.
+LLAMA_API enum ggml_backend_dev_type ggml_backend_dev_type(ggml_backend_dev_t _device);
+
+// Everything about a device.
+LLAMA_API
+void ggml_backend_dev_get_props(ggml_backend_dev_t device,
+                                struct ggml_backend_dev_props *props);
+
+// The family of a device.
+LLAMA_API ggml_backend_reg_t ggml_backend_dev_backend_reg(ggml_backend_dev_t device);
+
+// The usual memory of a device.
+LLAMA_API ggml_backend_buffer_type_t ggml_backend_dev_buffer_type(ggml_backend_dev_t device);
+
+// Host memory that a device reaches fast; NULL: the processor needs no special one.
+LLAMA_API ggml_backend_buffer_type_t ggml_backend_dev_host_buffer_type(ggml_backend_dev_t _device);
+
+// Wraps the caller's memory as a buffer; NULL on failure.
+LLAMA_API
+ggml_backend_buffer_t ggml_backend_dev_buffer_from_host_ptr(ggml_backend_dev_t device,
+                                                            void *ptr,
+                                                            size_t size,
+                                                            size_t _max_tensor_size);
+
+// Whether a device can run an operation that a client built: none can.
+LLAMA_API
+bool ggml_backend_dev_supports_op(ggml_backend_dev_t _device,
+                                  const struct ggml_tensor *_op);
+
+// Whether a device can compute in a kind of memory.
+LLAMA_API
+bool ggml_backend_dev_supports_buft(ggml_backend_dev_t device,
+                                    ggml_backend_buffer_type_t buft);
+
+// Whether a device wants an operation whose weights are in host memory: the processor is no
+// accelerator.
+LLAMA_API
+bool ggml_backend_dev_offload_op(ggml_backend_dev_t _device,
+                                 const struct ggml_tensor *_op);
+
+// Number of families of devices.
+LLAMA_API size_t ggml_backend_reg_count(void);
+
+// A family of devices; NULL past the end.
+LLAMA_API ggml_backend_reg_t ggml_backend_reg_get(size_t index);
+
+// A family of devices by its name; NULL when there is none.
+LLAMA_API ggml_backend_reg_t ggml_backend_reg_by_name(const char *name);
+
+// Name of a family of devices.
+LLAMA_API const char *ggml_backend_reg_name(ggml_backend_reg_t reg);
+
+// Number of devices in a family.
+LLAMA_API size_t ggml_backend_reg_dev_count(ggml_backend_reg_t reg);
+
+// A device of a family; NULL past the end.
+LLAMA_API ggml_backend_dev_t ggml_backend_reg_dev_get(ggml_backend_reg_t reg, size_t index);
+
+// Loads all backends; they are built in here.
+LLAMA_API void ggml_backend_load_all(void);
+
+// Loads all backends of a folder; they are built in here.
+LLAMA_API void ggml_backend_load_all_from_path(const char *_dir_path);
+
+// A function that only this family has; NULL when there is none. Programs call what they get
+// for the thread pool functions without a check.
+LLAMA_API void *ggml_backend_reg_get_proc_address(ggml_backend_reg_t reg, const char *name);
+
+// Opens a device; NULL on failure. No device here takes parameters.
+LLAMA_API ggml_backend_t ggml_backend_dev_init(ggml_backend_dev_t device, const char *_params);
+
+// Opens a device by its name; NULL on failure.
+LLAMA_API ggml_backend_t ggml_backend_init_by_name(const char *name, const char *params);
+
+// Opens the first device of a kind; NULL on failure.
+LLAMA_API
+ggml_backend_t ggml_backend_init_by_type(enum ggml_backend_dev_type type,
+                                         const char *params);
+
+// Opens the fastest device; NULL on failure.
+LLAMA_API ggml_backend_t ggml_backend_init_best(void);
+
+// Frees an opened device. NULL is allowed.
+LLAMA_API void ggml_backend_free(ggml_backend_t backend);
+
+// Sixteen bytes that name a backend; NULL for NULL.
+LLAMA_API ggml_guid_t ggml_backend_guid(ggml_backend_t backend);
+
+// Name of an opened device.
+LLAMA_API const char *ggml_backend_name(ggml_backend_t backend);
+
+// The usual memory of an opened device.
+LLAMA_API ggml_backend_buffer_type_t ggml_backend_get_default_buffer_type(ggml_backend_t backend);
+
+// Allocates a buffer in the usual memory; NULL on failure.
+LLAMA_API ggml_backend_buffer_t ggml_backend_alloc_buffer(ggml_backend_t backend, size_t size);
+
+// Alignment of tensors in bytes.
+LLAMA_API size_t ggml_backend_get_alignment(ggml_backend_t _backend);
+
+// Largest buffer in bytes.
+LLAMA_API size_t ggml_backend_get_max_size(ggml_backend_t _backend);
+
+// Whether an opened device can compute in a kind of memory.
+LLAMA_API bool ggml_backend_supports_buft(ggml_backend_t backend, ggml_backend_buffer_type_t buft);
+
+// The device that was opened.
+LLAMA_API ggml_backend_dev_t ggml_backend_get_device(ggml_backend_t backend);
+
+// An IEEE half as a float.
+LLAMA_API float ggml_fp16_to_fp32(ggml_fp16_t value);
+
+// A bfloat16 as a float.
+LLAMA_API float ggml_bf16_to_fp32(struct ggml_bf16_t value);
+
+// Elements in a block of a type; 0 for a number that is no type.
+LLAMA_API int64_t ggml_blck_size(enum ggml_type type);
+
+// Bytes of a block of a type; 0 for a number that is no type.
+LLAMA_API size_t ggml_type_size(enum ggml_type type);
+
+// Bytes of ne elements of a type; 0 when they are no whole number of blocks.
+LLAMA_API size_t ggml_row_size(enum ggml_type type, int64_t ne);
+
+// Bytes of one element of a type, with fraction.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use ggml_row_size instead")
+double ggml_type_sizef(enum ggml_type type);
+
+// Whether a type packs several elements into blocks.
+LLAMA_API bool ggml_is_quantized(enum ggml_type type);
+
+// Name of a type; "NONE" for a number that is no type.
+LLAMA_API const char *ggml_type_name(enum ggml_type type);
+
+// Name of an operation in capitals; "NONE" also for a number that is no operation.
+LLAMA_API const char *ggml_op_name(enum ggml_op op);
+
+// What computes a tensor: the operation, or the function of a unary or gated one.
+LLAMA_API const char *ggml_op_desc(const struct ggml_tensor *t);
+
+// Quantises rows `start / n_per_row` to before that plus `nrows` of a matrix of floats; returns
+// the bytes written, 0 on failure. An importance matrix is not used yet, which a line in the log
+// says.
+LLAMA_API
+size_t ggml_quantize_chunk(enum ggml_type type,
+                           const float *src,
+                           void *dst,
+                           int64_t start,
+                           int64_t nrows,
+                           int64_t n_per_row,
+                           const float *imatrix);
+
+// Default hyper-parameters of the optimisers; they do not depend on userdata.
+LLAMA_API struct ggml_opt_optimizer_params ggml_opt_get_default_optimizer_params(void *_userdata);
+
+// Name of an optimiser; "undefined" for a number that is none.
+LLAMA_API const char *ggml_opt_optimizer_name(enum ggml_opt_optimizer_type optimizer);
+
+// Prepares the clock; not needed here.
+LLAMA_API void ggml_time_init(void);
+
+// Milliseconds on a clock that never goes back.
+LLAMA_API int64_t ggml_time_ms(void);
+
+// Microseconds on a clock that never goes back.
+LLAMA_API int64_t ggml_time_us(void);
+
+// Opens a file whose name is UTF-8; NULL on failure.
+LLAMA_API FILE *ggml_fopen(const char *fname, const char *mode);
+
+// Makes a context that owns tensors; with no_alloc they have no data. Memory is taken as tensors
+// come: mem_size is no limit and mem_buffer is not used.
+LLAMA_API struct ggml_context *ggml_init(struct ggml_init_params params);
+
+// Frees a context and its tensors. NULL is allowed.
+LLAMA_API void ggml_free(struct ggml_context *ctx);
+
+// Makes a matrix of ne1 rows of ne0 elements; NULL on failure.
+LLAMA_API
+struct ggml_tensor *ggml_new_tensor_2d(struct ggml_context *ctx,
+                                       enum ggml_type type,
+                                       int64_t ne0,
+                                       int64_t ne1);
+
+// The oldest tensor of a context; NULL when it has none.
+LLAMA_API struct ggml_tensor *ggml_get_first_tensor(const struct ggml_context *ctx);
+
+// The tensor made after this one; NULL at the end.
+LLAMA_API
+struct ggml_tensor *ggml_get_next_tensor(const struct ggml_context *ctx,
+                                         struct ggml_tensor *tensor);
+
+// The tensor with this name; NULL when there is none.
+LLAMA_API struct ggml_tensor *ggml_get_tensor(struct ggml_context *ctx, const char *name);
+
+// Number of elements of a tensor.
+LLAMA_API int64_t ggml_nelements(const struct ggml_tensor *tensor);
+
+// Number of rows of a tensor.
+LLAMA_API int64_t ggml_nrows(const struct ggml_tensor *tensor);
+
+// Bytes from the first element of a tensor to the end of its last.
+LLAMA_API size_t ggml_nbytes(const struct ggml_tensor *tensor);
+
+// Bytes of a block of the tensor's type.
+LLAMA_API size_t ggml_element_size(const struct ggml_tensor *tensor);
+
+// Dimensions of a tensor up to the last that is not 1, at least 1.
+LLAMA_API int ggml_n_dims(const struct ggml_tensor *tensor);
+
+// Bytes that a tensor takes in a context besides its data, as programs count them for
+// ggml_init_params.
+LLAMA_API size_t ggml_tensor_overhead(void);
+
+// Bytes that a graph of `size` nodes would take in a context: its nodes and leaves, the hash
+// table that finds them, and with grads two more lists.
+LLAMA_API size_t ggml_graph_overhead_custom(size_t size, bool grads);
+
+// Data of an F32 tensor; NULL for another type.
+LLAMA_API float *ggml_get_data_f32(const struct ggml_tensor *tensor);
+
+// An element of a tensor in host memory as a float; NaN past its end, without data, or in a
+// type whose elements do not stand alone.
+LLAMA_API float ggml_get_f32_nd(const struct ggml_tensor *tensor, int i0, int i1, int i2, int i3);
+
+// Copies `size` bytes of a tensor from `offset` on; nothing (and a line in the log) when the
+// tensor does not have them.
+LLAMA_API
+void ggml_backend_tensor_get(const struct ggml_tensor *tensor,
+                             void *data,
+                             size_t offset,
+                             size_t size);
+
+// Default settings for n_threads threads.
+LLAMA_API struct ggml_threadpool_params ggml_threadpool_params_default(int n_threads);
+
+// Writes default settings for n_threads threads.
+LLAMA_API void ggml_threadpool_params_init(struct ggml_threadpool_params *p, int n_threads);
+
+// Whether two settings are the same; `paused` does not count.
+LLAMA_API
+bool ggml_threadpool_params_match(const struct ggml_threadpool_params *p0,
+                                  const struct ggml_threadpool_params *p1);
+
+// Makes a thread pool; NULL when the number of threads is not 1 to 512.
+LLAMA_API struct ggml_threadpool *ggml_threadpool_new(struct ggml_threadpool_params *params);
+
+// Frees a thread pool, which no context may be attached to. NULL is allowed.
+LLAMA_API void ggml_threadpool_free(struct ggml_threadpool *threadpool);
+
 // Sends log text to a callback; NULL restores stderr. One call is not one line: level CONT
 // continues the text before it. The callback can be called from any thread.
 LLAMA_API void llama_log_set(ggml_log_callback log_callback, void *user_data);
@@ -1270,6 +1620,10 @@ LLAMA_API void llama_backend_init(void);
 
 // Releases what llama_backend_init took; nothing, here.
 LLAMA_API void llama_backend_free(void);
+
+// Places threads and memory on NUMA nodes. Nothing is placed yet: a strategy other than DISABLED
+// gets a line in the log.
+LLAMA_API void llama_numa_init(enum ggml_numa_strategy numa);
 
 // Microseconds on a clock that never goes back.
 LLAMA_API int64_t llama_time_us(void);
@@ -1544,128 +1898,6 @@ LLAMA_API void llama_perf_context_print(const struct llama_context *ctx);
 // Starts measuring anew.
 LLAMA_API void llama_perf_context_reset(struct llama_context *ctx);
 
-// An IEEE half as a float.
-LLAMA_API float ggml_fp16_to_fp32(ggml_fp16_t value);
-
-// A bfloat16 as a float.
-LLAMA_API float ggml_bf16_to_fp32(struct ggml_bf16_t value);
-
-// Prepares the clock; not needed here.
-LLAMA_API void ggml_time_init(void);
-
-// Milliseconds on a clock that never goes back.
-LLAMA_API int64_t ggml_time_ms(void);
-
-// Microseconds on a clock that never goes back.
-LLAMA_API int64_t ggml_time_us(void);
-
-// Opens a file whose name is UTF-8.
-LLAMA_API FILE *ggml_fopen(const char *fname, const char *mode);
-
-// Number of elements of a tensor.
-LLAMA_API int64_t ggml_nelements(const struct ggml_tensor *tensor);
-
-// Number of rows of a tensor.
-LLAMA_API int64_t ggml_nrows(const struct ggml_tensor *tensor);
-
-// Bytes from the first element of a tensor to the end of its last.
-LLAMA_API size_t ggml_nbytes(const struct ggml_tensor *tensor);
-
-// Elements in a block of a type; 0 for no type.
-LLAMA_API int64_t ggml_blck_size(enum ggml_type type);
-
-// Bytes of a block of a type; 0 for no type.
-LLAMA_API size_t ggml_type_size(enum ggml_type type);
-
-// Bytes of ne elements of a type.
-LLAMA_API size_t ggml_row_size(enum ggml_type type, int64_t ne);
-
-// Bytes of one element of a type, with fraction.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use ggml_row_size instead")
-double ggml_type_sizef(enum ggml_type type);
-
-// Name of a type, "NONE" for no type.
-LLAMA_API const char *ggml_type_name(enum ggml_type type);
-
-// Name of an operation in capitals; NULL for no operation.
-LLAMA_API const char *ggml_op_name(enum ggml_op op);
-
-// What computes a tensor: the operation, or the function of a unary or gated one.
-LLAMA_API const char *ggml_op_desc(const struct ggml_tensor *t);
-
-// Bytes of a block of the tensor's type.
-LLAMA_API size_t ggml_element_size(const struct ggml_tensor *tensor);
-
-// Whether a type packs several elements into blocks.
-LLAMA_API bool ggml_is_quantized(enum ggml_type type);
-
-// Dimensions of a tensor up to the last that is not 1, at least 1.
-LLAMA_API int ggml_n_dims(const struct ggml_tensor *tensor);
-
-// Bytes that a tensor takes in a context besides its data.
-LLAMA_API size_t ggml_tensor_overhead(void);
-
-// Makes a context that owns tensors; NULL on failure.
-LLAMA_API struct ggml_context *ggml_init(struct ggml_init_params params);
-
-// Frees a context and its tensors. NULL is allowed.
-LLAMA_API void ggml_free(struct ggml_context *ctx);
-
-// Makes a matrix of ne1 rows of ne0 elements; NULL on failure.
-LLAMA_API
-struct ggml_tensor *ggml_new_tensor_2d(struct ggml_context *ctx,
-                                       enum ggml_type type,
-                                       int64_t ne0,
-                                       int64_t ne1);
-
-// The oldest tensor of a context; NULL when it has none.
-LLAMA_API struct ggml_tensor *ggml_get_first_tensor(const struct ggml_context *ctx);
-
-// The tensor made after this one; NULL at the end.
-LLAMA_API
-struct ggml_tensor *ggml_get_next_tensor(const struct ggml_context *ctx,
-                                         struct ggml_tensor *tensor);
-
-// The tensor with this name; NULL when there is none.
-LLAMA_API struct ggml_tensor *ggml_get_tensor(struct ggml_context *ctx, const char *name);
-
-// Data of an F32 tensor; NULL for another type.
-LLAMA_API float *ggml_get_data_f32(const struct ggml_tensor *tensor);
-
-// Bytes that a graph of `size` nodes would take in a context.
-LLAMA_API size_t ggml_graph_overhead_custom(size_t size, bool grads);
-
-// Quantises rows of floats; returns the bytes written, 0 on failure.
-LLAMA_API
-size_t ggml_quantize_chunk(enum ggml_type type,
-                           const float *src,
-                           void *dst,
-                           int64_t start,
-                           int64_t nrows,
-                           int64_t n_per_row,
-                           const float *imatrix);
-
-// Default settings for n_threads threads.
-LLAMA_API struct ggml_threadpool_params ggml_threadpool_params_default(int n_threads);
-
-// Writes default settings for n_threads threads.
-LLAMA_API void ggml_threadpool_params_init(struct ggml_threadpool_params *p, int n_threads);
-
-// Whether two settings are the same.
-LLAMA_API
-bool ggml_threadpool_params_match(const struct ggml_threadpool_params *p0,
-                                  const struct ggml_threadpool_params *p1);
-
-// An element of a tensor as a float.
-LLAMA_API float ggml_get_f32_nd(const struct ggml_tensor *tensor, int i0, int i1, int i2, int i3);
-
-// Makes a thread pool; NULL on failure.
-LLAMA_API struct ggml_threadpool *ggml_threadpool_new(struct ggml_threadpool_params *params);
-
-// Frees a thread pool. NULL is allowed.
-LLAMA_API void ggml_threadpool_free(struct ggml_threadpool *threadpool);
-
 // Makes a data set for training; NULL on failure.
 LLAMA_API
 ggml_opt_dataset_t ggml_opt_dataset_init(enum ggml_type type_data,
@@ -1683,12 +1915,6 @@ LLAMA_API struct ggml_tensor *ggml_opt_dataset_data(ggml_opt_dataset_t dataset);
 
 // Tensor with the labels.
 LLAMA_API struct ggml_tensor *ggml_opt_dataset_labels(ggml_opt_dataset_t dataset);
-
-// Default hyper-parameters of the optimisers.
-LLAMA_API struct ggml_opt_optimizer_params ggml_opt_get_default_optimizer_params(void *userdata);
-
-// Name of an optimiser.
-LLAMA_API const char *ggml_opt_optimizer_name(enum ggml_opt_optimizer_type value);
 
 // Makes an empty result of training; NULL on failure.
 LLAMA_API ggml_opt_result_t ggml_opt_result_init(void);
@@ -1709,227 +1935,17 @@ void ggml_opt_epoch_callback_progress_bar(bool train,
                                           int64_t ibatch_max,
                                           int64_t t_start_us);
 
-// Name of a buffer type.
-LLAMA_API const char *ggml_backend_buft_name(ggml_backend_buffer_type_t buft);
-
-// Allocates a buffer; NULL on failure.
-LLAMA_API
-ggml_backend_buffer_t ggml_backend_buft_alloc_buffer(ggml_backend_buffer_type_t buft,
-                                                     size_t size);
-
-// Alignment of tensors in bytes.
-LLAMA_API size_t ggml_backend_buft_get_alignment(ggml_backend_buffer_type_t buft);
-
-// Largest buffer in bytes.
-LLAMA_API size_t ggml_backend_buft_get_max_size(ggml_backend_buffer_type_t buft);
-
-// Bytes to allocate for a tensor.
-LLAMA_API
-size_t ggml_backend_buft_get_alloc_size(ggml_backend_buffer_type_t buft,
-                                        const struct ggml_tensor *tensor);
-
-// Whether the processor can address the memory.
-LLAMA_API bool ggml_backend_buft_is_host(ggml_backend_buffer_type_t buft);
-
-// The device of a buffer type.
-LLAMA_API ggml_backend_dev_t ggml_backend_buft_get_device(ggml_backend_buffer_type_t buft);
-
-// Name of a buffer's type.
-LLAMA_API const char *ggml_backend_buffer_name(ggml_backend_buffer_t buffer);
-
-// Frees a buffer. NULL is allowed.
-LLAMA_API void ggml_backend_buffer_free(ggml_backend_buffer_t buffer);
-
-// First byte of a buffer.
-LLAMA_API void *ggml_backend_buffer_get_base(ggml_backend_buffer_t buffer);
-
-// Size of a buffer in bytes.
-LLAMA_API size_t ggml_backend_buffer_get_size(ggml_backend_buffer_t buffer);
-
-// Prepares a tensor that was placed in a buffer.
-LLAMA_API
-enum ggml_status ggml_backend_buffer_init_tensor(ggml_backend_buffer_t buffer,
-                                                 struct ggml_tensor *tensor);
-
-// Alignment of tensors in bytes.
-LLAMA_API size_t ggml_backend_buffer_get_alignment(ggml_backend_buffer_t buffer);
-
-// Largest buffer of this type in bytes.
-LLAMA_API size_t ggml_backend_buffer_get_max_size(ggml_backend_buffer_t buffer);
-
-// Bytes to allocate for a tensor.
-LLAMA_API
-size_t ggml_backend_buffer_get_alloc_size(ggml_backend_buffer_t buffer,
-                                          const struct ggml_tensor *tensor);
-
-// Fills a buffer with one byte.
-LLAMA_API void ggml_backend_buffer_clear(ggml_backend_buffer_t buffer, uint8_t value);
-
-// Whether the processor can address the memory.
-LLAMA_API bool ggml_backend_buffer_is_host(ggml_backend_buffer_t buffer);
-
-// Says what a buffer is used for.
-LLAMA_API
-void ggml_backend_buffer_set_usage(ggml_backend_buffer_t buffer,
-                                   enum ggml_backend_buffer_usage usage);
-
-// What a buffer is used for.
-LLAMA_API
-enum ggml_backend_buffer_usage ggml_backend_buffer_get_usage(ggml_backend_buffer_t buffer);
-
-// The type of a buffer.
-LLAMA_API ggml_backend_buffer_type_t ggml_backend_buffer_get_type(ggml_backend_buffer_t buffer);
-
-// Forgets the tensors that were placed in a buffer.
-LLAMA_API void ggml_backend_buffer_reset(ggml_backend_buffer_t buffer);
-
-// Sixteen bytes that name a backend.
-LLAMA_API ggml_guid_t ggml_backend_guid(ggml_backend_t backend);
-
-// Name of a backend.
-LLAMA_API const char *ggml_backend_name(ggml_backend_t backend);
-
-// Frees a backend. NULL is allowed.
-LLAMA_API void ggml_backend_free(ggml_backend_t backend);
-
-// The usual memory of a backend.
-LLAMA_API ggml_backend_buffer_type_t ggml_backend_get_default_buffer_type(ggml_backend_t backend);
-
-// Allocates a buffer in the usual memory; NULL on failure.
-LLAMA_API ggml_backend_buffer_t ggml_backend_alloc_buffer(ggml_backend_t backend, size_t size);
-
-// Alignment of tensors in bytes.
-LLAMA_API size_t ggml_backend_get_alignment(ggml_backend_t backend);
-
-// Largest buffer in bytes.
-LLAMA_API size_t ggml_backend_get_max_size(ggml_backend_t backend);
-
-// Copies bytes of a tensor.
-LLAMA_API
-void ggml_backend_tensor_get(const struct ggml_tensor *tensor,
-                             void *data,
-                             size_t offset,
-                             size_t size);
-
-// Whether a backend can compute in a kind of memory.
-LLAMA_API bool ggml_backend_supports_buft(ggml_backend_t backend, ggml_backend_buffer_type_t buft);
-
-// The device of a backend.
-LLAMA_API ggml_backend_dev_t ggml_backend_get_device(ggml_backend_t backend);
-
-// Short name of a device.
-LLAMA_API const char *ggml_backend_dev_name(ggml_backend_dev_t device);
-
-// Longer name of a device.
-LLAMA_API const char *ggml_backend_dev_description(ggml_backend_dev_t device);
-
-// Free and total memory of a device in bytes.
-LLAMA_API void ggml_backend_dev_memory(ggml_backend_dev_t device, size_t *free, size_t *total);
-
-// Kind of a device.
-LLAMA_API enum ggml_backend_dev_type ggml_backend_dev_type(ggml_backend_dev_t device);
-
-// Everything about a device.
-LLAMA_API
-void ggml_backend_dev_get_props(ggml_backend_dev_t device,
-                                struct ggml_backend_dev_props *props);
-
-// The family of a device.
-LLAMA_API ggml_backend_reg_t ggml_backend_dev_backend_reg(ggml_backend_dev_t device);
-
-// Opens a device; NULL on failure.
-LLAMA_API ggml_backend_t ggml_backend_dev_init(ggml_backend_dev_t device, const char *params);
-
-// The usual memory of a device.
-LLAMA_API ggml_backend_buffer_type_t ggml_backend_dev_buffer_type(ggml_backend_dev_t device);
-
-// Host memory that a device reaches fast; NULL when there is no special one.
-LLAMA_API ggml_backend_buffer_type_t ggml_backend_dev_host_buffer_type(ggml_backend_dev_t device);
-
-// Wraps the caller's memory as a buffer; NULL on failure.
-LLAMA_API
-ggml_backend_buffer_t ggml_backend_dev_buffer_from_host_ptr(ggml_backend_dev_t device,
-                                                            void *ptr,
-                                                            size_t size,
-                                                            size_t max_tensor_size);
-
-// Whether a device can run an operation that a client built.
-LLAMA_API
-bool ggml_backend_dev_supports_op(ggml_backend_dev_t device,
-                                  const struct ggml_tensor *op);
-
-// Whether a device can compute in a kind of memory.
-LLAMA_API
-bool ggml_backend_dev_supports_buft(ggml_backend_dev_t device,
-                                    ggml_backend_buffer_type_t buft);
-
-// Whether a device wants an operation whose weights are in host memory.
-LLAMA_API bool ggml_backend_dev_offload_op(ggml_backend_dev_t device, const struct ggml_tensor *op);
-
-// Name of a family of devices.
-LLAMA_API const char *ggml_backend_reg_name(ggml_backend_reg_t reg);
-
-// Number of devices in a family.
-LLAMA_API size_t ggml_backend_reg_dev_count(ggml_backend_reg_t reg);
-
-// A device of a family; NULL past the end.
-LLAMA_API ggml_backend_dev_t ggml_backend_reg_dev_get(ggml_backend_reg_t reg, size_t index);
-
-// A function that only this family has; NULL when there is none.
-LLAMA_API void *ggml_backend_reg_get_proc_address(ggml_backend_reg_t reg, const char *name);
-
 // Adds a family of devices.
 LLAMA_API void ggml_backend_register(ggml_backend_reg_t reg);
 
 // Adds a device.
 LLAMA_API void ggml_backend_device_register(ggml_backend_dev_t device);
 
-// Number of families of devices.
-LLAMA_API size_t ggml_backend_reg_count(void);
-
-// A family of devices; NULL past the end.
-LLAMA_API ggml_backend_reg_t ggml_backend_reg_get(size_t index);
-
-// A family of devices by its name; NULL when there is none.
-LLAMA_API ggml_backend_reg_t ggml_backend_reg_by_name(const char *name);
-
-// Number of devices.
-LLAMA_API size_t ggml_backend_dev_count(void);
-
-// A device; NULL past the end.
-LLAMA_API ggml_backend_dev_t ggml_backend_dev_get(size_t index);
-
-// A device by its name; NULL when there is none.
-LLAMA_API ggml_backend_dev_t ggml_backend_dev_by_name(const char *name);
-
-// The first device of a kind; NULL when there is none.
-LLAMA_API ggml_backend_dev_t ggml_backend_dev_by_type(enum ggml_backend_dev_type type);
-
-// Opens a device by its name; NULL on failure.
-LLAMA_API ggml_backend_t ggml_backend_init_by_name(const char *name, const char *params);
-
-// Opens the first device of a kind; NULL on failure.
-LLAMA_API
-ggml_backend_t ggml_backend_init_by_type(enum ggml_backend_dev_type type,
-                                         const char *params);
-
-// Opens the fastest device; NULL on failure.
-LLAMA_API ggml_backend_t ggml_backend_init_best(void);
-
 // Loads a backend from a shared library; NULL on failure.
 LLAMA_API ggml_backend_reg_t ggml_backend_load(const char *path);
 
 // Unloads a backend.
 LLAMA_API void ggml_backend_unload(ggml_backend_reg_t reg);
-
-// Loads all backends; they are built in here.
-LLAMA_API void ggml_backend_load_all(void);
-
-// Loads all backends of a folder; they are built in here.
-LLAMA_API void ggml_backend_load_all_from_path(const char *dir_path);
-
-// The processor's memory.
-LLAMA_API ggml_backend_buffer_type_t ggml_backend_cpu_buffer_type(void);
 
 // Makes an empty GGUF file in memory.
 LLAMA_API struct gguf_context *gguf_init_empty(void);
@@ -2056,9 +2072,6 @@ LLAMA_API size_t gguf_get_meta_size(const struct gguf_context *ctx);
 
 // Copies metadata and tensor table.
 LLAMA_API void gguf_get_meta_data(const struct gguf_context *ctx, void *data);
-
-// Places threads and memory on NUMA nodes.
-LLAMA_API void llama_numa_init(enum ggml_numa_strategy numa);
 
 // Makes a model from metadata alone; the callback fills each tensor. NULL on failure.
 LLAMA_API

@@ -14,6 +14,7 @@
 //! with a body in `guard::call`; take it out of [`unimplemented`]; run `make headers`. The symbol
 //! test knows the name from `tests/abi/functions.json`; add a test with NULL and bad arguments.
 #![allow(unsafe_code, reason = "the C boundary")]
+#![allow(non_camel_case_types, reason = "the names are those of the C headers")]
 #![allow(clippy::missing_safety_doc, reason = "the module doc states one contract for all")]
 
 pub mod batch;

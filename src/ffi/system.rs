@@ -5,7 +5,9 @@ use std::ffi::CString;
 use std::sync::OnceLock;
 
 use super::guard;
+use super::types::{ggml_numa_strategy, ggml_numa_strategy_e};
 use crate::util::sys;
+use crate::{log_error, log_warn};
 
 /// Version of the llama.h interface that this library offers.
 #[unsafe(no_mangle)]
@@ -24,6 +26,17 @@ pub unsafe extern "C" fn llama_backend_init() {
 /// Releases what llama_backend_init took; nothing, here.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_backend_free() {}
+
+/// Places threads and memory on NUMA nodes. Nothing is placed yet: a strategy other than DISABLED
+/// gets a line in the log.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_numa_init(numa: ggml_numa_strategy_e) {
+    guard::call((), "llama_numa_init", || match ggml_numa_strategy::try_from(numa) {
+        Ok(ggml_numa_strategy::GGML_NUMA_STRATEGY_DISABLED) => {}
+        Ok(strategy) => log_warn!("llama_numa_init: {strategy:?} is not supported yet"),
+        Err(error) => log_error!("llama_numa_init: {error}"),
+    });
+}
 
 /// Microseconds on a clock that never goes back.
 #[unsafe(no_mangle)]

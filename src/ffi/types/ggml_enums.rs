@@ -263,6 +263,7 @@ pub enum ggml_unary_op {
 }
 /// [`ggml_unary_op`] as C passes it: any number.
 pub type ggml_unary_op_e = c_int;
+try_from_int!(ggml_unary_op: GGML_UNARY_OP_ABS, GGML_UNARY_OP_SGN, GGML_UNARY_OP_NEG, GGML_UNARY_OP_STEP, GGML_UNARY_OP_TANH, GGML_UNARY_OP_ELU, GGML_UNARY_OP_RELU, GGML_UNARY_OP_SIGMOID, GGML_UNARY_OP_GELU, GGML_UNARY_OP_GELU_QUICK, GGML_UNARY_OP_SILU, GGML_UNARY_OP_HARDSWISH, GGML_UNARY_OP_HARDSIGMOID, GGML_UNARY_OP_EXP, GGML_UNARY_OP_EXPM1, GGML_UNARY_OP_SOFTPLUS, GGML_UNARY_OP_GELU_ERF, GGML_UNARY_OP_XIELU, GGML_UNARY_OP_FLOOR, GGML_UNARY_OP_CEIL, GGML_UNARY_OP_ROUND, GGML_UNARY_OP_TRUNC, GGML_UNARY_OP_COUNT);
 
 /// Which gated unit a `GGML_OP_GLU` tensor applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,6 +280,7 @@ pub enum ggml_glu_op {
 }
 /// [`ggml_glu_op`] as C passes it: any number.
 pub type ggml_glu_op_e = c_int;
+try_from_int!(ggml_glu_op: GGML_GLU_OP_REGLU, GGML_GLU_OP_GEGLU, GGML_GLU_OP_SWIGLU, GGML_GLU_OP_SWIGLU_OAI, GGML_GLU_OP_GEGLU_ERF, GGML_GLU_OP_GEGLU_QUICK, GGML_GLU_OP_SWIGLU_CLAMP, GGML_GLU_OP_COUNT);
 
 /// What a block inside a ggml context holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,11 @@
 //! Handles whose inside C never sees.
 #![allow(dead_code, reason = "handles that nothing makes yet")]
 
+pub use crate::ffi::ggml::buffer::{ggml_backend_buffer, ggml_backend_buffer_type};
+pub use crate::ffi::ggml::device::{ggml_backend, ggml_backend_device, ggml_backend_reg};
+pub use crate::ffi::ggml::tensor::ggml_context;
+pub use crate::ffi::ggml::threadpool::ggml_threadpool;
+
 /// A LoRA adapter.
 pub struct llama_adapter_lora(());
 /// A batch that grows token by token.
@@ -17,24 +22,10 @@ pub struct llama_vocab(());
 /// A GGUF file's metadata and tensor table.
 pub struct gguf_context(());
 
-/// Owner of ggml tensors.
-pub struct ggml_context(());
 /// A graph of tensors; only ever named in the signatures of device samplers.
 pub struct ggml_cgraph(());
-/// A thread pool that a client made.
-pub struct ggml_threadpool(());
-/// A device that was opened for computing.
-pub struct ggml_backend(());
-/// A piece of memory.
-pub struct ggml_backend_buffer(());
-/// A kind of memory.
-pub struct ggml_backend_buffer_type(());
-/// A device.
-pub struct ggml_backend_device(());
 /// A point in the work of a device.
 pub struct ggml_backend_event(());
-/// A family of devices.
-pub struct ggml_backend_reg(());
 /// Divides a graph between backends.
 pub struct ggml_backend_sched(());
 /// Allocates the tensors of a graph.

@@ -3,7 +3,6 @@
 //! Two rules keep invalid values from being undefined behaviour. A C enum arrives as the integer
 //! alias `<name>_e` (cbindgen prints it as `enum <name>`) and becomes a Rust enum by `TryFrom`.
 //! A C `bool` arrives as [`cbool`]; only results are `bool`.
-#![allow(non_camel_case_types, reason = "the names are those of the C headers")]
 
 mod backend;
 mod ggml;

@@ -6,17 +6,11 @@ use libc::FILE;
 
 use super::unimplemented;
 use crate::ffi::types::{
-    ggml_numa_strategy_e, ggml_opt_dataset_t, ggml_opt_epoch_callback, ggml_opt_result_t,
-    ggml_tensor, gguf_context, llama_adapter_lora, llama_context, llama_model, llama_model_params,
+    ggml_opt_dataset_t, ggml_opt_epoch_callback, ggml_opt_result_t, ggml_tensor, gguf_context,
+    llama_adapter_lora, llama_context, llama_model, llama_model_params,
     llama_model_quantize_params, llama_model_set_tensor_data_t, llama_opt_params, llama_sampler,
     llama_seq_id, llama_state_seq_flags, llama_token, llama_vocab,
 };
-
-/// Places threads and memory on NUMA nodes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_numa_init(numa: ggml_numa_strategy_e) {
-    unimplemented("llama_numa_init", ())
-}
 
 /// Makes a model from metadata alone; the callback fills each tensor. NULL on failure.
 #[unsafe(no_mangle)]
