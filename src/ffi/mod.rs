@@ -25,6 +25,7 @@ pub mod log;
 pub mod names;
 pub mod params;
 pub mod powerinfer;
+pub mod sampler;
 mod strings;
 pub mod system;
 pub mod types;

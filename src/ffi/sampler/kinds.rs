@@ -148,10 +148,7 @@ unsafe extern "C" fn accept<K: Kind>(smpl: *mut llama_sampler, token: llama_toke
     });
 }
 
-unsafe extern "C" fn apply<K: Kind>(
-    smpl: *mut llama_sampler,
-    cur_p: *mut llama_token_data_array,
-) {
+unsafe extern "C" fn apply<K: Kind>(smpl: *mut llama_sampler, cur_p: *mut llama_token_data_array) {
     guard::call((), "sampler apply", || {
         // SAFETY: smpl is a valid sampler and cur_p a valid array, used by this call alone.
         unsafe {
