@@ -1064,6 +1064,18 @@ struct llama_model_quantize_params {
     size_t max_buf_size;
 };
 
+// Time spent in a sampler chain (milliseconds) and how often.
+struct llama_perf_sampler_data {
+    double t_sample_ms;
+    int32_t n_sample;
+};
+
+// A number added to the logit of a token.
+struct llama_logit_bias {
+    llama_token token;
+    float bias;
+};
+
 // A thread pool that a client made.
 typedef struct ggml_threadpool *ggml_threadpool_t;
 
@@ -1133,18 +1145,6 @@ typedef void (*ggml_opt_epoch_callback)(bool train,
                                         int64_t ibatch,
                                         int64_t ibatch_max,
                                         int64_t t_start_us);
-
-// A number added to the logit of a token.
-struct llama_logit_bias {
-    llama_token token;
-    float bias;
-};
-
-// Time spent in a sampler chain (milliseconds) and how often.
-struct llama_perf_sampler_data {
-    double t_sample_ms;
-    int32_t n_sample;
-};
 
 // One message of a conversation.
 struct llama_chat_message {
@@ -1611,6 +1611,136 @@ LLAMA_API struct llama_sampler_chain_params llama_sampler_chain_default_params(v
 
 // Default quantisation parameters: Q8_0 with all processors.
 LLAMA_API struct llama_model_quantize_params llama_model_quantize_default_params(void);
+
+// Makes a sampler with the caller's functions. Both pointers must live as long as the sampler.
+LLAMA_API
+struct llama_sampler *llama_sampler_init(struct llama_sampler_i *iface,
+                                         llama_sampler_context_t ctx);
+
+// The sampler's name; "(null)" when it has none.
+LLAMA_API const char *llama_sampler_name(const struct llama_sampler *smpl);
+
+// Tells the sampler which token was chosen. NULL is allowed.
+LLAMA_API void llama_sampler_accept(struct llama_sampler *smpl, llama_token token);
+
+// Lets the sampler work on candidates: it may reorder, shorten and rescale the array in place,
+// and a selecting one sets `selected`. NULL is allowed for both.
+LLAMA_API
+void llama_sampler_apply(struct llama_sampler *smpl,
+                         struct llama_token_data_array *cur_p);
+
+// Returns the sampler to its start. NULL is allowed.
+LLAMA_API void llama_sampler_reset(struct llama_sampler *smpl);
+
+// An independent copy with the present state. NULL for NULL, and for a user-made sampler that has
+// data but no `clone` function.
+LLAMA_API struct llama_sampler *llama_sampler_clone(const struct llama_sampler *smpl);
+
+// Copies the state of `src` into `dst`, which must be of the same kind with the same arguments.
+LLAMA_API void llama_sampler_copy(const struct llama_sampler *src, struct llama_sampler *dst);
+
+// Frees a sampler that no chain owns. NULL is allowed.
+LLAMA_API void llama_sampler_free(struct llama_sampler *smpl);
+
+// The seed that selects tokens: of a dist or mirostat sampler, or the last one in a chain;
+// LLAMA_DEFAULT_SEED when there is none.
+LLAMA_API uint32_t llama_sampler_get_seed(const struct llama_sampler *smpl);
+
+// Makes an empty chain.
+LLAMA_API struct llama_sampler *llama_sampler_chain_init(struct llama_sampler_chain_params params);
+
+// Adds a sampler at the end of a chain, which now owns it. What cannot be added (NULL, the chain
+// itself, a sampler that is in it already) is not, and stays with the caller.
+LLAMA_API void llama_sampler_chain_add(struct llama_sampler *chain, struct llama_sampler *smpl);
+
+// The i-th sampler, which the chain goes on owning; -1 is the chain itself. NULL when there is
+// none, or when this is no chain.
+LLAMA_API struct llama_sampler *llama_sampler_chain_get(struct llama_sampler *chain, int32_t i);
+
+// Number of samplers in a chain; 0 for anything else.
+LLAMA_API int32_t llama_sampler_chain_n(const struct llama_sampler *chain);
+
+// Takes the i-th sampler out of a chain and gives it to the caller; NULL when there is none.
+LLAMA_API struct llama_sampler *llama_sampler_chain_remove(struct llama_sampler *chain, int32_t i);
+
+// Time (milliseconds) that a chain took, and the tokens that it accepted. Zeros for anything that
+// is no chain.
+LLAMA_API struct llama_perf_sampler_data llama_perf_sampler(const struct llama_sampler *chain);
+
+// Logs what `llama_perf_sampler` returns.
+LLAMA_API void llama_perf_sampler_print(const struct llama_sampler *chain);
+
+// Sets time and count to zero.
+LLAMA_API void llama_perf_sampler_reset(struct llama_sampler *chain);
+
+// Chooses the most likely token.
+LLAMA_API struct llama_sampler *llama_sampler_init_greedy(void);
+
+// Draws a token by its probability. LLAMA_DEFAULT_SEED takes a random seed.
+LLAMA_API struct llama_sampler *llama_sampler_init_dist(uint32_t seed);
+
+// Keeps the k best; `k <= 0` turns it off.
+LLAMA_API struct llama_sampler *llama_sampler_init_top_k(int32_t k);
+
+// Keeps the best up to probability p, and at least `min_keep`; `p >= 1` turns it off.
+LLAMA_API struct llama_sampler *llama_sampler_init_top_p(float p, size_t min_keep);
+
+// Keeps those with at least p times the best probability, and at least `min_keep`; `p <= 0` turns
+// it off.
+LLAMA_API struct llama_sampler *llama_sampler_init_min_p(float p, size_t min_keep);
+
+// Keeps the most typical up to probability p, and at least `min_keep`; `p >= 1` turns it off.
+LLAMA_API struct llama_sampler *llama_sampler_init_typical(float p, size_t min_keep);
+
+// Divides logits by t; `t <= 0` leaves only the best, 1 turns it off.
+LLAMA_API struct llama_sampler *llama_sampler_init_temp(float t);
+
+// Divides logits by a temperature between `t - delta` and `t + delta` that rises with the entropy.
+LLAMA_API struct llama_sampler *llama_sampler_init_temp_ext(float t, float delta, float exponent);
+
+// With chance p drops all but the last of the tokens with probability t or more.
+LLAMA_API
+struct llama_sampler *llama_sampler_init_xtc(float p,
+                                             float t,
+                                             size_t min_keep,
+                                             uint32_t seed);
+
+// Silences what lies more than n standard deviations below the best logit; `n <= 0` turns it off.
+LLAMA_API struct llama_sampler *llama_sampler_init_top_n_sigma(float n);
+
+// Mirostat 1: holds the surprise of the text at tau bits, learning at rate eta; m tokens go into
+// the estimate.
+LLAMA_API
+struct llama_sampler *llama_sampler_init_mirostat(int32_t n_vocab,
+                                                  uint32_t seed,
+                                                  float tau,
+                                                  float eta,
+                                                  int32_t m);
+
+// Mirostat 2: the same without an estimate.
+LLAMA_API struct llama_sampler *llama_sampler_init_mirostat_v2(uint32_t seed, float tau, float eta);
+
+// Lowers the logits of the last n tokens. `n_vocab` is for sampling on a device, which the host
+// does not need.
+LLAMA_API
+struct llama_sampler *llama_sampler_init_penalties(int32_t n_vocab,
+                                                   int32_t penalty_last_n,
+                                                   float penalty_repeat,
+                                                   float penalty_freq,
+                                                   float penalty_present);
+
+// Chooses tokens whose probability is near a target.
+LLAMA_API
+struct llama_sampler *llama_sampler_init_adaptive_p(float target,
+                                                    float decay,
+                                                    uint32_t seed);
+
+// Adds to the logits of given tokens; an empty list turns it off. NULL for a list without memory.
+// `n_vocab` is for sampling on a device, which the host does not need.
+LLAMA_API
+struct llama_sampler *llama_sampler_init_logit_bias(int32_t n_vocab,
+                                                    int32_t n_logit_bias,
+                                                    const struct llama_logit_bias *logit_bias);
 
 // Version of the llama.h interface that this library offers.
 LLAMA_API const char *llama_version(void);
@@ -2472,102 +2602,6 @@ LLAMA_API bool llama_model_is_hybrid(const struct llama_model *model);
 // Whether the model generates by diffusion.
 LLAMA_API bool llama_model_is_diffusion(const struct llama_model *model);
 
-// A sampler with the caller's functions.
-LLAMA_API
-struct llama_sampler *llama_sampler_init(struct llama_sampler_i *iface,
-                                         llama_sampler_context_t ctx);
-
-// Name of a sampler.
-LLAMA_API const char *llama_sampler_name(const struct llama_sampler *smpl);
-
-// Tells a sampler which token was chosen.
-LLAMA_API void llama_sampler_accept(struct llama_sampler *smpl, llama_token token);
-
-// Lets a sampler work on candidates.
-LLAMA_API
-void llama_sampler_apply(struct llama_sampler *smpl,
-                         struct llama_token_data_array *cur_p);
-
-// Returns a sampler to its start.
-LLAMA_API void llama_sampler_reset(struct llama_sampler *smpl);
-
-// Copies a sampler with its state.
-LLAMA_API struct llama_sampler *llama_sampler_clone(const struct llama_sampler *smpl);
-
-// Copies the state of a sampler into another of its kind.
-LLAMA_API void llama_sampler_copy(const struct llama_sampler *src, struct llama_sampler *dst);
-
-// Frees a sampler. NULL is allowed.
-LLAMA_API void llama_sampler_free(struct llama_sampler *smpl);
-
-// Makes an empty chain.
-LLAMA_API struct llama_sampler *llama_sampler_chain_init(struct llama_sampler_chain_params params);
-
-// Adds a sampler to a chain, which now owns it.
-LLAMA_API void llama_sampler_chain_add(struct llama_sampler *chain, struct llama_sampler *smpl);
-
-// The i-th sampler of a chain.
-LLAMA_API struct llama_sampler *llama_sampler_chain_get(struct llama_sampler *chain, int32_t i);
-
-// Number of samplers in a chain.
-LLAMA_API int32_t llama_sampler_chain_n(const struct llama_sampler *chain);
-
-// Takes the i-th sampler out of a chain.
-LLAMA_API struct llama_sampler *llama_sampler_chain_remove(struct llama_sampler *chain, int32_t i);
-
-// Chooses the most likely token.
-LLAMA_API struct llama_sampler *llama_sampler_init_greedy(void);
-
-// Draws a token by its probability.
-LLAMA_API struct llama_sampler *llama_sampler_init_dist(uint32_t seed);
-
-// Keeps the k best.
-LLAMA_API struct llama_sampler *llama_sampler_init_top_k(int32_t k);
-
-// Keeps the best up to probability p.
-LLAMA_API struct llama_sampler *llama_sampler_init_top_p(float p, size_t min_keep);
-
-// Keeps those with at least p times the best probability.
-LLAMA_API struct llama_sampler *llama_sampler_init_min_p(float p, size_t min_keep);
-
-// Keeps the most typical.
-LLAMA_API struct llama_sampler *llama_sampler_init_typical(float p, size_t min_keep);
-
-// Divides logits by a temperature.
-LLAMA_API struct llama_sampler *llama_sampler_init_temp(float t);
-
-// Temperature that follows the entropy.
-LLAMA_API struct llama_sampler *llama_sampler_init_temp_ext(float t, float delta, float exponent);
-
-// Sometimes removes the best.
-LLAMA_API
-struct llama_sampler *llama_sampler_init_xtc(float p,
-                                             float t,
-                                             size_t min_keep,
-                                             uint32_t seed);
-
-// Keeps those within n standard deviations of the best.
-LLAMA_API struct llama_sampler *llama_sampler_init_top_n_sigma(float n);
-
-// Mirostat 1.
-LLAMA_API
-struct llama_sampler *llama_sampler_init_mirostat(int32_t n_vocab,
-                                                  uint32_t seed,
-                                                  float tau,
-                                                  float eta,
-                                                  int32_t m);
-
-// Mirostat 2.
-LLAMA_API struct llama_sampler *llama_sampler_init_mirostat_v2(uint32_t seed, float tau, float eta);
-
-// Penalises repetition.
-LLAMA_API
-struct llama_sampler *llama_sampler_init_penalties(int32_t n_vocab,
-                                                   int32_t penalty_last_n,
-                                                   float penalty_repeat,
-                                                   float penalty_freq,
-                                                   float penalty_present);
-
 // Penalises repeated sequences.
 LLAMA_API
 struct llama_sampler *llama_sampler_init_dry(const struct llama_vocab *vocab,
@@ -2578,38 +2612,14 @@ struct llama_sampler *llama_sampler_init_dry(const struct llama_vocab *vocab,
                                              const char **seq_breakers,
                                              size_t num_breakers);
 
-// Draws near a target probability.
-LLAMA_API
-struct llama_sampler *llama_sampler_init_adaptive_p(float target,
-                                                    float decay,
-                                                    uint32_t seed);
-
-// Adds to logits.
-LLAMA_API
-struct llama_sampler *llama_sampler_init_logit_bias(int32_t n_vocab,
-                                                    int32_t n_logit_bias,
-                                                    const struct llama_logit_bias *logit_bias);
-
 // Sampler for fill-in-the-middle.
 LLAMA_API struct llama_sampler *llama_sampler_init_infill(const struct llama_vocab *vocab);
-
-// Seed of a sampler.
-LLAMA_API uint32_t llama_sampler_get_seed(const struct llama_sampler *smpl);
 
 // Chooses and accepts a token from the outputs of a context.
 LLAMA_API
 llama_token llama_sampler_sample(struct llama_sampler *smpl,
                                  struct llama_context *ctx,
                                  int32_t idx);
-
-// Times and counts of a sampler chain.
-LLAMA_API struct llama_perf_sampler_data llama_perf_sampler(const struct llama_sampler *chain);
-
-// Logs times and counts of a sampler chain.
-LLAMA_API void llama_perf_sampler_print(const struct llama_sampler *chain);
-
-// Starts measuring anew.
-LLAMA_API void llama_perf_sampler_reset(struct llama_sampler *chain);
 
 // Old name of llama_vocab_n_tokens.
 LLAMA_API

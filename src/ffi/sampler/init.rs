@@ -122,12 +122,13 @@ pub unsafe extern "C" fn llama_sampler_init_mirostat_v2(
 /// does not need.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_sampler_init_penalties(
-    _n_vocab: i32,
+    n_vocab: i32,
     penalty_last_n: i32,
     penalty_repeat: f32,
     penalty_freq: f32,
     penalty_present: f32,
 ) -> *mut llama_sampler {
+    let _ = n_vocab;
     guard::call(ptr::null_mut(), "llama_sampler_init_penalties", || {
         into_handle(Penalties::new(penalty_last_n, penalty_repeat, penalty_freq, penalty_present))
     })
@@ -149,10 +150,11 @@ pub unsafe extern "C" fn llama_sampler_init_adaptive_p(
 /// `n_vocab` is for sampling on a device, which the host does not need.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_sampler_init_logit_bias(
-    _n_vocab: i32,
+    n_vocab: i32,
     n_logit_bias: i32,
     logit_bias: *const llama_logit_bias,
 ) -> *mut llama_sampler {
+    let _ = n_vocab;
     guard::call(ptr::null_mut(), "llama_sampler_init_logit_bias", || {
         let n = usize::try_from(n_logit_bias).unwrap_or(0);
         if n > 0 && (logit_bias.is_null() || !logit_bias.is_aligned()) {
