@@ -154,7 +154,7 @@ fn counts_that_the_file_has_no_room_for() {
 fn keys() {
     one_kv().str(b"").room().fails("key '#0': found \"\", expected text in UTF-8, not empty");
     one_kv().str(b"a\0b").room().fails("without NUL");
-    one_kv().str(b"\xff").room().fails("expected text in UTF-8");
+    one_kv().str(b"a\xff").room().fails(r#"key '#0': found "a\xff", expected text in UTF-8"#);
     one_kv()
         .u64(1 << 40)
         .room()

@@ -335,7 +335,7 @@ pub(super) fn check_key(key: &[u8], i: u64) -> Result<&str> {
     match std::str::from_utf8(key) {
         Ok(text) if !text.is_empty() && !text.contains('\0') => Ok(text),
         _ => {
-            let found = format!("\"{}\"", printable(&String::from_utf8_lossy(key)));
+            let found = format!("\"{}\"", key[..key.len().min(80)].escape_ascii());
             Err(Error::key(&format!("#{i}"), found, "text in UTF-8, not empty, without NUL"))
         }
     }
