@@ -1,1 +1,47 @@
-//! Hyper-parameters, weights, one short file per architecture.
+//! Hyper-parameters, weights, one short file per architecture under [`arch`].
+
+pub mod arch;
+mod ftype;
+mod hparams;
+mod load;
+mod rope;
+
+pub use ftype::Ftype;
+pub use hparams::{Hparams, Pooling};
+pub use load::{Model, Weight};
+pub use rope::{RopeFreqs, RopeParams, RopeScaling, RopeTraining};
+
+use crate::gguf;
+use crate::plan::BuildError;
+
+/// Why a file is no model that runs here.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The container is damaged, or not what it says.
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+    /// No such architecture here.
+    #[error("unsupported architecture '{name}' (supported: {supported})")]
+    UnsupportedArch {
+        /// What the file says.
+        name: String,
+        /// What there is, separated by commas.
+        supported: String,
+    },
+    /// A hyper-parameter makes no sense.
+    #[error("key '{key}' has {found}, expected {expected}")]
+    BadHparam {
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// What would do.
+        expected: String,
+    },
+    /// A variant of the architecture that does not run yet.
+    #[error("unsupported model: {0}")]
+    Unsupported(String),
+    /// A weight is missing or does not fit.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}

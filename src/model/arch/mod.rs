@@ -1,0 +1,40 @@
+//! The architectures, one short file each.
+//!
+//! To add one: a file with the three parts of `llama.rs` (read hyper-parameters, refuse what is
+//! not supported, lay out the steps from the blocks of [`Builder`]) and a line in [`ARCHS`]; a tiny
+//! random model with logits of an independent implementation comes with it.
+
+mod llama;
+
+use super::{Error, Hparams};
+use crate::gguf::Metadata;
+use crate::plan::Builder;
+
+/// What there is to know of an architecture.
+pub struct ArchSpec {
+    /// `general.architecture` in the file.
+    pub name: &'static str,
+    /// Reads the hyper-parameters.
+    pub hparams: fn(&Metadata) -> Result<Hparams, Error>,
+    /// Lays out the steps.
+    pub build: fn(&Hparams, &mut Builder<'_>) -> Result<(), Error>,
+    /// Size class for descriptions, such as `7B`.
+    pub size_name: fn(&Hparams) -> &'static str,
+}
+
+impl std::fmt::Debug for ArchSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Every architecture that runs.
+pub const ARCHS: &[ArchSpec] = &[llama::SPEC];
+
+/// The architecture of this name, or an error that lists those there are.
+pub fn find(name: &str) -> Result<&'static ArchSpec, Error> {
+    ARCHS.iter().find(|a| a.name == name).ok_or_else(|| Error::UnsupportedArch {
+        name: name.to_owned(),
+        supported: ARCHS.iter().map(|a| a.name).collect::<Vec<_>>().join(", "),
+    })
+}

@@ -1,0 +1,75 @@
+//! What a file says about its overall quantisation: `general.file_type`.
+
+use crate::quant::QuantType;
+
+/// `enum llama_ftype` by number; names are those of llama.cpp's model descriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ftype {
+    /// Number in the file, without the guessed bit.
+    pub id: u32,
+    /// The file does not say; made out from its tensors.
+    pub guessed: bool,
+}
+
+/// Added to the number of a guessed type (`LLAMA_FTYPE_GUESSED`).
+const GUESSED: u32 = 1024;
+
+impl Ftype {
+    /// The type that most of these tensors have, by number of tensors.
+    pub fn guess(types: impl Iterator<Item = QuantType>) -> Self {
+        let mut counts: Vec<(QuantType, usize)> = Vec::new();
+        for ty in types {
+            match counts.iter_mut().find(|(t, _)| *t == ty) {
+                Some((_, n)) => *n += 1,
+                None => counts.push((ty, 1)),
+            }
+        }
+        let most = counts.iter().max_by_key(|(_, n)| *n).map(|(t, _)| *t);
+        let id = match most {
+            Some(QuantType::F16) => 1,
+            Some(QuantType::Q4_0) => 2,
+            Some(QuantType::Q4_1) => 3,
+            Some(QuantType::Q8_0) => 7,
+            Some(QuantType::Q5_0) => 8,
+            Some(QuantType::Q5_1) => 9,
+            Some(QuantType::Q2_K) => 10,
+            Some(QuantType::Q3_K) => 12,
+            Some(QuantType::Q4_K) => 15,
+            Some(QuantType::Q5_K) => 17,
+            Some(QuantType::Q6_K) => 18,
+            Some(QuantType::BF16) => 32,
+            _ => 0,
+        };
+        Self { id, guessed: true }
+    }
+
+    /// The number as the C ABI gives it.
+    pub fn c_id(self) -> u32 {
+        if self.guessed { self.id | GUESSED } else { self.id }
+    }
+
+    /// Name for descriptions; `unknown, may not work` when there is none.
+    pub fn name(self) -> String {
+        let name = match self.id {
+            0 => "all F32",
+            1 => "F16",
+            2 => "Q4_0",
+            3 => "Q4_1",
+            7 => "Q8_0",
+            8 => "Q5_0",
+            9 => "Q5_1",
+            10 => "Q2_K - Medium",
+            11 => "Q3_K - Small",
+            12 => "Q3_K - Medium",
+            13 => "Q3_K - Large",
+            14 => "Q4_K - Small",
+            15 => "Q4_K - Medium",
+            16 => "Q5_K - Small",
+            17 => "Q5_K - Medium",
+            18 => "Q6_K",
+            32 => "BF16",
+            _ => "unknown, may not work",
+        };
+        if self.guessed { format!("{name} (guessed)") } else { name.to_owned() }
+    }
+}
