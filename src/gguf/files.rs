@@ -178,6 +178,11 @@ impl ModelFiles {
         self.tensors.iter().map(|t| t.n_bytes).fold(0, u64::saturating_add)
     }
 
+    /// The metadata alone; the files are closed.
+    pub fn into_meta(self) -> Metadata {
+        self.meta
+    }
+
     /// Brings the data into memory as the options say; does nothing when they ask for none.
     ///
     /// `progress` hears 0 at the beginning and 1 at the end.

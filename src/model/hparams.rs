@@ -82,7 +82,7 @@ impl Hparams {
         let per_layer = |name: &str| -> Result<Vec<usize>, Error> {
             let values = meta.get_u32_per_layer(&key(name), n_layer)?;
             let values = values.ok_or_else(|| bad(&key(name), "nothing", "a number"))?;
-            match values.iter().any(|&v| v == 0) {
+            match values.contains(&0) {
                 true => Err(bad(&key(name), "0", "a positive number")),
                 false => Ok(values.into_iter().map(|v| v as usize).collect()),
             }

@@ -163,7 +163,11 @@ fn plan_of(arch: &ArchSpec, hparams: &Hparams, weights: &[Weight]) -> Result<Pla
     for (i, weight) in weights.iter().enumerate() {
         // `input_scale` belongs to activation formats of other engines and does not change results.
         if !used.contains(&TensorId(i)) && !weight.name.ends_with(".input_scale") {
-            crate::log_warn!("tensor '{}' is not used by architecture '{}'", weight.name, arch.name);
+            crate::log_warn!(
+                "tensor '{}' is not used by architecture '{}'",
+                weight.name,
+                arch.name
+            );
         }
     }
     Ok(plan)

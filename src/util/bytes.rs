@@ -24,3 +24,12 @@ pub fn cast<T: Pod>(x: &[u8]) -> Option<&[T]> {
     // SAFETY: size and alignment were just checked; any bit pattern is a value of T.
     fits.then(|| unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), x.len() / size_of::<T>()) })
 }
+
+/// The numbers that these bytes hold, to write; `None` when size or alignment does not fit.
+pub fn cast_mut<T: Pod>(x: &mut [u8]) -> Option<&mut [T]> {
+    let fits = x.len().is_multiple_of(size_of::<T>()) && x.as_ptr().cast::<T>().is_aligned();
+    // SAFETY: size and alignment were just checked; any bit pattern is a value of T.
+    fits.then(|| unsafe {
+        std::slice::from_raw_parts_mut(x.as_mut_ptr().cast(), x.len() / size_of::<T>())
+    })
+}

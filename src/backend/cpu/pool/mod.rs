@@ -15,5 +15,5 @@ mod shared;
 mod threads;
 
 pub use cols::ColsMut;
-pub use shared::{Grid, Shared};
+pub use shared::{Grid, Shared, Tile};
 pub use threads::{Pool, Task, Worker};

@@ -1,0 +1,216 @@
+//! The activation buffers of a plan: which number formats each needs, and views of its tiles.
+
+use std::ops::Range;
+
+use crate::backend::cpu::KernelTable;
+use crate::backend::cpu::kernels::int8::BLOCK;
+use crate::backend::cpu::pool::{Grid, Shared, Task, Tile};
+use crate::backend::cpu::table::{ActF32, ActQ8};
+use crate::plan::{Mat, Plan, StepKind};
+use crate::util::aligned::OutOfMemory;
+
+/// One activation buffer: a row per token or output, in the formats that its readers want.
+pub struct Slot {
+    /// Elements of a row.
+    pub width: usize,
+    f32: Option<Shared<f32>>,
+    q8: Option<Q8>,
+}
+
+/// Activations in 8 bits, see [`ActQ8`].
+struct Q8 {
+    q: Shared<i8>,
+    d: Shared<f32>,
+    s: Shared<i32>,
+}
+
+/// Whether a matrix is multiplied with 8-bit activations.
+pub fn uses_q8(table: &KernelTable, mat: &Mat, reference: bool) -> bool {
+    !reference && table.has_int8(mat.ty)
+}
+
+/// Makes the buffers of a plan, without rows yet.
+pub fn for_plan(
+    plan: &Plan,
+    table: &KernelTable,
+    reference: bool,
+) -> Result<Vec<Slot>, OutOfMemory> {
+    let mut f32 = vec![false; plan.slots.len()];
+    let mut q8 = vec![false; plan.slots.len()];
+    // From the last step to the first: a copy needs what its readers need.
+    for step in plan.steps.iter().rev() {
+        match &step.kind {
+            StepKind::Embed { dst, .. } => f32[dst.0] = true,
+            StepKind::RmsNorm { src, .. } | StepKind::SiluMul { src, .. } => f32[src.0] = true,
+            StepKind::MatMul { src, mats, dst, .. } => {
+                for mat in mats {
+                    let q = uses_q8(table, mat, reference);
+                    q8[src.0] |= q;
+                    f32[src.0] |= !q;
+                }
+                f32[dst.0] = true;
+            }
+            StepKind::StoreKv { qkv, .. } | StepKind::Attend { qkv, .. } => f32[qkv.0] = true,
+            StepKind::Select { src, dst } => {
+                f32[src.0] |= f32[dst.0];
+                q8[src.0] |= q8[dst.0];
+            }
+        }
+    }
+    if let Some(embeddings) = plan.embeddings {
+        f32[embeddings.0] = true;
+    }
+    let slots = plan.slots.iter().zip(f32.into_iter().zip(q8));
+    slots.map(|(slot, (f32, q8))| Slot::new(slot.width, f32, q8)).collect()
+}
+
+impl Slot {
+    fn new(width: usize, f32: bool, q8: bool) -> Result<Self, OutOfMemory> {
+        let mut slot = Self { width, f32: None, q8: None };
+        if f32 {
+            slot.f32 = Some(Shared::new(0, width)?);
+        }
+        if q8 {
+            slot.q8 = Some(Q8 {
+                q: Shared::new(0, width)?,
+                d: Shared::new(0, width / BLOCK)?,
+                s: Shared::new(0, width / BLOCK)?,
+            });
+        }
+        Ok(slot)
+    }
+
+    /// Makes room for `n` rows.
+    pub fn ensure_rows(&mut self, n: usize) -> Result<(), OutOfMemory> {
+        if let Some(x) = &mut self.f32 {
+            x.ensure_rows(n)?;
+        }
+        if let Some(Q8 { q, d, s }) = &mut self.q8 {
+            q.ensure_rows(n)?;
+            d.ensure_rows(n)?;
+            s.ensure_rows(n)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory.
+    pub fn n_bytes(&mut self) -> usize {
+        let f32 = self.f32.as_mut().map_or(0, Shared::n_bytes);
+        let q8 = self.q8.as_mut().map_or(0, |x| x.q.n_bytes() + x.d.n_bytes() + x.s.n_bytes());
+        f32 + q8
+    }
+
+    fn f32(&self) -> &Shared<f32> {
+        self.f32.as_ref().expect("for_plan gave the slot the formats that its readers want")
+    }
+
+    /// Rows in f32, outside of a run.
+    pub fn get(&mut self) -> &[f32] {
+        self.f32.as_mut().map_or(&[], |x| x.get())
+    }
+
+    /// Rows in f32, to read in this step.
+    pub fn read<'t>(&'t self, task: &'t Task, rows: Range<usize>) -> &'t [f32] {
+        self.f32().read_rows(task, rows)
+    }
+
+    /// The first `n` rows in f32.
+    pub fn act_f32<'t>(&'t self, task: &'t Task, n: usize) -> ActF32<'t> {
+        ActF32 { k: self.width, n, x: self.read(task, 0..n) }
+    }
+
+    /// The first `n` rows in 8 bits.
+    pub fn act_q8<'t>(&'t self, task: &'t Task, n: usize) -> ActQ8<'t> {
+        let q8 =
+            self.q8.as_ref().expect("for_plan gave the slot the formats that its readers want");
+        ActQ8 {
+            k: self.width,
+            n,
+            q: q8.q.read_rows(task, 0..n),
+            d: q8.d.read_rows(task, 0..n),
+            s: q8.s.read_rows(task, 0..n),
+        }
+    }
+
+    /// This task's tile in f32 alone, to write or add to.
+    pub fn tile_f32<'t>(&'t self, task: &'t Task, n: usize, grid: Grid) -> Tile<'t, f32> {
+        self.f32().tile(task, n, grid)
+    }
+
+    /// This task's tile in all formats. Columns of the grid are a multiple of 32, or all.
+    pub fn tile<'t>(&'t self, task: &'t Task, n: usize, grid: Grid) -> SlotTile<'t> {
+        let blocks = Grid { rows: grid.rows, cols: grid.cols.div_ceil(BLOCK) };
+        SlotTile {
+            f32: self.f32.as_ref().map(|x| x.tile(task, n, grid)),
+            q8: self.q8.as_ref().map(|x| Q8Tile {
+                q: x.q.tile(task, n, grid),
+                d: x.d.tile(task, n, blocks),
+                s: x.s.tile(task, n, blocks),
+            }),
+        }
+    }
+}
+
+/// A task's part of a slot.
+pub struct SlotTile<'t> {
+    f32: Option<Tile<'t, f32>>,
+    q8: Option<Q8Tile<'t>>,
+}
+
+struct Q8Tile<'t> {
+    q: Tile<'t, i8>,
+    d: Tile<'t, f32>,
+    s: Tile<'t, i32>,
+}
+
+impl SlotTile<'_> {
+    /// Rows of the matrix that the tile covers.
+    pub fn rows(&self) -> Range<usize> {
+        match (&self.f32, &self.q8) {
+            (Some(t), _) => t.rows.clone(),
+            (_, Some(t)) => t.q.rows.clone(),
+            _ => 0..0,
+        }
+    }
+
+    /// Columns of the matrix that the tile covers.
+    pub fn cols(&self) -> Range<usize> {
+        match (&self.f32, &self.q8) {
+            (Some(t), _) => t.cols.clone(),
+            (_, Some(t)) => t.q.cols.clone(),
+            _ => 0..0,
+        }
+    }
+
+    /// Computes row `r` of the tile with `fill` and stores it in every format. `scratch` has the
+    /// tile's width and is used when the row itself is not kept in f32.
+    pub fn put(
+        &mut self,
+        table: &KernelTable,
+        r: usize,
+        scratch: &mut [f32],
+        fill: impl FnOnce(&mut [f32]),
+    ) {
+        let x: &mut [f32] = match &mut self.f32 {
+            Some(tile) => tile.view.row(r),
+            None => scratch,
+        };
+        fill(x);
+        if let Some(Q8Tile { q, d, s }) = &mut self.q8 {
+            table.quantize_q8(x, q.view.row(r), d.view.row(r), s.view.row(r));
+        }
+    }
+
+    /// Copies row `from` of another slot to row `r`, in every format that this one has.
+    pub fn copy(&mut self, r: usize, src: &Slot, task: &Task, from: usize) {
+        if let Some(tile) = &mut self.f32 {
+            tile.view.row(r).copy_from_slice(src.read(task, from..from + 1));
+        }
+        if let (Some(tile), Some(src)) = (&mut self.q8, &src.q8) {
+            let row = from..from + 1;
+            tile.q.view.row(r).copy_from_slice(src.q.read_rows(task, row.clone()));
+            tile.d.view.row(r).copy_from_slice(src.d.read_rows(task, row.clone()));
+            tile.s.view.row(r).copy_from_slice(src.s.read_rows(task, row));
+        }
+    }
+}

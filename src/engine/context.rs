@@ -1,0 +1,297 @@
+//! A context: one caller's state over a shared model.
+
+use std::sync::Arc;
+
+use super::batch::{self, Batch, Input, Limits, Token};
+use super::kv::{KvCache, SeqSet};
+use super::outputs::Outputs;
+use super::params::{ContextParams, Sizes};
+use super::perf::Perf;
+use super::run::{Abort, Runner, Stop, Ubatch, Work};
+use super::{ContextError, DecodeError};
+use crate::backend::cpu::KernelTable;
+use crate::backend::cpu::pool::Pool;
+use crate::model::{Model, Pooling, RopeFreqs};
+use crate::quant::QuantType;
+use crate::util::bytes;
+use crate::util::sys::time_us;
+
+/// Memory of a context, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// KV cache.
+    pub kv: usize,
+    /// Activation buffers.
+    pub compute: usize,
+}
+
+/// One caller's state: cache, buffers, threads, outputs.
+pub struct Context {
+    model: Arc<Model>,
+    params: ContextParams,
+    sizes: Sizes,
+    pooling: Pooling,
+    causal: bool,
+    kv: KvCache,
+    runner: Runner,
+    outputs: Outputs,
+    perf: Perf,
+    abort: Option<Box<dyn Abort>>,
+    /// Threads for single tokens; made when they are first needed.
+    pool: Option<Pool>,
+    /// Threads for several tokens, when their number is another.
+    pool_batch: Option<Pool>,
+}
+
+impl Context {
+    /// A context over a model that has its weights.
+    pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, ContextError> {
+        let plan = model.plan().filter(|_| model.has_data()).ok_or(ContextError::NoWeights)?;
+        let hp = model.hparams();
+        let sizes = params.sizes(hp)?;
+        let pooling = params.pooling.unwrap_or(hp.pooling);
+        if pooling == Pooling::Rank {
+            let text =
+                format!("architecture '{}' has no classifier to rank with", model.arch_name());
+            return Err(ContextError::Invalid(text));
+        }
+        let factors = plan.rope_factors.and_then(|id| model.weight(id).data.as_deref());
+        let factors = factors.and_then(bytes::cast::<f32>);
+        let freqs = RopeFreqs::new(hp.n_rot, &hp.rope, &params.rope, factors);
+        let types = match params.reference {
+            true => (QuantType::F32, QuantType::F32),
+            false => (params.type_k, params.type_v),
+        };
+        let kv =
+            KvCache::new(&plan.layers, types, sizes.n_ctx_seq, sizes.n_seq_max, params.kv_unified)?;
+        let table = KernelTable::detect();
+        let runner = Runner::new(plan, table, params.reference, freqs)?;
+        let causal = params.causal.unwrap_or(hp.causal);
+        Ok(Self {
+            sizes,
+            pooling,
+            causal,
+            kv,
+            runner,
+            outputs: Outputs::default(),
+            perf: Perf::start(),
+            abort: None,
+            pool: None,
+            pool_batch: None,
+            params,
+            model,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Sizes that the context settled on.
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
+    /// How embeddings of a sequence are pooled.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    /// Whether tokens see only earlier ones.
+    pub fn causal(&self) -> bool {
+        self.causal
+    }
+
+    /// Sets whether tokens see only earlier ones.
+    pub fn set_causal(&mut self, causal: bool) {
+        self.causal = causal;
+    }
+
+    /// Sets whether embeddings are given.
+    pub fn set_embeddings(&mut self, embeddings: bool) {
+        self.params.embeddings = embeddings;
+    }
+
+    /// Threads for single tokens and for several.
+    pub fn n_threads(&self) -> (usize, usize) {
+        (self.params.n_threads, self.params.n_threads_batch)
+    }
+
+    /// Sets the number of threads, from the next batch on.
+    pub fn set_n_threads(&mut self, single: usize, batch: usize) {
+        (self.params.n_threads, self.params.n_threads_batch) = (single, batch);
+    }
+
+    /// Sets who is asked between steps whether to stop.
+    pub fn set_abort(&mut self, abort: Option<Box<dyn Abort>>) {
+        self.abort = abort;
+    }
+
+    /// The cache.
+    pub fn kv(&self) -> &KvCache {
+        &self.kv
+    }
+
+    /// The cache, to change.
+    pub fn kv_mut(&mut self) -> &mut KvCache {
+        &mut self.kv
+    }
+
+    /// What the last batch gave.
+    pub fn outputs(&mut self) -> &mut Outputs {
+        &mut self.outputs
+    }
+
+    /// Times and counts.
+    pub fn perf(&self) -> &Perf {
+        &self.perf
+    }
+
+    /// Begins counting anew.
+    pub fn reset_perf(&mut self) {
+        self.perf = Perf::start();
+    }
+
+    /// Memory of cache and buffers now.
+    pub fn memory_use(&mut self) -> MemoryUse {
+        MemoryUse { kv: self.kv.n_bytes(), compute: self.runner.n_bytes() }
+    }
+
+    /// Computes a batch. On an error nothing, or whole ubatches of it, remain in the cache.
+    pub fn decode(&mut self, batch: &Batch<'_>) -> Result<(), DecodeError> {
+        let start = if self.params.no_perf { 0 } else { time_us() };
+        let hp = self.model.hparams();
+        let limits = Limits {
+            n_vocab: hp.n_vocab,
+            n_embd: hp.n_embd,
+            n_batch: self.sizes.n_batch,
+            n_seq_max: self.sizes.n_seq_max,
+            all_outputs: self.params.embeddings,
+        };
+        let tokens = batch::check(batch, &limits, &self.kv)?;
+        self.check_room(&tokens)?;
+        self.kv.apply_shifts(self.runner.table(), self.runner.freqs());
+        let n_embd = self.params.embeddings.then_some(hp.n_embd);
+        self.outputs.begin(&tokens, hp.n_vocab, n_embd)?;
+        let n_embd_in = hp.n_embd;
+        for (i, part) in tokens.chunks(self.ubatch_len(tokens.len())?).enumerate() {
+            let from = i * self.ubatch_len(tokens.len())?;
+            let input = match batch.input {
+                Input::Tokens(ids) => Input::Tokens(&ids[from..from + part.len()]),
+                Input::Embeddings(x) => {
+                    Input::Embeddings(&x[from * n_embd_in..(from + part.len()) * n_embd_in])
+                }
+            };
+            self.ubatch(input, part)?;
+        }
+        if self.params.embeddings && self.pooling != Pooling::None {
+            self.outputs.pool(&tokens, self.pooling);
+        }
+        let elapsed = if self.params.no_perf { 0 } else { time_us() - start };
+        self.perf.count(tokens.len(), elapsed);
+        Ok(())
+    }
+
+    /// Tokens of a ubatch. Without a causal mask all tokens must be in the cache before the first
+    /// is computed, so the batch is not cut.
+    fn ubatch_len(&self, n_tokens: usize) -> Result<usize, DecodeError> {
+        let n_ubatch = self.sizes.n_ubatch;
+        if !self.causal && n_tokens > n_ubatch {
+            return Err(DecodeError::InvalidBatch(format!(
+                "non-causal attention needs the whole batch in one ubatch: \
+                 it has {n_tokens} tokens, n_ubatch is {n_ubatch}"
+            )));
+        }
+        Ok(n_ubatch)
+    }
+
+    /// Checks that the cache has a cell for every token.
+    fn check_room(&self, tokens: &[Token]) -> Result<(), DecodeError> {
+        let mut needed = vec![0; if self.kv.is_unified() { 1 } else { self.sizes.n_seq_max }];
+        for token in tokens {
+            if !self.kv.is_unified() && token.seqs.len() > 1 {
+                crate::log_error!(
+                    "a token of several sequences needs a unified cache (kv_unified)"
+                );
+                return Err(DecodeError::NoSlot { needed: 1, free: 0 });
+            }
+            needed[self.kv.stream_of(token.seq)] += 1;
+        }
+        for (stream, &needed) in needed.iter().enumerate() {
+            let free = self.kv.stream(stream).n_free();
+            if needed > free {
+                return Err(DecodeError::NoSlot { needed, free });
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes one ubatch and takes its outputs; on an error its cells are freed again.
+    fn ubatch(&mut self, input: Input<'_>, tokens: &[Token]) -> Result<(), DecodeError> {
+        let kv_rows = self.place(tokens)?;
+        let result = self.compute(input, tokens, kv_rows.clone());
+        if result.is_err() {
+            self.kv.free_rows(&kv_rows);
+        }
+        result
+    }
+
+    fn place(&mut self, tokens: &[Token]) -> Result<Vec<usize>, DecodeError> {
+        let mut rows = Vec::with_capacity(tokens.len());
+        for token in tokens {
+            let seqs: SeqSet = token.seqs;
+            match self.kv.place(token.pos, seqs) {
+                Some(row) => rows.push(row),
+                None => {
+                    self.kv.free_rows(&rows);
+                    return Err(DecodeError::NoSlot { needed: tokens.len(), free: rows.len() });
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    fn compute(
+        &mut self,
+        input: Input<'_>,
+        tokens: &[Token],
+        kv_rows: Vec<usize>,
+    ) -> Result<(), DecodeError> {
+        let model = Arc::clone(&self.model);
+        let plan = model.plan().ok_or(DecodeError::NoWeights)?;
+        let (single, several) = (self.params.n_threads.max(1), self.params.n_threads_batch.max(1));
+        let (pool, wanted) = match tokens.len() == 1 || single == several {
+            true => (&mut self.pool, single),
+            false => (&mut self.pool_batch, several),
+        };
+        if pool.as_ref().is_none_or(|p| p.n_threads() != wanted) {
+            *pool = Some(Pool::new(wanted));
+        }
+        let pool = pool.as_mut().expect("made above");
+        let spec = &plan.layers[0];
+        let ubatch = Ubatch {
+            input,
+            pos: tokens.iter().map(|t| t.pos).collect(),
+            kv_rows,
+            outputs: (0..tokens.len()).filter(|&i| tokens[i].output).collect(),
+            work: Work::new(tokens, &self.kv, spec, self.causal, pool.n_threads()),
+        };
+        let abort = self.abort.as_deref();
+        let run = self.runner.run(pool, &model, plan, &self.kv, &ubatch, self.causal, abort);
+        run.map_err(|stop| match stop {
+            Stop::Aborted => DecodeError::Aborted,
+            Stop::OutOfMemory(e) => DecodeError::OutOfMemory(e),
+        })?;
+        let n = ubatch.outputs.len();
+        if n > 0 {
+            // Both are given by every architecture that decodes.
+            let (Some(logits), Some(embeddings)) = (plan.logits, plan.embeddings) else {
+                return Err(DecodeError::NoWeights);
+            };
+            let embeddings = self.params.embeddings.then(|| self.runner.slot(embeddings).to_vec());
+            self.outputs.push(n, self.runner.slot(logits), embeddings.as_deref());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,303 @@
+//! Which token of which sequences each cell of a cache holds.
+
+/// Most sequences of a context (`llama_max_parallel_sequences`).
+pub const MAX_SEQS: usize = 256;
+
+/// A set of sequence numbers below [`MAX_SEQS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeqSet([u64; MAX_SEQS / 64]);
+
+impl SeqSet {
+    /// The set of one sequence.
+    pub fn one(seq: usize) -> Self {
+        let mut set = Self::default();
+        set.insert(seq);
+        set
+    }
+
+    /// Adds a sequence.
+    pub fn insert(&mut self, seq: usize) {
+        self.0[seq / 64] |= 1 << (seq % 64);
+    }
+
+    /// Takes a sequence out.
+    pub fn remove(&mut self, seq: usize) {
+        self.0[seq / 64] &= !(1 << (seq % 64));
+    }
+
+    /// Whether the sequence is in the set.
+    pub fn contains(&self, seq: usize) -> bool {
+        self.0[seq / 64] >> (seq % 64) & 1 == 1
+    }
+
+    /// Whether the set is empty.
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; MAX_SEQS / 64]
+    }
+
+    /// Number of sequences.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|w| w.count_ones() as usize).sum()
+    }
+
+    /// The sequences in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..MAX_SEQS).filter(|&s| self.contains(s))
+    }
+}
+
+/// A token of a sequence: its position and where its keys and values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Position in the sequence.
+    pub pos: i32,
+    /// Cell of the cache.
+    pub cell: u32,
+}
+
+/// The cells of one stream. A cell without sequences is free.
+#[derive(Debug)]
+pub struct Cells {
+    pos: Vec<i32>,
+    seqs: Vec<SeqSet>,
+    /// Rotation that a cell's keys still lack, in positions.
+    shift: Vec<i32>,
+    has_shift: bool,
+    /// Per sequence its tokens in order of position: what attention walks.
+    by_seq: Vec<Vec<Entry>>,
+    n_used: usize,
+    /// Where to look for a free cell first.
+    head: usize,
+}
+
+impl Cells {
+    /// `n_cells` free cells for sequences below `n_seqs`.
+    pub fn new(n_cells: usize, n_seqs: usize) -> Self {
+        Self {
+            pos: vec![-1; n_cells],
+            seqs: vec![SeqSet::default(); n_cells],
+            shift: vec![0; n_cells],
+            has_shift: false,
+            by_seq: vec![Vec::new(); n_seqs],
+            n_used: 0,
+            head: 0,
+        }
+    }
+
+    /// Cells without a token.
+    pub fn n_free(&self) -> usize {
+        self.pos.len() - self.n_used
+    }
+
+    /// The tokens of a sequence in order of position.
+    pub fn of(&self, seq: usize) -> &[Entry] {
+        &self.by_seq[seq]
+    }
+
+    /// Smallest position of a sequence; -1 when it is empty.
+    pub fn pos_min(&self, seq: usize) -> i32 {
+        self.by_seq[seq].first().map_or(-1, |e| e.pos)
+    }
+
+    /// Greatest position of a sequence; -1 when it is empty.
+    pub fn pos_max(&self, seq: usize) -> i32 {
+        self.by_seq[seq].last().map_or(-1, |e| e.pos)
+    }
+
+    /// Gives a token a free cell; `None` when there is none.
+    pub fn place(&mut self, pos: i32, seqs: SeqSet) -> Option<u32> {
+        let n = self.pos.len();
+        let at = (0..n).map(|i| (self.head + i) % n).find(|&c| self.seqs[c].is_empty())?;
+        self.head = at + 1;
+        self.n_used += 1;
+        (self.pos[at], self.seqs[at], self.shift[at]) = (pos, seqs, 0);
+        let entry = Entry { pos, cell: at as u32 };
+        for seq in seqs.iter() {
+            insert_sorted(&mut self.by_seq[seq], entry);
+        }
+        Some(entry.cell)
+    }
+
+    /// Frees cells, whatever sequences they belong to.
+    pub fn free(&mut self, cells: &[u32]) {
+        for &cell in cells {
+            for seq in self.seqs[cell as usize].iter() {
+                self.by_seq[seq].retain(|e| e.cell != cell);
+            }
+            self.release(cell as usize, SeqSet::default());
+        }
+    }
+
+    /// Sets a used cell's sequences, and frees the cell when there are none left.
+    fn release(&mut self, cell: usize, left: SeqSet) {
+        self.seqs[cell] = left;
+        if left.is_empty() {
+            self.pos[cell] = -1;
+            self.n_used -= 1;
+            self.head = self.head.min(cell);
+        }
+    }
+
+    /// Frees everything.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.pos.len(), self.by_seq.len());
+    }
+
+    /// Takes the positions `p0..p1` out of a sequence.
+    pub fn seq_rm(&mut self, seq: usize, p0: i32, p1: i32) {
+        let mut list = std::mem::take(&mut self.by_seq[seq]);
+        for entry in list.extract_if(.., |e| (p0..p1).contains(&e.pos)) {
+            let mut left = self.seqs[entry.cell as usize];
+            left.remove(seq);
+            self.release(entry.cell as usize, left);
+        }
+        self.by_seq[seq] = list;
+    }
+
+    /// Lets the positions `p0..p1` of a sequence belong to another one too.
+    pub fn seq_cp(&mut self, src: usize, dst: usize, p0: i32, p1: i32) {
+        let chosen = self.by_seq[src].iter().copied().filter(|e| (p0..p1).contains(&e.pos));
+        for entry in chosen.collect::<Vec<_>>() {
+            let seqs = &mut self.seqs[entry.cell as usize];
+            if !seqs.contains(dst) {
+                seqs.insert(dst);
+                insert_sorted(&mut self.by_seq[dst], entry);
+            }
+        }
+    }
+
+    /// Takes out every other sequence.
+    pub fn seq_keep(&mut self, seq: usize) {
+        for other in 0..self.by_seq.len() {
+            if other != seq {
+                self.seq_rm(other, 0, i32::MAX);
+            }
+        }
+    }
+
+    /// Moves the positions `p0..p1` of a sequence by `delta`; what falls below zero is freed.
+    /// The keys are rotated later, see [`Self::take_shifts`].
+    pub fn seq_add(&mut self, seq: usize, p0: i32, p1: i32, delta: i32) {
+        self.seq_move(seq, p0, p1, |pos| pos.saturating_add(delta));
+    }
+
+    /// Divides the positions `p0..p1` of a sequence by `d`.
+    pub fn seq_div(&mut self, seq: usize, p0: i32, p1: i32, d: i32) {
+        self.seq_move(seq, p0, p1, |pos| pos / d);
+    }
+
+    fn seq_move(&mut self, seq: usize, p0: i32, p1: i32, to: impl Fn(i32) -> i32) {
+        let moved = self.by_seq[seq].iter().copied().filter(|e| (p0..p1).contains(&e.pos));
+        let mut gone = Vec::new();
+        for entry in moved.collect::<Vec<_>>() {
+            let cell = entry.cell as usize;
+            let pos = to(entry.pos);
+            if pos < 0 {
+                gone.push(entry.cell);
+                continue;
+            }
+            self.shift[cell] += pos - entry.pos;
+            self.pos[cell] = pos;
+            self.has_shift = true;
+        }
+        self.free(&gone);
+        // A moved cell may belong to other sequences too: put every list in order again.
+        for list in &mut self.by_seq {
+            for entry in list.iter_mut() {
+                entry.pos = self.pos[entry.cell as usize];
+            }
+            list.sort_unstable();
+        }
+    }
+
+    /// The cells whose keys have to be rotated, with the positions to rotate by; forgets them.
+    pub fn take_shifts(&mut self) -> Vec<(u32, i32)> {
+        if !std::mem::take(&mut self.has_shift) {
+            return Vec::new();
+        }
+        let all = self.shift.iter_mut().enumerate().filter(|(_, d)| **d != 0);
+        all.map(|(cell, d)| (cell as u32, std::mem::take(d))).collect()
+    }
+
+    /// The rotation that a cell's keys still lack.
+    pub fn pending_shift(&self, cell: u32) -> i32 {
+        self.shift[cell as usize]
+    }
+
+    /// Notes a rotation that a copied cell's keys still lack.
+    pub fn set_pending_shift(&mut self, cell: u32, delta: i32) {
+        self.shift[cell as usize] = delta;
+        self.has_shift |= delta != 0;
+    }
+}
+
+fn insert_sorted(list: &mut Vec<Entry>, entry: Entry) {
+    let at = match list.last() {
+        Some(last) if *last > entry => list.partition_point(|e| *e < entry),
+        _ => list.len(),
+    };
+    list.insert(at, entry);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn positions(c: &Cells, seq: usize) -> Vec<i32> {
+        c.of(seq).iter().map(|e| e.pos).collect()
+    }
+
+    fn filled(n: i32) -> Cells {
+        let mut c = Cells::new(8, 4);
+        for pos in 0..n {
+            c.place(pos, SeqSet::one(0)).unwrap();
+        }
+        c
+    }
+
+    #[test]
+    fn removing_frees_cells_and_they_are_found_again() {
+        let mut c = filled(8);
+        assert_eq!(c.place(8, SeqSet::one(0)), None);
+        c.seq_rm(0, 2, 4);
+        assert_eq!((positions(&c, 0), c.n_free()), (vec![0, 1, 4, 5, 6, 7], 2));
+        assert_eq!(c.place(8, SeqSet::one(1)), Some(2));
+        assert_eq!((c.pos_min(1), c.pos_max(1), c.pos_max(0), c.pos_min(3)), (8, 8, 7, -1));
+    }
+
+    #[test]
+    fn a_shared_cell_lives_until_its_last_sequence_goes() {
+        let mut c = filled(4);
+        c.seq_cp(0, 2, 1, 3);
+        assert_eq!(positions(&c, 2), [1, 2]);
+        c.seq_rm(0, 0, i32::MAX);
+        assert_eq!((c.n_free(), positions(&c, 2)), (6, vec![1, 2]));
+        c.seq_keep(1);
+        assert_eq!(c.n_free(), 8);
+    }
+
+    #[test]
+    fn shifts_add_up_and_reach_every_sequence_of_a_cell() {
+        let mut c = filled(4);
+        c.seq_cp(0, 1, 0, 4);
+        c.seq_rm(0, 0, 2);
+        c.seq_add(0, 2, 4, -1);
+        c.seq_add(0, 0, 2, -1);
+        assert_eq!((positions(&c, 0), positions(&c, 1)), (vec![0, 2], vec![0, 0, 1, 2]));
+        assert_eq!(c.take_shifts(), [(2, -2), (3, -1)]);
+        assert_eq!(c.take_shifts(), []);
+        c.seq_add(0, 0, 10, -1);
+        assert_eq!(positions(&c, 0), [1]);
+        c.seq_div(1, 0, 10, 2);
+        assert_eq!(positions(&c, 1), [0, 0, 0]);
+    }
+
+    #[test]
+    fn sets_of_sequences() {
+        let mut s = SeqSet::one(255);
+        s.insert(3);
+        assert_eq!((s.iter().collect::<Vec<_>>(), s.len()), (vec![3, 255], 2));
+        s.remove(255);
+        assert!(!s.contains(255) && !s.is_empty());
+    }
+}

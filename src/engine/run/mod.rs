@@ -1,0 +1,246 @@
+//! Executes a plan on the CPU: all threads walk the step list together.
+//!
+//! A step is cut into tasks by outputs; how finely depends on the number of threads, the value of
+//! an output never does. To add a step: a variant of `plan::StepKind` and a file here.
+
+mod attend;
+mod mat_mul;
+mod rows;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::buffers::{self, Slot};
+use super::kv::KvCache;
+use crate::backend::cpu::KernelTable;
+use crate::backend::cpu::pool::{Pool, Shared, Worker};
+use crate::backend::cpu::table::WeightRows;
+use crate::model::{Model, RopeFreqs};
+use crate::plan::{Plan, SlotId, StepKind, TensorId};
+use crate::util::aligned::{AlignedVec, OutOfMemory};
+use crate::util::bytes;
+
+pub use attend::Work;
+
+/// Asked between steps whether to stop.
+pub trait Abort: Send + Sync {
+    /// True stops the computation.
+    fn should_abort(&self) -> bool;
+}
+
+/// A ubatch that has its cells: what the steps need to know of it.
+pub struct Ubatch<'a> {
+    /// Token ids, or rows of embeddings.
+    pub input: super::batch::Input<'a>,
+    /// Position of each token.
+    pub pos: Vec<i32>,
+    /// Row of the cache of each token.
+    pub kv_rows: Vec<usize>,
+    /// Tokens whose output is wanted, ascending.
+    pub outputs: Vec<usize>,
+    /// How attention is cut up.
+    pub work: Work,
+}
+
+impl Ubatch<'_> {
+    fn n_tokens(&self) -> usize {
+        self.pos.len()
+    }
+}
+
+/// Memory of one thread.
+#[derive(Default)]
+struct Scratch {
+    /// For the matrix kernels.
+    tiles: AlignedVec<u8>,
+    /// One row, or a task's part of a product.
+    rows: AlignedVec<f32>,
+    attend: attend::Scratch,
+}
+
+/// The buffers of a plan, and everything that stays the same from ubatch to ubatch.
+pub struct Runner {
+    table: &'static KernelTable,
+    reference: bool,
+    freqs: RopeFreqs,
+    slots: Vec<Slot>,
+    /// Cosines and sines of each token's position.
+    cos_sin: Shared<f32>,
+    /// Attention's partial results, see [`attend`].
+    partials: Vec<Shared<f32>>,
+    scratch: Vec<Mutex<Scratch>>,
+}
+
+/// Why a ubatch was not computed to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The caller asked for it.
+    Aborted,
+    /// No memory for the buffers.
+    OutOfMemory(OutOfMemory),
+}
+
+impl From<OutOfMemory> for Stop {
+    fn from(e: OutOfMemory) -> Self {
+        Self::OutOfMemory(e)
+    }
+}
+
+/// What the steps of one run share.
+struct Run<'a> {
+    runner: &'a Runner,
+    model: &'a Model,
+    plan: &'a Plan,
+    kv: &'a KvCache,
+    ubatch: &'a Ubatch<'a>,
+    causal: bool,
+}
+
+impl Runner {
+    /// Buffers for a plan.
+    pub fn new(
+        plan: &Plan,
+        table: &'static KernelTable,
+        reference: bool,
+        freqs: RopeFreqs,
+    ) -> Result<Self, OutOfMemory> {
+        let n_rot = freqs.inv_freq.len() * 2;
+        Ok(Self {
+            table,
+            reference,
+            freqs,
+            slots: buffers::for_plan(plan, table, reference)?,
+            cos_sin: Shared::new(0, n_rot)?,
+            partials: attend::partials(plan)?,
+            scratch: Vec::new(),
+        })
+    }
+
+    /// The kernels in use.
+    pub fn table(&self) -> &'static KernelTable {
+        self.table
+    }
+
+    /// Rotation frequencies.
+    pub fn freqs(&self) -> &RopeFreqs {
+        &self.freqs
+    }
+
+    /// Bytes of all buffers.
+    pub fn n_bytes(&mut self) -> usize {
+        self.slots.iter_mut().map(Slot::n_bytes).sum::<usize>()
+            + self.partials.iter_mut().map(Shared::n_bytes).sum::<usize>()
+            + self.cos_sin.n_bytes()
+    }
+
+    /// Rows of a slot after a run.
+    pub fn slot(&mut self, id: SlotId) -> &[f32] {
+        self.slots[id.0].get()
+    }
+
+    /// Computes a ubatch whose tokens have their cells already.
+    #[allow(clippy::too_many_arguments, reason = "the parts of a context, borrowed apart")]
+    pub fn run(
+        &mut self,
+        pool: &mut Pool,
+        model: &Model,
+        plan: &Plan,
+        kv: &KvCache,
+        ubatch: &Ubatch<'_>,
+        causal: bool,
+        abort: Option<&dyn Abort>,
+    ) -> Result<(), Stop> {
+        let n = ubatch.n_tokens();
+        for (slot, spec) in self.slots.iter_mut().zip(&plan.slots) {
+            slot.ensure_rows(match spec.rows {
+                crate::plan::Rows::Tokens => n,
+                crate::plan::Rows::Outputs => ubatch.outputs.len(),
+            })?;
+        }
+        self.cos_sin.ensure_rows(n)?;
+        for partial in &mut self.partials {
+            partial.ensure_rows(ubatch.work.n_partial_rows())?;
+        }
+        self.scratch.resize_with(pool.n_threads().max(self.scratch.len()), Mutex::default);
+
+        let run = Run { runner: self, model, plan, kv, ubatch, causal };
+        let stop_at = AtomicUsize::new(usize::MAX);
+        pool.run(&|worker| run.walk(worker, abort, &stop_at));
+        match stop_at.into_inner() {
+            usize::MAX => Ok(()),
+            _ => Err(Stop::Aborted),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// One thread's way through the steps.
+    fn walk(&self, worker: &Worker<'_>, abort: Option<&dyn Abort>, stop_at: &AtomicUsize) {
+        let scratch = &self.runner.scratch[worker.index()];
+        let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let scratch = &mut *scratch;
+        self.rope_table(worker);
+        for (i, step) in self.plan.steps.iter().enumerate() {
+            // The first thread asks and names the next step, which nobody reaches before the
+            // barrier that ends this one: all threads stop at the same step.
+            if stop_at.load(Ordering::Acquire) <= i {
+                return;
+            }
+            if worker.index() == 0 && abort.is_some_and(Abort::should_abort) {
+                stop_at.fetch_min(i + 1, Ordering::AcqRel);
+            }
+            match &step.kind {
+                StepKind::Embed { weight, dst } => self.embed(worker, *weight, *dst),
+                StepKind::RmsNorm { src, weight, eps, dst } => {
+                    self.rms_norm(worker, scratch, *src, *weight, *eps, *dst);
+                }
+                StepKind::MatMul { src, mats, dst, add } => {
+                    self.mat_mul(worker, scratch, *src, mats, *dst, *add);
+                }
+                StepKind::StoreKv { layer, qkv } => self.store_kv(worker, scratch, *layer, *qkv),
+                StepKind::Attend { layer, qkv, dst } => {
+                    self.attend(worker, scratch, *layer, *qkv, *dst);
+                }
+                StepKind::SiluMul { src, dst } => self.silu_mul(worker, scratch, *src, *dst),
+                StepKind::Select { src, dst } => self.select(worker, *src, *dst),
+            }
+        }
+    }
+
+    fn table(&self) -> &'static KernelTable {
+        self.runner.table
+    }
+
+    fn slot(&self, id: SlotId) -> &Slot {
+        &self.runner.slots[id.0]
+    }
+
+    /// Rows that a slot has in this run.
+    fn n_rows(&self, id: SlotId) -> usize {
+        match self.plan.slot(id).rows {
+            crate::plan::Rows::Tokens => self.ubatch.n_tokens(),
+            crate::plan::Rows::Outputs => self.ubatch.outputs.len(),
+        }
+    }
+
+    fn bytes_of(&self, id: TensorId) -> &[u8] {
+        self.model.weight(id).data.as_deref().unwrap_or(&[])
+    }
+
+    /// A weight as rows of outputs.
+    fn rows_of(&self, id: TensorId) -> WeightRows<'_> {
+        let weight = self.model.weight(id);
+        let ne = weight.shape.ne();
+        WeightRows {
+            ty: weight.ty,
+            data: self.bytes_of(id),
+            k: ne[0] as usize,
+            n_rows: weight.shape.n_rows() as usize,
+        }
+    }
+
+    /// Elements of an F32 vector.
+    fn vector(&self, id: TensorId) -> &[f32] {
+        bytes::cast(self.bytes_of(id)).expect("the plan takes F32 only, the file aligns tensors")
+    }
+}
