@@ -1,0 +1,57 @@
+//! What the tests on the real model share.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use powerinfer::engine::{Batch, Context, ContextParams, Input};
+use powerinfer::gguf::{LoadOptions, ModelFiles};
+use powerinfer::model::Model;
+
+/// SmolLM2-135M-Instruct Q4_1: `POWERINFER_TEST_MODEL`, or where `make run` keeps it.
+pub fn model_path() -> Option<PathBuf> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/models/smollm2-135m-instruct-Q4_1.gguf");
+    let path = std::env::var_os("POWERINFER_TEST_MODEL").map_or(default.into(), PathBuf::from);
+    if path.is_file() {
+        return Some(path);
+    }
+    eprintln!("skipped: no model at {} (`make model` fetches it)", path.display());
+    None
+}
+
+/// The model, or `None` with a line that says so.
+pub fn model() -> Option<Arc<Model>> {
+    let files = ModelFiles::open(model_path()?, &LoadOptions::default()).unwrap();
+    Some(Arc::new(Model::load(files, false, &mut |_| true).unwrap()))
+}
+
+/// A context of 1024 tokens.
+pub fn context(model: &Arc<Model>, change: impl FnOnce(&mut ContextParams)) -> Context {
+    let mut params = ContextParams {
+        n_ctx: 1024,
+        n_batch: 1024,
+        n_threads: 2,
+        n_threads_batch: 2,
+        reference: false,
+        ..ContextParams::default()
+    };
+    change(&mut params);
+    Context::new(Arc::clone(model), params).unwrap()
+}
+
+/// Decodes tokens of sequence 0 at the next positions; all outputs or the last one's.
+pub fn decode(ctx: &mut Context, tokens: &[i32], all: bool) {
+    let outputs = vec![true; tokens.len()];
+    let batch = Batch {
+        input: Input::Tokens(tokens),
+        pos: None,
+        seq_ids: None,
+        outputs: all.then_some(&outputs[..]),
+    };
+    ctx.decode(&batch).unwrap();
+}
+
+/// Index of the greatest element.
+pub fn argmax(x: &[f32]) -> usize {
+    (0..x.len()).max_by(|&a, &b| x[a].total_cmp(&x[b])).unwrap()
+}
