@@ -35,7 +35,8 @@ fn truth() -> (Vec<Prompt>, Value) {
         let steps = p["steps"].as_array().unwrap().iter().zip(ids(&p["greedy"]));
         let steps = steps.map(|(best, token)| {
             let best = best.as_array().unwrap().iter();
-            let best = best.map(|x| (x[0].as_u64().unwrap() as usize, x[1].as_f64().unwrap() as f32));
+            let best =
+                best.map(|x| (x[0].as_u64().unwrap() as usize, x[1].as_f64().unwrap() as f32));
             Step { token, best: best.collect() }
         });
         Prompt { tokens: ids(&p["tokens"]), steps: steps.collect() }

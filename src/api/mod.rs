@@ -1,1 +1,13 @@
 //! The safe façade that the C boundary and Rust users call.
+//!
+//! A [`Model`] is shared (`Arc`) and immutable; a [`Context`] belongs to one caller at a time.
+//! To add a capability: a method here over the layer that has it, then a function in `ffi`.
+
+mod model;
+
+pub use crate::engine::{
+    Abort, Batch, Context, ContextError, ContextParams, DecodeError, Input, MemoryUse, Perf, Sizes,
+};
+pub use crate::gguf::{KvOverride, LoadMode, LoadOptions, OverrideValue, Progress};
+pub use crate::model::{Ftype, Hparams, Pooling, RopeParams, RopeScaling};
+pub use model::{Error, Model};

@@ -47,7 +47,7 @@ impl Context {
     /// A context over a model that has its weights.
     pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, ContextError> {
         let plan = model.plan().filter(|_| model.has_data()).ok_or(ContextError::NoWeights)?;
-        let hp = model.hparams();
+        let hp = model.hparams().ok_or(ContextError::NoWeights)?;
         let sizes = params.sizes(hp)?;
         let pooling = params.pooling.unwrap_or(hp.pooling);
         if pooling == Pooling::Rank {
@@ -161,7 +161,7 @@ impl Context {
     /// Computes a batch. On an error nothing, or whole ubatches of it, remain in the cache.
     pub fn decode(&mut self, batch: &Batch<'_>) -> Result<(), DecodeError> {
         let start = if self.params.no_perf { 0 } else { time_us() };
-        let hp = self.model.hparams();
+        let hp = self.model.hparams().ok_or(DecodeError::NoWeights)?;
         let limits = Limits {
             n_vocab: hp.n_vocab,
             n_embd: hp.n_embd,

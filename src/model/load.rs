@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::arch::{self, ArchSpec};
 use super::{Error, Ftype, Hparams};
-use crate::gguf::{Metadata, ModelFiles, Progress, TensorData};
+use crate::gguf::{Metadata, ModelFiles, Progress, TensorData, TensorInfo};
 use crate::plan::{Builder, Plan, TensorFacts, TensorId, Tensors};
 use crate::quant::QuantType;
 use crate::tensor::Shape;
@@ -26,14 +26,20 @@ pub struct Weight {
 #[derive(Debug)]
 pub struct Model {
     meta: Metadata,
-    arch: &'static ArchSpec,
-    hparams: Hparams,
+    arch_name: String,
+    core: Option<Core>,
     ftype: Ftype,
     weights: Vec<Weight>,
-    /// `None` for a model loaded for its vocabulary only.
-    plan: Option<Plan>,
     n_bytes: u64,
     n_params: u64,
+}
+
+/// What a model has unless it was loaded for its vocabulary only.
+#[derive(Debug)]
+struct Core {
+    arch: &'static ArchSpec,
+    hparams: Hparams,
+    plan: Plan,
 }
 
 /// Number formats that the engine computes with.
@@ -66,35 +72,39 @@ impl Tensors for ByName<'_> {
 impl Model {
     /// Checks the files' metadata against the architecture, then brings the weights into memory.
     ///
-    /// `vocab_only` stops before the weights: such a model has no plan.
+    /// `vocab_only` looks at metadata alone, so that any architecture will do.
     pub fn load(
         mut files: ModelFiles,
         vocab_only: bool,
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
-        let arch = arch::find(files.meta().require_str("general.architecture")?)?;
-        let hparams = (arch.hparams)(files.meta())?;
-        let mut weights: Vec<Weight> = files
-            .tensors()
-            .iter()
-            .map(|t| Weight { name: t.name.to_string(), ty: t.ty, shape: t.shape, data: None })
-            .collect();
+        let arch_name = files.meta().require_str("general.architecture")?.to_owned();
+        let weight = |t: &TensorInfo| Weight {
+            name: t.name.to_string(),
+            ty: t.ty,
+            shape: t.shape,
+            data: None,
+        };
+        let mut weights: Vec<Weight> = files.tensors().iter().map(weight).collect();
         let ftype = match files.meta().get_u32("general.file_type")? {
             Some(id) => Ftype { id, guessed: false },
             None => Ftype::guess(weights.iter().map(|w| w.ty)),
         };
         let n_bytes = files.tensors().iter().map(|t| t.n_bytes).sum();
         let n_params = weights.iter().map(|w| w.shape.n_elements()).sum();
-        let mut plan = None;
+        let mut core = None;
         if !vocab_only {
-            plan = Some(plan_of(arch, &hparams, &weights)?);
+            let arch = arch::find(&arch_name)?;
+            let hparams = (arch.hparams)(files.meta())?;
+            let plan = plan_of(arch, &hparams, &weights)?;
+            core = Some(Core { arch, hparams, plan });
             files.load_tensors(progress)?;
             for (weight, info) in weights.iter_mut().zip(files.tensors()) {
                 weight.data = files.data(info).ok();
             }
         }
         let meta = files.into_meta();
-        Ok(Self { meta, arch, hparams, ftype, weights, plan, n_bytes, n_params })
+        Ok(Self { meta, arch_name, core, ftype, weights, n_bytes, n_params })
     }
 
     /// The file's key-value pairs.
@@ -102,14 +112,14 @@ impl Model {
         &self.meta
     }
 
-    /// Name of the architecture.
-    pub fn arch_name(&self) -> &'static str {
-        self.arch.name
+    /// `general.architecture`.
+    pub fn arch_name(&self) -> &str {
+        &self.arch_name
     }
 
-    /// Sizes and constants.
-    pub fn hparams(&self) -> &Hparams {
-        &self.hparams
+    /// Sizes and constants; `None` for a model loaded for its vocabulary only.
+    pub fn hparams(&self) -> Option<&Hparams> {
+        self.core.as_ref().map(|c| &c.hparams)
     }
 
     /// Overall quantisation.
@@ -129,12 +139,12 @@ impl Model {
 
     /// The forward pass; `None` for a model loaded for its vocabulary only.
     pub fn plan(&self) -> Option<&Plan> {
-        self.plan.as_ref()
+        self.core.as_ref().map(|c| &c.plan)
     }
 
     /// Whether the weights are in memory.
     pub fn has_data(&self) -> bool {
-        self.plan.is_some() && self.weights.iter().all(|w| w.data.is_some())
+        self.core.is_some() && self.weights.iter().all(|w| w.data.is_some())
     }
 
     /// Bytes of all tensors.
@@ -149,8 +159,8 @@ impl Model {
 
     /// Architecture, size and quantisation in a few words: `llama 8B Q4_0`.
     pub fn description(&self) -> String {
-        let size = (self.arch.size_name)(&self.hparams);
-        format!("{} {size} {}", self.arch.name, self.ftype.name())
+        let size = self.core.as_ref().map_or("?B", |c| (c.arch.size_name)(&c.hparams));
+        format!("{} {size} {}", self.arch_name, self.ftype.name())
     }
 }
 

@@ -1,0 +1,124 @@
+//! A model with its vocabulary.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::engine::{Context, ContextError, ContextParams};
+use crate::gguf::{self, LoadOptions, Metadata, ModelFiles, Progress};
+use crate::model::{self, Ftype, Hparams};
+use crate::vocab::{self, Vocab};
+
+/// Why a model cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The container is damaged, or not what it says.
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+    /// No model that runs here.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// No tokenizer that works here.
+    #[error(transparent)]
+    Vocab(#[from] vocab::Error),
+}
+
+/// An immutable model: weights, hyper-parameters, vocabulary, metadata.
+pub struct Model {
+    inner: Arc<model::Model>,
+    vocab: Vocab,
+}
+
+impl Model {
+    /// Loads a file, or a whole set of splits from its first one.
+    pub fn load(
+        path: impl AsRef<Path>,
+        options: &LoadOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, Error> {
+        Self::from_files(ModelFiles::open(path, options)?, options, progress)
+    }
+
+    /// Loads a set of splits given one by one.
+    pub fn load_splits<P: AsRef<Path>>(
+        paths: &[P],
+        options: &LoadOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, Error> {
+        Self::from_files(ModelFiles::open_splits(paths, options)?, options, progress)
+    }
+
+    /// Loads from an open file; `name` is for messages.
+    pub fn load_file(
+        file: File,
+        name: &str,
+        options: &LoadOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, Error> {
+        Self::from_files(ModelFiles::open_file(file, name, options)?, options, progress)
+    }
+
+    fn from_files(
+        files: ModelFiles,
+        options: &LoadOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, Error> {
+        let vocab = Vocab::from_meta(files.meta())?;
+        let inner = Arc::new(model::Model::load(files, options.vocab_only, progress)?);
+        Ok(Self { inner, vocab })
+    }
+
+    /// The tokenizer.
+    pub fn vocab(&self) -> &Vocab {
+        &self.vocab
+    }
+
+    /// The file's key-value pairs.
+    pub fn meta(&self) -> &Metadata {
+        self.inner.meta()
+    }
+
+    /// Sizes and constants; `None` for a model loaded for its vocabulary only.
+    pub fn hparams(&self) -> Option<&Hparams> {
+        self.inner.hparams()
+    }
+
+    /// `general.architecture`.
+    pub fn arch_name(&self) -> &str {
+        self.inner.arch_name()
+    }
+
+    /// Overall quantisation.
+    pub fn ftype(&self) -> Ftype {
+        self.inner.ftype()
+    }
+
+    /// Architecture, size and quantisation in a few words.
+    pub fn description(&self) -> String {
+        self.inner.description()
+    }
+
+    /// Bytes of all tensors.
+    pub fn n_bytes(&self) -> u64 {
+        self.inner.n_bytes()
+    }
+
+    /// Elements of all tensors.
+    pub fn n_params(&self) -> u64 {
+        self.inner.n_params()
+    }
+
+    /// The model's chat template: the default one, or the one of this name.
+    pub fn chat_template(&self, name: Option<&str>) -> Option<&gguf::ByteStr> {
+        let key = match name {
+            None => "tokenizer.chat_template".to_owned(),
+            Some(name) => format!("tokenizer.chat_template.{name}"),
+        };
+        self.meta().get(&key)?.as_byte_str()
+    }
+
+    /// A context over this model.
+    pub fn context(&self, params: ContextParams) -> Result<Context, ContextError> {
+        Context::new(Arc::clone(&self.inner), params)
+    }
+}
