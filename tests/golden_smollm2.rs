@@ -75,7 +75,6 @@ fn reference_mode_equals_the_truth() {
             assert_eq!(argmax(logits), step.best[0].0);
         }
     });
-    println!("largest difference {worst}");
     assert!(worst < 0.002, "largest difference {worst}");
 }
 
@@ -96,6 +95,5 @@ fn normal_mode_is_as_close_to_the_truth_as_llama_cpp() {
     });
     assert_eq!(clear, 529);
     let mean = sum / f64::from(n);
-    println!("mean difference {mean}");
     assert!(mean <= 1.15 * LLAMACPP_MEAN_ERROR, "mean difference {mean}");
 }

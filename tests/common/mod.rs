@@ -1,5 +1,9 @@
 //! What the tests on the real model share.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    clippy::print_stderr,
+    reason = "each test uses its own part; says what it skips"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
