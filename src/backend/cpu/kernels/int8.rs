@@ -96,3 +96,76 @@ pub(crate) struct Int8Kernels {
     /// Work space in bytes that a mat-mul with rows of this many blocks wants.
     pub(crate) scratch_bytes: fn(n_blocks: usize) -> usize,
 }
+
+/// Addresses of the rows of a group, one per SIMD lane.
+pub(crate) trait Rows: Copy {
+    /// Row `r` of the group.
+    fn row(self, r: usize) -> *const u8;
+    /// The same rows, `bytes` further along K.
+    fn advance(self, bytes: usize) -> Self;
+}
+
+/// Rows at an even distance.
+#[derive(Clone, Copy)]
+pub(crate) struct Even {
+    pub(crate) base: *const u8,
+    pub(crate) stride: usize,
+}
+
+impl Rows for Even {
+    #[inline(always)]
+    fn row(self, r: usize) -> *const u8 {
+        self.base.wrapping_add(r * self.stride)
+    }
+    #[inline(always)]
+    fn advance(self, bytes: usize) -> Self {
+        Self { base: self.base.wrapping_add(bytes), ..self }
+    }
+}
+
+/// Fewer rows than lanes; the last one stands in for those that do not exist.
+#[derive(Clone, Copy)]
+pub(crate) struct Clamped {
+    pub(crate) rows: Even,
+    pub(crate) last: usize,
+}
+
+impl Rows for Clamped {
+    #[inline(always)]
+    fn row(self, r: usize) -> *const u8 {
+        self.rows.row(r.min(self.last))
+    }
+    #[inline(always)]
+    fn advance(self, bytes: usize) -> Self {
+        Self { rows: self.rows.advance(bytes), ..self }
+    }
+}
+
+/// Activations from some token and block on.
+#[derive(Clone, Copy)]
+pub(crate) struct Act {
+    pub(crate) q: *const i8,
+    pub(crate) d: *const f32,
+    pub(crate) s: *const i32,
+    /// Blocks of a token.
+    pub(crate) n_blocks: usize,
+}
+
+impl Act {
+    /// All activations of a call.
+    pub(crate) fn of(a: &MulMatQ8) -> Self {
+        Self { q: a.q, d: a.d, s: a.s, n_blocks: a.n_blocks }
+    }
+
+    /// The activations `t` tokens and `b` blocks further.
+    #[inline(always)]
+    pub(crate) fn at(self, t: usize, b: usize) -> Self {
+        let i = t * self.n_blocks + b;
+        Self {
+            q: self.q.wrapping_add(i * BLOCK),
+            d: self.d.wrapping_add(i),
+            s: self.s.wrapping_add(i),
+            ..self
+        }
+    }
+}

@@ -6,10 +6,10 @@
 use std::ops::Range;
 
 use super::{Isa, KernelTable, WeightRows};
-#[cfg(target_arch = "x86_64")]
-use crate::backend::cpu::kernels::avx512;
 use crate::backend::cpu::kernels::int8::{BLOCK, Int8Kernels, MulMatQ8};
 use crate::backend::cpu::kernels::scalar;
+#[cfg(target_arch = "x86_64")]
+use crate::backend::cpu::kernels::{avx2, avx512};
 use crate::backend::cpu::pool::ColsMut;
 use crate::quant::QuantType;
 use crate::util::aligned::AlignedVec;
@@ -33,6 +33,8 @@ pub struct ActQ8<'a> {
 impl Int8Kernels {
     pub(super) const fn of(isa: Isa) -> Self {
         match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => avx2::int8::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => avx512::int8::KERNELS,
             _ => scalar::int8::KERNELS,

@@ -1,3 +1,4 @@
 //! Kernels for AVX2 with FMA and F16C.
 
 pub(crate) mod float;
+pub(crate) mod int8;

@@ -4,10 +4,11 @@
 //! `4j..4j+4` of row `r`. Then one `vpdpbusd` with four activation codes, broadcast, advances 16
 //! outputs by four steps of K. For few tokens the unpacked block is used where it is, in
 //! registers; for many it goes to a tile in L1 first, and the tile meets all tokens.
+#![allow(clippy::needless_range_loop, reason = "index loops unroll into registers, zips may not")]
 
 use std::arch::x86_64::*;
 
-use crate::backend::cpu::kernels::int8::{BLOCK, Int8Kernels, MulMatQ8};
+use crate::backend::cpu::kernels::int8::{Act, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows};
 use crate::quant::QuantType;
 
 pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
@@ -55,50 +56,6 @@ unsafe trait Format {
     unsafe fn unpack(rows: impl Rows) -> Block16;
 }
 
-/// Addresses of 16 rows.
-trait Rows: Copy {
-    /// Row `r` in 0..16.
-    fn row(self, r: usize) -> *const u8;
-    /// The same rows, `bytes` further along K.
-    fn advance(self, bytes: usize) -> Self;
-}
-
-/// 16 rows at an even distance.
-#[derive(Clone, Copy)]
-struct Even {
-    base: *const u8,
-    stride: usize,
-}
-
-impl Rows for Even {
-    #[inline(always)]
-    fn row(self, r: usize) -> *const u8 {
-        self.base.wrapping_add(r * self.stride)
-    }
-    #[inline(always)]
-    fn advance(self, bytes: usize) -> Self {
-        Self { base: self.base.wrapping_add(bytes), ..self }
-    }
-}
-
-/// Fewer than 16 rows; the last one stands in for those that do not exist.
-#[derive(Clone, Copy)]
-struct Clamped {
-    rows: Even,
-    last: usize,
-}
-
-impl Rows for Clamped {
-    #[inline(always)]
-    fn row(self, r: usize) -> *const u8 {
-        self.rows.row(r.min(self.last))
-    }
-    #[inline(always)]
-    fn advance(self, bytes: usize) -> Self {
-        Self { rows: self.rows.advance(bytes), ..self }
-    }
-}
-
 /// 16 bytes at `offset` of each block: row `4i + p` in 128-bit lane `i` of register `p`.
 ///
 /// # Safety
@@ -107,13 +64,15 @@ impl Rows for Clamped {
 unsafe fn load_16x16(rows: impl Rows, offset: usize) -> [__m512i; 4] {
     // SAFETY: as the caller vouches.
     unsafe {
-        std::array::from_fn(|p| {
-            let at = |i: usize| _mm_loadu_si128(rows.row(4 * i + p).add(offset).cast());
-            let x = _mm512_castsi128_si512(at(0));
-            let x = _mm512_mask_broadcast_i32x4(x, 0x00f0, at(1));
-            let x = _mm512_mask_broadcast_i32x4(x, 0x0f00, at(2));
-            _mm512_mask_broadcast_i32x4(x, 0xf000, at(3))
-        })
+        let mut x = [_mm512_setzero_si512(); 4];
+        for (p, x) in x.iter_mut().enumerate() {
+            let row = |i: usize| rows.row(4 * i + p).wrapping_add(offset).cast();
+            *x = _mm512_castsi128_si512(_mm_loadu_si128(row(0)));
+            *x = _mm512_mask_broadcast_i32x4(*x, 0x00f0, _mm_loadu_si128(row(1)));
+            *x = _mm512_mask_broadcast_i32x4(*x, 0x0f00, _mm_loadu_si128(row(2)));
+            *x = _mm512_mask_broadcast_i32x4(*x, 0xf000, _mm_loadu_si128(row(3)));
+        }
+        x
     }
 }
 
@@ -188,10 +147,12 @@ unsafe fn nibbles(rows: impl Rows, offset: usize) -> [__m512i; 8] {
     unsafe {
         let bytes = transpose(load_16x16(rows, offset));
         let mask = _mm512_set1_epi8(15);
-        std::array::from_fn(|j| {
-            let x = if j < 4 { bytes[j] } else { _mm512_srli_epi32::<4>(bytes[j - 4]) };
-            _mm512_and_si512(x, mask)
-        })
+        let mut codes = [mask; 8];
+        for j in 0..4 {
+            codes[j] = _mm512_and_si512(bytes[j], mask);
+            codes[4 + j] = _mm512_and_si512(_mm512_srli_epi32::<4>(bytes[j]), mask);
+        }
+        codes
     }
 }
 
@@ -248,37 +209,12 @@ unsafe impl Format for Q8_0 {
             let hi = transpose(load_16x16(rows, 18));
             // Adding 128 modulo 256 makes signed codes unsigned.
             let sign = _mm512_set1_epi8(-128);
-            Block16 {
-                codes: std::array::from_fn(|j| {
-                    _mm512_xor_si512(if j < 4 { lo[j] } else { hi[j - 4] }, sign)
-                }),
-                scale: low_halves(heads(rows)),
-                min: _mm512_setzero_ps(),
+            let mut codes = [sign; 8];
+            for j in 0..4 {
+                codes[j] = _mm512_xor_si512(lo[j], sign);
+                codes[4 + j] = _mm512_xor_si512(hi[j], sign);
             }
-        }
-    }
-}
-
-/// Activations from some token and block on.
-#[derive(Clone, Copy)]
-struct Act {
-    q: *const i8,
-    d: *const f32,
-    s: *const i32,
-    /// Blocks of a token.
-    n_blocks: usize,
-}
-
-impl Act {
-    /// The activations `t` tokens and `b` blocks further.
-    #[inline(always)]
-    fn at(self, t: usize, b: usize) -> Self {
-        let i = t * self.n_blocks + b;
-        Self {
-            q: self.q.wrapping_add(i * BLOCK),
-            d: self.d.wrapping_add(i),
-            s: self.s.wrapping_add(i),
-            ..self
+            Block16 { codes, scale: low_halves(heads(rows)), min: _mm512_setzero_ps() }
         }
     }
 }
@@ -291,6 +227,18 @@ struct Factors {
     d: __m512,
     /// `d * s`, for types with a minimum.
     sx: __m512,
+}
+
+impl Factors {
+    /// # Safety
+    /// AVX-512 F.
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            Self { isum: _mm512_setzero_si512(), d: _mm512_setzero_ps(), sx: _mm512_setzero_ps() }
+        }
+    }
 }
 
 /// # Safety
@@ -415,14 +363,23 @@ unsafe fn micro<F: Format, const G: usize, const T: usize>(
         }
         for b in 0..n {
             let tile = tile.add(b);
-            let factors: [Factors; T] = std::array::from_fn(|t| factors::<F>(act.at(t, b)));
-            let mut isum: [[__m512i; T]; G] = [std::array::from_fn(|t| factors[t].isum); G];
+            let mut isum = [[_mm512_setzero_si512(); T]; G];
+            let mut f = [Factors::zero(); T];
+            for t in 0..T {
+                f[t] = factors::<F>(act.at(t, b));
+                for isum in &mut isum {
+                    isum[t] = f[t].isum;
+                }
+            }
             for j in 0..8 {
-                let q: [__m512i; T] = std::array::from_fn(|t| broadcast4(act.at(t, b).q, j));
+                let mut q = [_mm512_setzero_si512(); T];
+                for (t, q) in q.iter_mut().enumerate() {
+                    *q = broadcast4(act.at(t, b).q, j);
+                }
                 for (g, isum) in isum.iter_mut().enumerate() {
                     let codes = (*tile.add(g * CHUNK)).codes[j];
-                    for (t, isum) in isum.iter_mut().enumerate() {
-                        *isum = _mm512_dpbusd_epi32(*isum, codes, q[t]);
+                    for (isum, q) in isum.iter_mut().zip(q) {
+                        *isum = _mm512_dpbusd_epi32(*isum, codes, q);
                     }
                 }
             }
@@ -430,7 +387,7 @@ unsafe fn micro<F: Format, const G: usize, const T: usize>(
                 let block = tile.add(g * CHUNK);
                 for (t, acc) in acc.iter_mut().enumerate() {
                     let (scale, min) = ((*block).scale, (*block).min);
-                    *acc = accumulate::<F>(*acc, isum[g][t], scale, min, factors[t]);
+                    *acc = accumulate::<F>(*acc, isum[g][t], scale, min, f[t]);
                 }
             }
         }
@@ -489,7 +446,7 @@ unsafe fn unpack<F: Format>(rows: impl Rows, n: usize, tile: *mut Block16) {
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn mul_mat<F: Format>(a: &MulMatQ8) {
-    let act = Act { q: a.q, d: a.d, s: a.s, n_blocks: a.n_blocks };
+    let act = Act::of(a);
     let tile = a.scratch.cast::<Block16>();
     let mut i = 0;
     while i < a.n_rows {
