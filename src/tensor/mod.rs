@@ -18,7 +18,8 @@ impl Shape {
         if dims.is_empty() || dims.len() > MAX_DIMS {
             return None;
         }
-        let product = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d))?;
+        // Zeros do not count, so that the product of any of the extents fits.
+        let product = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d.max(1)))?;
         i64::try_from(product).ok()?;
         let mut ne = [1; MAX_DIMS];
         ne[..dims.len()].copy_from_slice(dims);
@@ -68,6 +69,7 @@ mod tests {
         assert!(Shape::new(&[u64::MAX, 2]).is_none());
         assert!(Shape::new(&[]).is_none());
         assert!(Shape::new(&[1; 5]).is_none());
+        assert!(Shape::new(&[0, 1 << 40, 1 << 40]).is_none());
         let s = Shape::new(&[576, 49152]).unwrap();
         assert_eq!(
             (s.n_elements(), s.n_rows(), s.to_string()),
