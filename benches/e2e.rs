@@ -13,7 +13,8 @@ fn main() {
         println!("usage: cargo bench --bench e2e -- MODEL [THREADS] [REPETITIONS]");
         return;
     };
-    let number = |i: usize, default: usize| args.get(i).map_or(default, |a| a.parse().expect("a number"));
+    let number =
+        |i: usize, default: usize| args.get(i).map_or(default, |a| a.parse().expect("a number"));
     let (n_threads, n_reps) = (number(1, 2), number(2, 5));
     let model = Model::load(path, &LoadOptions::default(), &mut |_| true).expect("a model");
     let params = ContextParams {
