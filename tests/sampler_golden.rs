@@ -4,8 +4,19 @@
 //! and selections are compared exactly. Probabilities and logits may differ by one unit in the
 //! last place, for a C library whose `expf` rounds otherwise than glibc's.
 
+mod vocab_support;
+
+use std::sync::{Arc, LazyLock};
+
 use powerinfer::sampler::*;
+use powerinfer::vocab::Vocab;
 use serde_json::Value;
+
+/// For the samplers that look at texts.
+static GPT2: LazyLock<Arc<Vocab>> = LazyLock::new(|| {
+    let file = vocab_support::repository().join("tests/data/vocabs/ggml-vocab-gpt-2.gguf");
+    Arc::new(vocab_support::vocab(&file))
+});
 
 /// Fractions of 24 bits from splitmix64 of seed, seed + 1, …
 fn uniform(seed: u64, i: u64) -> f64 {
@@ -27,9 +38,10 @@ fn logits(kind: &str, n: usize, seed: u64) -> Vec<f32> {
         "wide" => bell(i) * 60.0,
         "peaked" if i == seed as usize % n => bell(i) + 12.0,
         "peaked" => bell(i),
+        "ending" if i == n - 1 => 10.0 + seed as f64 * 0.25,
         "flat" => bell(i) * 0.0,
         "masked" if i % 3 == 0 => f64::NEG_INFINITY,
-        "masked" => bell(i) * 6.0,
+        "masked" | "ending" => bell(i) * 6.0,
         _ => panic!("no logits of kind {kind}"),
     };
     (0..n).map(|i| logit(i) as f32).collect()
@@ -59,6 +71,13 @@ fn build(stage: &Value) -> Box<dyn Sampler> {
             let bias = |b: &Value| (b[0].as_i64().unwrap() as i32, b[1].as_f64().unwrap() as f32);
             Box::new(LogitBias::new(stage[2].as_array().unwrap().iter().map(bias).collect()))
         }
+        "dry" => {
+            let texts = stage[5].as_array().unwrap().iter().map(|text| text.as_str().unwrap());
+            let texts: Vec<&[u8]> = texts.map(str::as_bytes).collect();
+            let breakers = Breakers::find(&GPT2, &texts).unwrap();
+            Box::new(Dry::new(f(1), f(2), i(3), i(4), breakers))
+        }
+        "infill" => Box::new(Infill::new(Arc::clone(&GPT2))),
         other => panic!("no sampler {other}"),
     }
 }

@@ -1,7 +1,18 @@
 //! What holds for every sampler, whatever its arguments and the logits are.
 
+mod vocab_support;
+
+use std::sync::{Arc, LazyLock};
+
 use powerinfer::sampler::*;
+use powerinfer::vocab::Vocab;
 use proptest::prelude::*;
+
+/// For infill, which looks at texts.
+static GPT2: LazyLock<Arc<Vocab>> = LazyLock::new(|| {
+    let file = vocab_support::repository().join("tests/data/vocabs/ggml-vocab-gpt-2.gguf");
+    Arc::new(vocab_support::vocab(&file))
+});
 
 /// Arguments as users and fuzzers give them.
 fn any_param() -> impl Strategy<Value = f32> {
@@ -40,7 +51,7 @@ struct Wish {
 
 prop_compose! {
     fn any_sampler()(
-        kind in 0..15usize,
+        kind in 0..17usize,
         floats in (any_param(), any_param(), any_param()),
         ints in (any_int(), any_int()),
         seed in any::<u32>(),
@@ -66,6 +77,8 @@ fn build(Wish { kind, floats: (a, b, c), ints: (i, j), seed }: Wish) -> Box<dyn 
         11 => Box::new(MirostatV2::new(seed, a, b)),
         12 => Box::new(Penalties::new(i, a, b, c)),
         13 => Box::new(AdaptiveP::new(a, b, seed)),
+        14 => Box::new(Dry::new(a, b, i, j, Breakers::default())),
+        15 => Box::new(Infill::new(Arc::clone(&GPT2))),
         _ => Box::new(LogitBias::new(vec![(i, a), (j, b), (3, c)])),
     }
 }
@@ -78,7 +91,7 @@ proptest! {
         sort_first in any::<bool>(),
     ) {
         let mut sampler = build(wish);
-        for step in 0..3 {
+        for step in 0..6 {
             let mut buffer = Vec::new();
             let mut list = Candidates::from_logits(&mut buffer, &logits);
             if sort_first {
@@ -98,8 +111,10 @@ proptest! {
             ids.sort_unstable();
             ids.dedup();
             prop_assert_eq!(ids.len(), list.len(), "every token once");
-            prop_assert!(ids.iter().all(|&id| (0..logits.len() as Token).contains(&id)));
-            sampler.accept(list.selected_token().unwrap_or(step));
+            // Infill may end the text with a token of its own choice.
+            let known = |id| (0..logits.len() as Token).contains(&id) || GPT2.is_eog(id);
+            prop_assert!(ids.iter().all(|&id| known(id)));
+            sampler.accept(list.selected_token().unwrap_or(step % 2));
         }
     }
 

@@ -3,9 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use super::sort;
-
-/// A token of the vocabulary, by its number.
-pub type Token = i32;
+use crate::vocab::Token;
 
 /// One candidate; the layout is `llama_token_data`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

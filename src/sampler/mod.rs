@@ -22,7 +22,9 @@ mod adaptive_p;
 mod candidates;
 mod chain;
 mod dist;
+mod dry;
 mod greedy;
+mod infill;
 mod logit_bias;
 mod min_p;
 mod mirostat;
@@ -38,11 +40,14 @@ mod xtc;
 
 use std::ffi::CStr;
 
+pub use crate::vocab::Token;
 pub use adaptive_p::AdaptiveP;
-pub use candidates::{Candidates, Token, TokenData};
+pub use candidates::{Candidates, TokenData};
 pub use chain::{Chain, Perf};
 pub use dist::Dist;
+pub use dry::{Breakers, Dry};
 pub use greedy::Greedy;
+pub use infill::Infill;
 pub use logit_bias::LogitBias;
 pub use min_p::MinP;
 pub use mirostat::{Mirostat, MirostatV2};

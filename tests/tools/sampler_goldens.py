@@ -11,6 +11,7 @@ results are stored: the tokens of every step, and the candidate list after the l
 
 import ctypes
 import json
+import pathlib
 import sys
 
 import llama_cpp
@@ -75,7 +76,25 @@ def init(name, *arguments):
         array = (Bias * len(biases))(*[Bias(t, b) for t, b in biases])
         make = function("llama_sampler_init_logit_bias", PTR, I32, I32, PTR)
         return make(n_vocab, len(biases), ctypes.cast(array, PTR))
+    if name == "dry":
+        *numbers, texts = arguments
+        texts = (ctypes.c_char_p * len(texts))(*[text.encode() for text in texts])
+        make = function("llama_sampler_init_dry", PTR, PTR, F32, F32, I32, I32, PTR, SIZE)
+        return make(VOCAB, *numbers, ctypes.cast(texts, PTR), len(texts))
+    if name == "infill":
+        return function("llama_sampler_init_infill", PTR, PTR)(VOCAB)
     return function("llama_sampler_init_" + name, PTR, *INIT[name])(*arguments)
+
+
+def load_vocab():
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    file = pathlib.Path(__file__).parent.parent / "data/vocabs/ggml-vocab-gpt-2.gguf"
+    model = llama_cpp.llama_load_model_from_file(str(file).encode(), params)
+    return llama_cpp.llama_model_get_vocab(model)
+
+
+VOCAB = load_vocab()  # of GPT-2; the samplers keep pointing to it
 
 
 def uniform(seed, n):
@@ -103,6 +122,9 @@ def logits(kind, n, seed):
     elif kind == "peaked":
         x = bell
         x[seed % n] += 12.0
+    elif kind == "ending":  # the last token, which ends a text in GPT-2's vocabulary, is likely
+        x = bell * 6.0
+        x[n - 1] = 10.0 + seed * 0.25
     elif kind == "flat":
         x = bell * 0.0
     elif kind == "masked":
@@ -219,6 +241,27 @@ def cases():
         yield "normal", 60, [["penalties", 60, 16, 1.0, 2.0, 1.0], ["greedy"]], 50
         yield "normal", 60, [["logit_bias", 60, [[5, 2.5], [59, 4.0]]], ["top_k", 30], ["dist", seed]], 50
         yield "normal", 500, [["min_p", 0.7, 1], ["dist", seed]], 50  # often a single candidate
+    # Few tokens, so that they repeat: 0 to 9 are ! " # $ % & ' ( ) * in GPT-2's vocabulary.
+    for breakers in [[], ["&"], ["#$%&'", "x" * 50], ["(%", "!!", ")*", "\"%"]]:
+        for kind in ["peaked", "normal", "ties"]:
+            for dry in [[0.8, 1.75, 2, 64], [5.0, 1.1, 0, 16], [1.0, 3.0, -1, 9], [1.0, 1e-9 + 1, 1, 30]]:
+                yield kind, 10, [["dry", *dry, breakers], ["top_k", 6], ["dist", 5]], 60
+    yield "peaked", 10, [["dry", 1e30, 1e20, 1, 1000, ["*"]], ["dist", 5]], 60
+    for off in [[0.0, 1.75, 2, 64], [1.0, 0.5, 2, 64], [1.0, 1.75, 2, 0], [1.0, 1.75, 2, -1]]:
+        yield "peaked", 10, [["dry", *off, []], ["dist", 5]], 60
+    for kind in ["normal", "ending", "flat"]:
+        for k in [1, 5, 20]:
+            yield kind, 50257, [["top_k", k], ["infill"]], 1
+            yield kind, 50257, [["top_k", k], ["top_p", 0.9, 1], ["infill"], ["dist", k]], 6
+    for h in [[6, 8, 7, 9], [9, 8, 7, 6], [8, 9, 8, 9], [7, 7.5, 9.5, 9.6]]:
+        hello = [[258, h[0]], [2978, h[1]], [12758, h[2]], [31373, h[3]]]  # he hel hell hello
+        for eog in [0, 5.5]:
+            bias = ["logit_bias", 50257, hello + [[50256, eog]]]
+            yield "flat", 50257, [bias, ["top_k", 6], ["infill"]], 1
+            yield "flat", 50257, [bias, ["top_k", 6], ["temp", 1.7], ["infill"], ["dist", 1]], 5
+    for n in [3, 40, 700]:  # words of these numbers begin each other
+        yield "normal", n, [["infill"]], 1
+        yield "normal", n, [["top_k", 8], ["temp", 3.0], ["infill"], ["greedy"]], 30
     yield "normal", 2000, [["top_k", 0], ["temp", 1.0], ["top_p", 1.0, 1], ["min_p", 0.0, 1], ["greedy"]], 50
 
 
