@@ -1,0 +1,175 @@
+//! Compiles the C programs of `examples-c` with `cc` against the library under test, and runs them.
+//!
+//! The programs land in the target folder and are compiled again when a source, a header or the
+//! library is newer. Set `POWERINFER_TEST_LIBRARY` to another libllama to see what it does in the
+//! same tests.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::print_stderr, reason = "says what is skipped")]
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::SystemTime;
+
+pub(crate) fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where tests may write; every test file names its own folder in it.
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The real model, where it has been fetched.
+pub(crate) fn model() -> Option<PathBuf> {
+    let file = std::env::var_os("POWERINFER_TEST_MODEL")
+        .map_or_else(|| repository().join("models/smollm2-135m-instruct-Q4_1.gguf"), PathBuf::from);
+    let there = file.exists();
+    if !there {
+        eprintln!("skipped: no model at {}", file.display());
+    }
+    there.then_some(file)
+}
+
+/// The library under test: the one that cargo built beside this test.
+fn library() -> PathBuf {
+    if let Some(path) = std::env::var_os("POWERINFER_TEST_LIBRARY") {
+        return PathBuf::from(path);
+    }
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().join("libpowerinfer.so")
+}
+
+/// A folder with the library under the name that programs ask for.
+fn library_folder(library: &Path) -> PathBuf {
+    if std::env::var_os("POWERINFER_TEST_LIBRARY").is_some() {
+        return library.parent().unwrap().to_path_buf();
+    }
+    let folder = scratch("library");
+    let link = folder.join("libpowerinfer.so.0");
+    if fs::read_link(&link).ok().as_deref() != Some(library) {
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(library, &link).unwrap();
+    }
+    folder
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    Plain,
+    /// With AddressSanitizer (leaks too) and UndefinedBehaviorSanitizer.
+    Sanitized,
+}
+
+fn modified(path: &Path) -> SystemTime {
+    fs::metadata(path).and_then(|m| m.modified()).unwrap_or_else(|e| panic!("{path:?}: {e}"))
+}
+
+/// Compiles `source`, a path in the repository, with the examples' `common.c`.
+pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
+    let (repository, library) = (repository(), library());
+    let source = repository.join(source);
+    let name = source.file_stem().unwrap().to_string_lossy().into_owned();
+    let folder = scratch(if build == Build::Plain { "programs" } else { "programs-sanitized" });
+    let program = folder.join(&name);
+
+    // One compiler at a time for each program, whoever runs these tests side by side.
+    let lock = File::create(folder.join(format!("{name}.lock"))).unwrap();
+    lock.lock().unwrap();
+
+    let examples = repository.join("examples-c");
+    let inputs =
+        [source.clone(), examples.join("common.c"), examples.join("common.h"), library.clone()];
+    let headers = fs::read_dir(repository.join("include")).unwrap().map(|e| e.unwrap().path());
+    let newest = inputs.into_iter().chain(headers).map(|p| modified(&p)).max().unwrap();
+    if program.exists() && modified(&program) > newest {
+        return program;
+    }
+
+    let libraries = library_folder(&library);
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]);
+    if build == Build::Sanitized {
+        cc.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
+    }
+    cc.arg("-I").arg(repository.join("include")).arg("-I").arg(&examples);
+    cc.arg(&source).arg(examples.join("common.c")).arg(&library);
+    cc.arg(format!("-Wl,-rpath,{}", libraries.display()));
+    // The library's own dependencies are its business.
+    cc.args(["-Wl,--allow-shlib-undefined", "-o"]).arg(&program);
+    let done = cc.output().expect("a C compiler named cc");
+    assert!(done.status.success(), "{cc:?}\n{}", String::from_utf8_lossy(&done.stderr));
+    program
+}
+
+pub(crate) fn example(name: &str) -> PathBuf {
+    compile(&format!("examples-c/{name}.c"), Build::Plain)
+}
+
+pub(crate) fn sanitized(name: &str) -> PathBuf {
+    compile(&format!("examples-c/{name}.c"), Build::Sanitized)
+}
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// `None`: killed by a signal.
+    pub(crate) code: Option<i32>,
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        Self {
+            stdout: String::from_utf8(output.stdout).expect("the output is UTF-8"),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code(),
+        }
+    }
+}
+
+impl Run {
+    /// It worked; its output.
+    #[track_caller]
+    pub(crate) fn text(&self) -> &str {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        &self.stdout
+    }
+
+    /// It refused with exit code 1, one line on stderr and nothing on stdout; the line.
+    #[track_caller]
+    pub(crate) fn refusal(&self) -> &str {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        let line = self.stderr.strip_suffix('\n').unwrap_or_default();
+        assert!(!line.is_empty() && !line.contains('\n'), "not one line: {self:?}");
+        line
+    }
+}
+
+pub(crate) fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).env("UBSAN_OPTIONS", "print_stacktrace=1");
+    command
+}
+
+pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(program: &Path, arguments: &[S]) -> Run {
+    command(program).args(arguments).output().unwrap().into()
+}
+
+/// Runs with text on stdin.
+pub(crate) fn run_with_input(program: &Path, arguments: &[&str], input: &str) -> Run {
+    use std::io::Write;
+    let mut child = command(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap().into()
+}

@@ -1,0 +1,349 @@
+//! `main` as its users meet it: flags, files that are no models, limits, Ctrl-C.
+
+mod c_programs;
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use c_programs::{Run, command, example, model, run, run_with_input, scratch};
+
+/// Flags that make a run quick and repeatable.
+const QUICK: [&str; 4] = ["-c", "256", "--temp", "0"];
+
+fn generate(model: &Path, arguments: &[&str]) -> Run {
+    let model = model.to_str().unwrap();
+    run(&example("main"), &[&["-m", model][..], &QUICK, arguments].concat())
+}
+
+#[test]
+fn help_explains_every_flag() {
+    let help = run(&example("main"), &["-h"]);
+    for flag in [
+        "-m",
+        "-n",
+        "-t",
+        "-tb",
+        "-c",
+        "-b",
+        "-ub",
+        "-p",
+        "-f",
+        "-s",
+        "--temp",
+        "--top-k",
+        "--top-p",
+        "--min-p",
+        "--repeat-penalty",
+        "--repeat-last-n",
+        "--ignore-eos",
+        "-ngl",
+        "--vram-budget",
+        "--no-display-prompt",
+        "--verbose-prompt",
+        "-i",
+        "--interactive",
+        "--chat",
+    ] {
+        let mut lines = help.text().lines();
+        let line = lines.find(|l| l.trim().split([' ', ',']).any(|word| word == flag));
+        let line = line.unwrap_or_else(|| panic!("{flag} is not in the help text"));
+        // A flag too long for its column has the explanation on the next line.
+        let next = lines.next().unwrap_or_default();
+        let explained = line.trim().contains("  ") || line.len() > 50 || next.starts_with("     ");
+        assert!(explained, "{flag} is not explained: {line}");
+    }
+    assert_eq!(help.stderr, "");
+}
+
+#[test]
+fn wrong_flags_are_refused_in_one_line() {
+    let main = example("main");
+    for (arguments, message) in [
+        (&[][..], "no model"),
+        (&["-m", "x.gguf"], "no prompt"),
+        (&["--colour"], "unknown flag '--colour'"),
+        (&["-m"], "-m needs a value"),
+        (&["-n", "many"], "-n needs a whole number between -1 and"),
+        (&["-n", "12x"], "not '12x'"),
+        (&["-n", ""], "not ''"),
+        (&["-n", "99999999999999999999"], "-n needs a whole number"),
+        (&["-t", "0"], "-t needs a whole number between 1 and 512, not '0'"),
+        (&["-c", "-5"], "-c needs"),
+        (&["--temp", "warm"], "--temp needs a number"),
+        (&["--temp", "-1"], "--temp needs a number between 0 and"),
+        (&["--top-p", "nan"], "--top-p needs a number between 0 and 1"),
+        (&["--top-p", "1.5"], "--top-p needs"),
+        (&["-m", "x.gguf", "-p", "a", "-f", "b"], "-p and -f"),
+        (&["-m", "x.gguf", "-p", "a", "-sys", "b"], "-sys needs --chat"),
+        (&["-m", "x.gguf", "prompt"], "unexpected argument 'prompt'"),
+        (&["-m", "x.gguf", "-f", "no/such/file"], "cannot open 'no/such/file': No such file"),
+        (&["-m", "x.gguf", "-f", "/"], "cannot read '/': Is a directory"),
+    ] {
+        let refused = run(&main, arguments);
+        let line = refused.refusal();
+        assert!(line.starts_with("main: "), "{line}");
+        assert!(line.contains(message), "{arguments:?}: {line}");
+    }
+}
+
+fn refused_model(path: &Path) -> String {
+    let run = generate(path, &["-p", "a", "-n", "1"]);
+    let line = run.refusal().to_owned();
+    let expected = format!("main: cannot load the model '{}': ", path.display());
+    assert!(line.starts_with(&expected) && line.len() > expected.len() + 10, "{line}");
+    line
+}
+
+#[test]
+fn what_is_no_model_is_refused_in_one_line() {
+    let folder = scratch("no-models");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let header = |tensors: u64, pairs: u64| {
+        let counts = [tensors.to_le_bytes(), pairs.to_le_bytes()].concat();
+        let mut bytes = [&b"GGUF"[..], &3u32.to_le_bytes(), &counts].concat();
+        bytes.resize(100, 0);
+        bytes
+    };
+    refused_model(&folder.join("absent.gguf"));
+    refused_model(&folder);
+    refused_model(&write("empty.gguf", b""));
+    refused_model(&write("text.gguf", b"once upon a time there was a file that was no model"));
+    refused_model(&write("magic.gguf", b"GGUF"));
+    refused_model(&write("nothing.gguf", &header(0, 0)));
+    refused_model(&write("tensors.gguf", &header(1 << 60, 0)));
+    refused_model(&write("pairs.gguf", &header(0, 1 << 60)));
+    refused_model(&write("both.gguf", &header(u64::MAX, u64::MAX)));
+}
+
+#[test]
+fn a_truncated_model_is_refused_in_one_line() {
+    let Some(model) = model() else { return };
+    let bytes = fs::read(model).unwrap();
+    let folder = scratch("truncated");
+    let len = bytes.len();
+    for keep in [23, 24, 100, 5_000, 1_000_000, 1_800_000, len / 2, len - 1_000_000, len - 1] {
+        let path = folder.join(format!("{keep}.gguf"));
+        fs::write(&path, &bytes[..keep]).unwrap();
+        refused_model(&path);
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn a_bit_flipped_model_never_crashes() {
+    let Some(model) = model() else { return };
+    let mut bytes = fs::read(model).unwrap();
+    let path = scratch("flipped").join("flipped.gguf");
+    // Magic, version, counts, the first keys, then all over the metadata, the tensor table and
+    // the data (1.8 MB of metadata and tables come first).
+    let places = (0..24).chain((24..2_000).step_by(83)).chain((2_000..1_900_000).step_by(97_003));
+    let mut refused = 0;
+    for (n, at) in places.chain([5_000_000, 90_000_000]).enumerate() {
+        let bit = 1 << (n % 8);
+        bytes[at] ^= bit;
+        fs::write(&path, &bytes).unwrap();
+        bytes[at] ^= bit;
+        let run = generate(&path, &["-p", "a", "-n", "1"]);
+        // A flipped bit in a name or a weight may go unseen. A signal or a second line may not.
+        if run.code != Some(0) {
+            run.refusal();
+            refused += 1;
+        }
+    }
+    fs::remove_file(path).unwrap();
+    assert!(refused >= 20, "only {refused} were noticed: the counts alone are more");
+}
+
+#[test]
+fn the_text_continues_the_prompt_and_the_table_follows() {
+    let Some(model) = model() else { return };
+    let run = generate(&model, &["-p", "The capital of France is", "-n", "6"]);
+    assert!(run.text().starts_with("The capital of France is Paris"), "{run:?}");
+    for word in ["load", "prompt", "generation", "tokens/s", "memory", "KV cache", "-n reached"] {
+        assert!(run.stderr.contains(word), "{word}: {}", run.stderr);
+    }
+    // No progress bar where there is no terminal.
+    assert!(!run.stderr.contains('\r') && !run.stderr.contains("loading"), "{}", run.stderr);
+}
+
+#[test]
+fn the_same_flags_give_the_same_text() {
+    let Some(model) = model() else { return };
+    let text = |more: &[&str]| {
+        let prompt = ["-p", "Once upon a time", "-n", "24"];
+        generate(&model, &[&prompt[..], more].concat()).text().to_owned()
+    };
+    let greedy = text(&[]);
+    assert_eq!(text(&[]), greedy);
+    let seeded = text(&["--temp", "0.9", "-s", "7"]);
+    assert_eq!(text(&["--temp", "0.9", "-s", "7"]), seeded);
+    assert_ne!(text(&["--temp", "0.9", "-s", "8"]), seeded);
+    assert_ne!(seeded, greedy);
+}
+
+#[test]
+fn a_file_is_a_prompt_and_the_prompt_can_be_hidden() {
+    let Some(model) = model() else { return };
+    let file = scratch("prompts").join("prompt.txt");
+    fs::write(&file, "Water boils at\n").unwrap();
+    let file = file.to_str().unwrap();
+    let shown = generate(&model, &["-f", file, "-n", "8"]);
+    let hidden = generate(&model, &["-p", "Water boils at", "-n", "8", "--no-display-prompt"]);
+    assert_eq!(shown.text(), format!("Water boils at{}", hidden.text()));
+}
+
+#[test]
+fn verbose_prompt_lists_the_tokens() {
+    let Some(model) = model() else { return };
+    let run = generate(&model, &["-p", "Hello world", "-n", "1", "--verbose-prompt"]);
+    assert!(run.stderr.contains("prompt: 2 tokens"), "{}", run.stderr);
+    assert!(run.stderr.contains("19556 -> 'Hello'"), "{}", run.stderr);
+    assert!(run.stderr.contains("905 -> ' world'"), "{}", run.stderr);
+}
+
+#[test]
+fn escapes_in_the_prompt_are_read_unless_told_otherwise() {
+    let Some(model) = model() else { return };
+    let read = generate(&model, &["-p", r"a\nb", "-n", "1"]);
+    assert!(read.text().starts_with("a\nb"), "{read:?}");
+    let kept = generate(&model, &["-p", r"a\nb", "-n", "1", "--no-escape"]);
+    assert!(kept.text().starts_with(r"a\nb"), "{kept:?}");
+}
+
+#[test]
+fn an_end_token_ends_the_text_unless_ignored() {
+    let Some(model) = model() else { return };
+    // Chat format by hand: the answer ends with the end-of-turn token.
+    let prompt = "<|im_start|>user\nWhat is 2+2? Answer with one number.<|im_end|>\n<|im_start|>assistant\n";
+    let ended = generate(&model, &["-p", prompt, "-n", "30"]);
+    ended.text();
+    assert!(ended.stderr.contains("end of text"), "{}", ended.stderr);
+    let ignored = generate(&model, &["-p", prompt, "-n", "30", "--ignore-eos"]);
+    assert!(ignored.stderr.contains("-n reached"), "{}", ignored.stderr);
+    assert!(ignored.text().len() > ended.text().len());
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_refused_in_one_line() {
+    let Some(model) = model() else { return };
+    let prompt = "one two three four ".repeat(100);
+    let run = generate(&model, &["-p", &prompt, "-n", "1", "--no-display-prompt"]);
+    let line = run.refusal();
+    assert!(line.contains("401 tokens") && line.contains("256"), "{line}");
+}
+
+#[test]
+fn a_full_context_ends_with_a_line_and_exit_code_1() {
+    let Some(model) = model() else { return };
+    let run = generate(&model, &["-p", "One, two,", "--ignore-eos", "-n", "1000"]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.starts_with("main: the context is full: it holds 256 tokens"), "{run:?}");
+    assert!(run.stderr.contains("generation"), "the table is missing: {}", run.stderr);
+}
+
+#[test]
+fn gpu_flags_say_that_there_is_no_gpu() {
+    let Some(model) = model() else { return };
+    let run = generate(&model, &["-p", "a", "-n", "1", "-ngl", "99", "--vram-budget", "4"]);
+    run.text();
+    assert!(run.stderr.contains("main: no GPU is in use"), "{}", run.stderr);
+    let run = generate(&model, &["-p", "a", "-n", "1", "-ngl", "0"]);
+    assert!(!run.stderr.contains("GPU"), "nothing was asked for: {}", run.stderr);
+}
+
+#[test]
+fn chat_answers_one_question() {
+    let Some(model) = model() else { return };
+    let question = "What is the capital of France?";
+    let run = generate(&model, &["--chat", "-p", question, "-n", "24"]);
+    assert!(run.text().contains("Paris"), "{run:?}");
+    assert!(!run.text().contains("<|im_"), "{run:?}");
+}
+
+#[test]
+fn chat_holds_a_conversation() {
+    let Some(model) = model() else { return };
+    let arguments = ["-m", model.to_str().unwrap(), "--temp", "0", "-c", "512", "-n", "24"];
+    let arguments = [&arguments[..], &["--chat", "-sys", "You are brief."]].concat();
+    let once = run_with_input(&example("main"), &arguments, "Name a colour.\n");
+    let twice = run_with_input(&example("main"), &arguments, "Name a colour.\nAnother one?\n");
+    // The first answer does not depend on what comes later, and a second one follows it.
+    let first = once.text();
+    let second = twice.text().strip_prefix(first).expect("the same first answer");
+    assert!(second.trim().len() > 1, "{twice:?}");
+}
+
+#[test]
+fn interactive_mode_takes_more_text_line_by_line() {
+    let Some(model) = model() else { return };
+    let arguments = ["-m", model.to_str().unwrap(), "--temp", "0", "-c", "512", "-n", "4"];
+    let arguments = [&arguments[..], &["-i", "-p", "Red, green,"]].concat();
+    let run = run_with_input(&example("main"), &arguments, "\nMonday, Tuesday,\n");
+    assert!(run.text().starts_with("Red, green,"), "{run:?}");
+    assert_eq!(run.text().lines().filter(|line| !line.trim().is_empty()).count(), 3, "{run:?}");
+}
+
+/// Sends SIGINT once the program has printed `after` bytes; what it did then.
+fn interrupt(arguments: &[&str], after: usize) -> (Vec<u8>, String, Option<i32>) {
+    let mut child = command(&example("main"))
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut text = vec![0; after];
+    stdout.read_exact(&mut text).unwrap();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    stdout.read_to_end(&mut text).unwrap();
+    drop(stdout);
+    let run = child.wait_with_output().unwrap();
+    (text, String::from_utf8_lossy(&run.stderr).into_owned(), run.status.code())
+}
+
+#[test]
+fn ctrl_c_ends_the_text_and_shows_the_table() {
+    let Some(model) = model() else { return };
+    let arguments = ["-m", model.to_str().unwrap(), "--temp", "0", "-c", "4096", "--ignore-eos"];
+    let prompt = ["-p", "Once upon a time", "-n", "4000"];
+    let (text, stderr, code) = interrupt(&[&arguments[..], &prompt].concat(), 40);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(text.starts_with(b"Once upon a time") && text.ends_with(b"\n"));
+    assert!(stderr.contains("generation") && stderr.contains("interrupted"), "{stderr}");
+}
+
+#[test]
+fn an_empty_prompt_starts_a_text() {
+    let Some(model) = model() else { return };
+    let run = generate(&model, &["-p", "", "-n", "4"]);
+    assert!(!run.text().trim().is_empty(), "{run:?}");
+}
+
+#[test]
+fn batch_sizes_and_threads_change_nothing() {
+    let Some(model) = model() else { return };
+    let text = |more: &[&str]| {
+        let prompt = "The quick brown fox jumps over the lazy dog. ".repeat(4);
+        let arguments = ["-p", prompt.as_str(), "-n", "16"];
+        generate(&model, &[&arguments[..], more].concat()).text().to_owned()
+    };
+    let base = text(&["-t", "1"]);
+    assert_eq!(text(&["-t", "2", "-tb", "3"]), base);
+    assert_eq!(text(&["-t", "2", "-b", "7"]), base);
+    assert_eq!(text(&["-t", "2", "-ub", "5"]), base);
+}
+
+/// A model file may not be needed to see that a path with odd characters is quoted as it is.
+#[test]
+fn messages_show_odd_paths_as_they_are() {
+    let path = PathBuf::from("no such/%s%n model.gguf");
+    let line = refused_model(&path);
+    assert!(line.contains("%s%n model.gguf"), "{line}");
+}
