@@ -17,12 +17,13 @@ DEFAULT_MODEL := models/smollm2-135m-instruct-Q4_1.gguf
 VERSION       := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SOVERSION     := $(firstword $(subst ., ,$(VERSION)))
 
-# PROFILE=dev installs the library that the tests use: quick to build, checks on.
-PROFILE   ?= release
 TARGET    := $(abspath $(or $(CARGO_TARGET_DIR),target))
-LIBRARY   := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/libpowerinfer.so
-STAGE     := $(TARGET)/stage-$(PROFILE)
-EXAMPLES  := $(TARGET)/examples-c-$(PROFILE)
+BUILT     := $(TARGET)/release/libpowerinfer.so
+# Another LIBRARY is taken as it is, and not built; with it WORK, where the C side is built.
+LIBRARY   ?= $(BUILT)
+WORK      ?= $(TARGET)/c
+STAGE     := $(WORK)/stage
+EXAMPLES  := $(WORK)/examples
 TOOLS     := $(TARGET)/tools
 COMPAT    := libllama.so libllama.so.0 libggml.so libggml.so.0 libggml-base.so libggml-base.so.0 \
              libggml-cpu.so libggml-cpu.so.0
@@ -32,7 +33,7 @@ PROGRAMS  := main simple batched tokenize
 export PATH := $(PATH):$(TOOLS)/bin
 
 .PHONY: all help run test test-long bench lint headers install install-library uninstall clean \
-        library examples examples-sanitized stage check tools model
+        library examples stage check tools model
 
 all: library examples
 
@@ -59,7 +60,9 @@ tools:
 	@sh examples-c/scripts/tools.sh '$(TOOLS)'
 
 library: check
-	cargo build --profile $(PROFILE) --lib
+ifeq ($(LIBRARY),$(BUILT))
+	cargo build --release --lib
+endif
 
 # An installation inside target/: the examples are built against it, as users build against theirs.
 stage: library
@@ -69,11 +72,6 @@ examples: stage tools
 	@[ -f '$(EXAMPLES)/build.ninja' ] || cmake -S examples-c -B '$(EXAMPLES)' -G Ninja \
 	    -DCMAKE_PREFIX_PATH='$(STAGE)'
 	@cmake --build '$(EXAMPLES)'
-
-examples-sanitized: stage tools
-	@[ -f '$(EXAMPLES)-sanitized/build.ninja' ] || cmake -S examples-c -B '$(EXAMPLES)-sanitized' \
-	    -G Ninja -DCMAKE_PREFIX_PATH='$(STAGE)' -DSANITIZE=ON
-	@cmake --build '$(EXAMPLES)-sanitized'
 
 # ---- running ----
 
@@ -92,21 +90,22 @@ export MODEL PROMPT
 
 # ---- tests ----
 
+# The C programs are among the tests, also under AddressSanitizer and UndefinedBehaviorSanitizer.
 # Tests that need the model are skipped with a line when it cannot be fetched.
 test: check tools
 	@$(MAKE) --no-print-directory model || echo 'no model: the tests that need it are skipped'
-	@$(MAKE) --no-print-directory examples examples-sanitized PROFILE=dev
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run; else cargo test --tests; fi
 	cargo test --doc
 
 test-long: check
 	cargo test --release -- --ignored
-	bash tests/fuzz/run.sh $(FUZZ_SECONDS)
+	sh tests/fuzz/run.sh $(FUZZ_SECONDS)
 
-bench: library
+bench: check
 	cargo bench
 ifneq ($(PEER),)
-	python3 benches/peer/compare.py --ours '$(TARGET)/release/libpowerinfer.so' --peer '$(PEER)' \
+	@$(MAKE) --no-print-directory stage
+	python3 benches/peer/compare.py --ours '$(STAGE)/lib/powerinfer/compat' --peer '$(PEER)' \
 	    --out '$(TARGET)/peer' $(or $(MODELS),$(DEFAULT_MODEL))
 endif
 
@@ -126,11 +125,11 @@ FILL := sed -e 's|@prefix@|$(PREFIX)|g' -e 's|@lib@|$(LIB)|g' \
             -e 's|@version@|$(VERSION)|g' -e 's|@soversion@|$(SOVERSION)|g'
 
 install: examples install-library
-	@cmake --install '$(EXAMPLES)' --prefix '$(TARGET)/install-examples' >/dev/null
+	@cmake --install '$(EXAMPLES)' --prefix '$(WORK)/installed' >/dev/null
 	@install -d '$(ROOT)/$(LIB)/powerinfer/examples' '$(ROOT)/bin' \
 	    '$(ROOT)/share/powerinfer/examples-c'
 	@for program in $(PROGRAMS); do \
-	    install -m 755 "$(TARGET)/install-examples/lib/powerinfer/examples/$$program" \
+	    install -m 755 "$(WORK)/installed/lib/powerinfer/examples/$$program" \
 	        '$(ROOT)/$(LIB)/powerinfer/examples/' && \
 	    ln -sf "../$(LIB)/powerinfer/examples/$$program" "$(ROOT)/bin/powerinfer-$$program"; \
 	done
@@ -142,7 +141,7 @@ install: examples install-library
 install-library: library
 	@install -d '$(ROOT)/$(LIB)/pkgconfig' '$(ROOT)/$(LIB)/cmake/powerinfer' \
 	    '$(ROOT)/$(LIB)/powerinfer/compat/cmake' '$(ROOT)/$(LIB)/powerinfer/compat/pkgconfig' \
-	    '$(ROOT)/include/powerinfer'
+	    '$(ROOT)/include/powerinfer' '$(WORK)'
 	@install -C -m 755 '$(LIBRARY)' '$(ROOT)/$(LIB)/libpowerinfer.so.$(VERSION)'
 	@ln -sf libpowerinfer.so.$(VERSION) '$(ROOT)/$(LIB)/libpowerinfer.so.$(SOVERSION)'
 	@ln -sf libpowerinfer.so.$(SOVERSION) '$(ROOT)/$(LIB)/libpowerinfer.so'
@@ -150,8 +149,8 @@ install-library: library
 	@for name in $(COMPAT); do \
 	    ln -sf ../../libpowerinfer.so.$(VERSION) "$(ROOT)/$(LIB)/powerinfer/compat/$$name"; \
 	done
-	@fill() { $(FILL) "include/package/$$1.in" >'$(TARGET)/filled' && \
-	          install -C -m 644 '$(TARGET)/filled' "$(ROOT)/$(LIB)/$$2/$$1"; }; \
+	@fill() { $(FILL) "include/package/$$1.in" >'$(WORK)/filled' && \
+	          install -C -m 644 '$(WORK)/filled' "$(ROOT)/$(LIB)/$$2/$$1"; }; \
 	    fill powerinfer.pc pkgconfig && \
 	    fill powerinfer-config.cmake cmake/powerinfer && \
 	    fill powerinfer-config-version.cmake cmake/powerinfer && \

@@ -2,8 +2,9 @@
 
 mod c_programs;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -121,35 +122,48 @@ fn what_is_no_model_is_refused_in_one_line() {
     refused_model(&write("both.gguf", &header(u64::MAX, u64::MAX)));
 }
 
+/// A copy of the model that a test may damage.
+fn copy_of(model: &Path, folder: &str) -> PathBuf {
+    let path = scratch(folder).join("model.gguf");
+    fs::copy(model, &path).unwrap();
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    #[allow(clippy::permissions_set_readonly_false, reason = "our own file in a folder of ours")]
+    permissions.set_readonly(false);
+    fs::set_permissions(&path, permissions).unwrap();
+    path
+}
+
 #[test]
 fn a_truncated_model_is_refused_in_one_line() {
     let Some(model) = model() else { return };
-    let bytes = fs::read(model).unwrap();
-    let folder = scratch("truncated");
-    let len = bytes.len();
-    for keep in [23, 24, 100, 5_000, 1_000_000, 1_800_000, len / 2, len - 1_000_000, len - 1] {
-        let path = folder.join(format!("{keep}.gguf"));
-        fs::write(&path, &bytes[..keep]).unwrap();
+    let path = copy_of(&model, "truncated");
+    let len = fs::metadata(&path).unwrap().len();
+    for keep in [len - 1, len - 1_000_000, len / 2, 1_800_000, 1_000_000, 5_000, 100, 24, 23] {
+        File::options().write(true).open(&path).unwrap().set_len(keep).unwrap();
         refused_model(&path);
-        fs::remove_file(path).unwrap();
     }
+    fs::remove_file(path).unwrap();
 }
 
 #[test]
 fn a_bit_flipped_model_never_crashes() {
     let Some(model) = model() else { return };
-    let mut bytes = fs::read(model).unwrap();
-    let path = scratch("flipped").join("flipped.gguf");
+    let path = copy_of(&model, "flipped");
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let flip = |at: u64, bit: u8| {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ bit], at).unwrap();
+    };
     // Magic, version, counts, the first keys, then all over the metadata, the tensor table and
     // the data (1.8 MB of metadata and tables come first).
     let places = (0..24).chain((24..2_000).step_by(83)).chain((2_000..1_900_000).step_by(97_003));
     let mut refused = 0;
     for (n, at) in places.chain([5_000_000, 90_000_000]).enumerate() {
         let bit = 1 << (n % 8);
-        bytes[at] ^= bit;
-        fs::write(&path, &bytes).unwrap();
-        bytes[at] ^= bit;
+        flip(at, bit);
         let run = generate(&path, &["-p", "a", "-n", "1"]);
+        flip(at, bit);
         // A flipped bit in a name or a weight may go unseen. A signal or a second line may not.
         if run.code != Some(0) {
             run.refusal();
@@ -157,7 +171,7 @@ fn a_bit_flipped_model_never_crashes() {
         }
     }
     fs::remove_file(path).unwrap();
-    assert!(refused >= 20, "only {refused} were noticed: the counts alone are more");
+    assert!(refused >= 20, "only {refused} were noticed: magic, version and counts alone are more");
 }
 
 #[test]
@@ -220,7 +234,8 @@ fn escapes_in_the_prompt_are_read_unless_told_otherwise() {
 fn an_end_token_ends_the_text_unless_ignored() {
     let Some(model) = model() else { return };
     // Chat format by hand: the answer ends with the end-of-turn token.
-    let prompt = "<|im_start|>user\nWhat is 2+2? Answer with one number.<|im_end|>\n<|im_start|>assistant\n";
+    let prompt =
+        "<|im_start|>user\nWhat is 2+2? Answer with one number.<|im_end|>\n<|im_start|>assistant\n";
     let ended = generate(&model, &["-p", prompt, "-n", "30"]);
     ended.text();
     assert!(ended.stderr.contains("end of text"), "{}", ended.stderr);

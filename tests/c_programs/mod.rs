@@ -34,7 +34,7 @@ pub(crate) fn model() -> Option<PathBuf> {
 }
 
 /// The library under test: the one that cargo built beside this test.
-fn library() -> PathBuf {
+pub(crate) fn library() -> PathBuf {
     if let Some(path) = std::env::var_os("POWERINFER_TEST_LIBRARY") {
         return PathBuf::from(path);
     }
