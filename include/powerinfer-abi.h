@@ -734,7 +734,7 @@ struct ggml_opt_result;
 // A thread pool as a program sees it.
 struct ggml_threadpool;
 
-// A GGUF file's metadata and tensor table.
+// Metadata and tensor table of a GGUF file.
 struct gguf_context;
 
 // A LoRA adapter.
@@ -880,6 +880,12 @@ struct ggml_threadpool_params {
     uint32_t poll;
     bool strict_cpu;
     bool paused;
+};
+
+// How a GGUF file is opened; `ctx` receives a ggml context with the tensors when it is not NULL.
+struct gguf_init_params {
+    bool no_alloc;
+    struct ggml_context **ctx;
 };
 
 // Takes log text; one call is not one line.
@@ -1108,12 +1114,6 @@ typedef struct ggml_opt_result *ggml_opt_result_t;
 
 // A training run.
 typedef struct ggml_opt_context *ggml_opt_context_t;
-
-// How a GGUF file is opened; `ctx` receives a ggml context with the tensors when it is not NULL.
-struct gguf_init_params {
-    bool no_alloc;
-    struct ggml_context **ctx;
-};
 
 // Fills a tensor of a model that is made without a file.
 typedef void (*llama_model_set_tensor_data_t)(struct ggml_tensor *tensor, void *userdata);
@@ -1556,6 +1556,136 @@ LLAMA_API struct ggml_threadpool *ggml_threadpool_new(struct ggml_threadpool_par
 
 // Frees a thread pool, which no context may be attached to. NULL is allowed.
 LLAMA_API void ggml_threadpool_free(struct ggml_threadpool *threadpool);
+
+// Makes an empty GGUF file in memory.
+LLAMA_API struct gguf_context *gguf_init_empty(void);
+
+// Frees what a gguf_init function made. NULL is allowed.
+LLAMA_API void gguf_free(struct gguf_context *ctx);
+
+// Reads metadata and tensor table of one file (splits are separate files); NULL on failure. When
+// params.ctx is not NULL it receives a ggml context with the tensors, and unless no_alloc is set
+// their data.
+LLAMA_API
+struct gguf_context *gguf_init_from_file(const char *fname,
+                                         struct gguf_init_params params);
+
+// Reads metadata and tensor table from memory; NULL on failure. params as in
+// gguf_init_from_file. The memory is not needed afterwards.
+LLAMA_API
+struct gguf_context *gguf_init_from_buffer(const void *data,
+                                           size_t size,
+                                           struct gguf_init_params params);
+
+// Where tensor data begins in the file, in bytes; 0 for a file that was not read.
+LLAMA_API size_t gguf_get_data_offset(const struct gguf_context *ctx);
+
+// Number of metadata entries.
+LLAMA_API int64_t gguf_get_n_kv(const struct gguf_context *ctx);
+
+// Index of a metadata entry; -1 when there is none.
+LLAMA_API int64_t gguf_find_key(const struct gguf_context *ctx, const char *key);
+
+// Name of a metadata entry, valid until the context changes; NULL for a bad index.
+LLAMA_API const char *gguf_get_key(const struct gguf_context *ctx, int64_t key_id);
+
+// Type of a metadata entry; GGUF_TYPE_COUNT for a bad index.
+LLAMA_API enum gguf_type gguf_get_kv_type(const struct gguf_context *ctx, int64_t key_id);
+
+// Element type of an array entry; GGUF_TYPE_COUNT for another entry.
+LLAMA_API enum gguf_type gguf_get_arr_type(const struct gguf_context *ctx, int64_t key_id);
+
+// Value of a UINT16 entry; 0 for another one.
+LLAMA_API uint16_t gguf_get_val_u16(const struct gguf_context *ctx, int64_t key_id);
+
+// Value of a UINT32 entry; 0 for another one.
+LLAMA_API uint32_t gguf_get_val_u32(const struct gguf_context *ctx, int64_t key_id);
+
+// Value of an INT32 entry; 0 for another one.
+LLAMA_API int32_t gguf_get_val_i32(const struct gguf_context *ctx, int64_t key_id);
+
+// Value of a UINT64 entry; 0 for another one.
+LLAMA_API uint64_t gguf_get_val_u64(const struct gguf_context *ctx, int64_t key_id);
+
+// Value of a STRING entry, valid until the context changes; NULL for another one.
+LLAMA_API const char *gguf_get_val_str(const struct gguf_context *ctx, int64_t key_id);
+
+// Number of elements of an array entry; 0 for another one.
+LLAMA_API size_t gguf_get_arr_n(const struct gguf_context *ctx, int64_t key_id);
+
+// The i-th element of an array of strings, valid until the context changes; NULL past the end
+// or for another entry.
+LLAMA_API const char *gguf_get_arr_str(const struct gguf_context *ctx, int64_t key_id, size_t i);
+
+// Number of tensors.
+LLAMA_API int64_t gguf_get_n_tensors(const struct gguf_context *ctx);
+
+// Index of a tensor; -1 when there is none.
+LLAMA_API int64_t gguf_find_tensor(const struct gguf_context *ctx, const char *name);
+
+// Where a tensor's data begins, counted from the data offset; 0 for a bad index.
+LLAMA_API size_t gguf_get_tensor_offset(const struct gguf_context *ctx, int64_t tensor_id);
+
+// Name of a tensor, valid until the context changes; NULL for a bad index.
+LLAMA_API const char *gguf_get_tensor_name(const struct gguf_context *ctx, int64_t tensor_id);
+
+// Sets a UINT8 entry.
+LLAMA_API void gguf_set_val_u8(struct gguf_context *ctx, const char *key, uint8_t val);
+
+// Sets an INT8 entry.
+LLAMA_API void gguf_set_val_i8(struct gguf_context *ctx, const char *key, int8_t val);
+
+// Sets a UINT16 entry.
+LLAMA_API void gguf_set_val_u16(struct gguf_context *ctx, const char *key, uint16_t val);
+
+// Sets an INT16 entry.
+LLAMA_API void gguf_set_val_i16(struct gguf_context *ctx, const char *key, int16_t val);
+
+// Sets a UINT32 entry.
+LLAMA_API void gguf_set_val_u32(struct gguf_context *ctx, const char *key, uint32_t val);
+
+// Sets an INT32 entry.
+LLAMA_API void gguf_set_val_i32(struct gguf_context *ctx, const char *key, int32_t val);
+
+// Sets a UINT64 entry.
+LLAMA_API void gguf_set_val_u64(struct gguf_context *ctx, const char *key, uint64_t val);
+
+// Sets an INT64 entry.
+LLAMA_API void gguf_set_val_i64(struct gguf_context *ctx, const char *key, int64_t val);
+
+// Sets a FLOAT64 entry.
+LLAMA_API void gguf_set_val_f64(struct gguf_context *ctx, const char *key, double val);
+
+// Sets a BOOL entry.
+LLAMA_API void gguf_set_val_bool(struct gguf_context *ctx, const char *key, bool val);
+
+// Sets a STRING entry.
+LLAMA_API void gguf_set_val_str(struct gguf_context *ctx, const char *key, const char *val);
+
+// Sets an array of strings.
+LLAMA_API
+void gguf_set_arr_str(struct gguf_context *ctx,
+                      const char *key,
+                      const char **data,
+                      size_t n);
+
+// Copies all entries of another file.
+LLAMA_API void gguf_set_kv(struct gguf_context *ctx, const struct gguf_context *src);
+
+// Adds a tensor to the table. Its data is read when the file is written.
+LLAMA_API void gguf_add_tensor(struct gguf_context *ctx, const struct ggml_tensor *tensor);
+
+// Writes the file, or only its metadata; false on failure.
+LLAMA_API
+bool gguf_write_to_file(const struct gguf_context *ctx,
+                        const char *fname,
+                        bool only_meta);
+
+// Bytes of metadata and tensor table, padded to where data begins; 0 on failure.
+LLAMA_API size_t gguf_get_meta_size(const struct gguf_context *ctx);
+
+// Copies metadata and tensor table, gguf_get_meta_size bytes.
+LLAMA_API void gguf_get_meta_data(const struct gguf_context *ctx, void *data);
 
 // Sends log text to a callback; NULL restores stderr. One call is not one line: level CONT
 // continues the text before it. The callback can be called from any thread.
@@ -2076,132 +2206,6 @@ LLAMA_API ggml_backend_reg_t ggml_backend_load(const char *path);
 
 // Unloads a backend.
 LLAMA_API void ggml_backend_unload(ggml_backend_reg_t reg);
-
-// Makes an empty GGUF file in memory.
-LLAMA_API struct gguf_context *gguf_init_empty(void);
-
-// Reads metadata and tensor table of a file; NULL on failure.
-LLAMA_API
-struct gguf_context *gguf_init_from_file(const char *fname,
-                                         struct gguf_init_params params);
-
-// Reads metadata and tensor table from memory; NULL on failure.
-LLAMA_API
-struct gguf_context *gguf_init_from_buffer(const void *data,
-                                           size_t size,
-                                           struct gguf_init_params params);
-
-// Frees what a gguf_init function made. NULL is allowed.
-LLAMA_API void gguf_free(struct gguf_context *ctx);
-
-// Where tensor data begins in the file, in bytes.
-LLAMA_API size_t gguf_get_data_offset(const struct gguf_context *ctx);
-
-// Number of metadata entries.
-LLAMA_API int64_t gguf_get_n_kv(const struct gguf_context *ctx);
-
-// Index of a metadata entry; -1 when there is none.
-LLAMA_API int64_t gguf_find_key(const struct gguf_context *ctx, const char *key);
-
-// Name of a metadata entry.
-LLAMA_API const char *gguf_get_key(const struct gguf_context *ctx, int64_t key_id);
-
-// Type of a metadata entry.
-LLAMA_API enum gguf_type gguf_get_kv_type(const struct gguf_context *ctx, int64_t key_id);
-
-// Element type of an array entry.
-LLAMA_API enum gguf_type gguf_get_arr_type(const struct gguf_context *ctx, int64_t key_id);
-
-// Value of a UINT16 entry.
-LLAMA_API uint16_t gguf_get_val_u16(const struct gguf_context *ctx, int64_t key_id);
-
-// Value of a UINT32 entry.
-LLAMA_API uint32_t gguf_get_val_u32(const struct gguf_context *ctx, int64_t key_id);
-
-// Value of an INT32 entry.
-LLAMA_API int32_t gguf_get_val_i32(const struct gguf_context *ctx, int64_t key_id);
-
-// Value of a UINT64 entry.
-LLAMA_API uint64_t gguf_get_val_u64(const struct gguf_context *ctx, int64_t key_id);
-
-// Value of a STRING entry.
-LLAMA_API const char *gguf_get_val_str(const struct gguf_context *ctx, int64_t key_id);
-
-// Number of elements of an array entry.
-LLAMA_API size_t gguf_get_arr_n(const struct gguf_context *ctx, int64_t key_id);
-
-// The i-th element of an array of strings.
-LLAMA_API const char *gguf_get_arr_str(const struct gguf_context *ctx, int64_t key_id, size_t i);
-
-// Number of tensors.
-LLAMA_API int64_t gguf_get_n_tensors(const struct gguf_context *ctx);
-
-// Index of a tensor; -1 when there is none.
-LLAMA_API int64_t gguf_find_tensor(const struct gguf_context *ctx, const char *name);
-
-// Where a tensor's data begins, counted from the data offset.
-LLAMA_API size_t gguf_get_tensor_offset(const struct gguf_context *ctx, int64_t tensor_id);
-
-// Name of a tensor.
-LLAMA_API const char *gguf_get_tensor_name(const struct gguf_context *ctx, int64_t tensor_id);
-
-// Sets a UINT8 entry.
-LLAMA_API void gguf_set_val_u8(struct gguf_context *ctx, const char *key, uint8_t val);
-
-// Sets an INT8 entry.
-LLAMA_API void gguf_set_val_i8(struct gguf_context *ctx, const char *key, int8_t val);
-
-// Sets a UINT16 entry.
-LLAMA_API void gguf_set_val_u16(struct gguf_context *ctx, const char *key, uint16_t val);
-
-// Sets an INT16 entry.
-LLAMA_API void gguf_set_val_i16(struct gguf_context *ctx, const char *key, int16_t val);
-
-// Sets a UINT32 entry.
-LLAMA_API void gguf_set_val_u32(struct gguf_context *ctx, const char *key, uint32_t val);
-
-// Sets an INT32 entry.
-LLAMA_API void gguf_set_val_i32(struct gguf_context *ctx, const char *key, int32_t val);
-
-// Sets a UINT64 entry.
-LLAMA_API void gguf_set_val_u64(struct gguf_context *ctx, const char *key, uint64_t val);
-
-// Sets an INT64 entry.
-LLAMA_API void gguf_set_val_i64(struct gguf_context *ctx, const char *key, int64_t val);
-
-// Sets a FLOAT64 entry.
-LLAMA_API void gguf_set_val_f64(struct gguf_context *ctx, const char *key, double val);
-
-// Sets a BOOL entry.
-LLAMA_API void gguf_set_val_bool(struct gguf_context *ctx, const char *key, bool val);
-
-// Sets a STRING entry.
-LLAMA_API void gguf_set_val_str(struct gguf_context *ctx, const char *key, const char *val);
-
-// Sets an array of strings.
-LLAMA_API
-void gguf_set_arr_str(struct gguf_context *ctx,
-                      const char *key,
-                      const char **data,
-                      size_t n);
-
-// Copies all entries of another file.
-LLAMA_API void gguf_set_kv(struct gguf_context *ctx, const struct gguf_context *src);
-
-// Adds a tensor to the table.
-LLAMA_API void gguf_add_tensor(struct gguf_context *ctx, const struct ggml_tensor *tensor);
-
-// Writes the file, or only its metadata; false on failure.
-LLAMA_API
-bool gguf_write_to_file(const struct gguf_context *ctx,
-                        const char *fname,
-                        bool only_meta);
-
-// Bytes of metadata and tensor table, padded.
-LLAMA_API size_t gguf_get_meta_size(const struct gguf_context *ctx);
-
-// Copies metadata and tensor table.
-LLAMA_API void gguf_get_meta_data(const struct gguf_context *ctx, void *data);
 
 // Makes a model from metadata alone; the callback fills each tensor. NULL on failure.
 LLAMA_API

@@ -20,6 +20,7 @@
 pub mod batch;
 pub mod ext;
 pub mod ggml;
+pub mod gguf;
 mod guard;
 pub mod log;
 pub mod names;

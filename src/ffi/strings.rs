@@ -11,6 +11,18 @@ pub(super) unsafe fn c_str<'a>(text: *const c_char) -> Option<&'a CStr> {
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
 }
 
+/// A C array argument; an empty slice for NULL.
+///
+/// # Safety
+/// `data` is NULL or points to `len` values that outlive `'a`.
+pub(super) unsafe fn array<'a, T>(data: *const T, len: usize) -> &'a [T] {
+    if data.is_null() || len == 0 {
+        return &[];
+    }
+    // SAFETY: the caller promises `len` values.
+    unsafe { core::slice::from_raw_parts(data, len) }
+}
+
 /// Writes text as `snprintf` does: cut to `size` - 1 bytes, always terminated (unless `size` is
 /// 0), and the full length returned.
 ///

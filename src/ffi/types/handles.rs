@@ -5,6 +5,7 @@ pub use crate::ffi::ggml::buffer::{ggml_backend_buffer, ggml_backend_buffer_type
 pub use crate::ffi::ggml::device::{ggml_backend, ggml_backend_device, ggml_backend_reg};
 pub use crate::ffi::ggml::tensor::ggml_context;
 pub use crate::ffi::ggml::threadpool::ggml_threadpool;
+pub use crate::ffi::gguf::gguf_context;
 
 /// A LoRA adapter.
 pub struct llama_adapter_lora(());
@@ -18,9 +19,6 @@ pub struct llama_memory_i(());
 pub struct llama_model(());
 /// The vocabulary of a model.
 pub struct llama_vocab(());
-
-/// A GGUF file's metadata and tensor table.
-pub struct gguf_context(());
 
 /// A graph of tensors; only ever named in the signatures of device samplers.
 pub struct ggml_cgraph(());

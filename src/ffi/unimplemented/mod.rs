@@ -6,7 +6,6 @@
 pub mod context;
 pub mod ggml;
 pub mod ggml_backend;
-pub mod gguf;
 pub mod llama;
 pub mod model;
 pub mod sampler;
