@@ -5,6 +5,7 @@
 
 mod model;
 
+pub use crate::engine::kv::KvCache;
 pub use crate::engine::{
     Abort, Batch, Context, ContextError, ContextParams, DecodeError, Input, MemoryUse, Perf, Sizes,
 };

@@ -18,6 +18,9 @@ pub enum Error {
     /// No model that runs here.
     #[error(transparent)]
     Model(#[from] model::Error),
+    /// An open file cannot be used.
+    #[error("the file cannot be used: {0}")]
+    File(String),
     /// No tokenizer that works here.
     #[error(transparent)]
     Vocab(#[from] vocab::Error),

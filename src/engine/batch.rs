@@ -32,7 +32,7 @@ pub struct Token {
     pub pos: i32,
     /// Sequences that it belongs to.
     pub seqs: SeqSet,
-    /// The sequence that it attends to: the first one given.
+    /// The sequence that it attends to: the first of them.
     pub seq: usize,
     /// Whether its output is wanted.
     pub output: bool,
@@ -93,7 +93,7 @@ pub fn check(batch: &Batch<'_>, limits: &Limits, kv: &KvCache) -> Result<Vec<Tok
     for i in 0..n {
         let ids = batch.seq_ids.map_or(&[0][..], |ids| ids[i]);
         let seqs = sequences(i, ids, limits.n_seq_max)?;
-        let seq = ids[0] as usize;
+        let Some(seq) = seqs.iter().next() else { continue };
         let pos = batch.pos.map_or(next[seq], |p| p[i]);
         if pos < 0 {
             return bad(format!("token {i} of the batch has position {pos}"));

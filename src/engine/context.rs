@@ -44,9 +44,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context over a model that has its weights.
+    /// A context. Over a model without its weights (`no_alloc`) it cannot decode.
     pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, ContextError> {
-        let plan = model.plan().filter(|_| model.has_data()).ok_or(ContextError::NoWeights)?;
+        let plan = model.plan().ok_or(ContextError::NoWeights)?;
         let hp = model.hparams().ok_or(ContextError::NoWeights)?;
         let sizes = params.sizes(hp)?;
         let pooling = params.pooling.unwrap_or(hp.pooling);
@@ -169,6 +169,9 @@ impl Context {
             n_seq_max: self.sizes.n_seq_max,
             all_outputs: self.params.embeddings,
         };
+        if !self.model.has_data() {
+            return Err(DecodeError::NoWeights);
+        }
         let tokens = batch::check(batch, &limits, &self.kv)?;
         self.check_room(&tokens)?;
         self.kv.apply_shifts(self.runner.table(), self.runner.freqs());

@@ -18,11 +18,16 @@
 #![allow(clippy::missing_safety_doc, reason = "the module doc states one contract for all")]
 
 pub mod batch;
+pub mod batch_ext;
+pub mod context;
+pub mod decode;
 pub mod ext;
 pub mod ggml;
 pub mod gguf;
 mod guard;
+pub mod load;
 pub mod log;
+pub mod memory;
 pub mod names;
 pub mod params;
 pub mod powerinfer;

@@ -15,7 +15,6 @@ pub struct ggml_threadpool {
 
 impl ggml_threadpool {
     /// Threads that computing on this pool uses.
-    #[expect(dead_code, reason = "for llama_attach_threadpool, which waits for contexts")]
     pub(crate) fn n_threads(&self) -> i32 {
         self.params.n_threads
     }

@@ -1,22 +1,17 @@
 //! Handles whose inside C never sees.
 #![allow(dead_code, reason = "handles that nothing makes yet")]
 
+pub use crate::ffi::batch_ext::llama_batch_ext;
+pub use crate::ffi::context::{llama_context, llama_memory_i};
 pub use crate::ffi::ggml::buffer::{ggml_backend_buffer, ggml_backend_buffer_type};
 pub use crate::ffi::ggml::device::{ggml_backend, ggml_backend_device, ggml_backend_reg};
 pub use crate::ffi::ggml::tensor::ggml_context;
 pub use crate::ffi::ggml::threadpool::ggml_threadpool;
 pub use crate::ffi::gguf::gguf_context;
+pub use crate::ffi::load::llama_model;
 
 /// A LoRA adapter.
 pub struct llama_adapter_lora(());
-/// A batch that grows token by token.
-pub struct llama_batch_ext(());
-/// An inference context.
-pub struct llama_context(());
-/// What a context remembers.
-pub struct llama_memory_i(());
-/// A loaded model.
-pub struct llama_model(());
 /// The vocabulary of a model.
 pub struct llama_vocab(());
 

@@ -23,15 +23,6 @@ pub unsafe extern "C" fn llama_model_init_from_user(
     unimplemented("llama_model_init_from_user", core::ptr::null_mut())
 }
 
-/// Loads a model from an open file, from its current position. NULL on failure.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_model_load_from_file_ptr(
-    file: *mut FILE,
-    params: llama_model_params,
-) -> *mut llama_model {
-    unimplemented("llama_model_load_from_file_ptr", core::ptr::null_mut())
-}
-
 /// Writes a model as a GGUF file.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_model_save_to_file(

@@ -3,7 +3,6 @@
 //! implement a function, move it to the file of its subject.
 #![allow(unused_variables, reason = "the header shows the parameters' names")]
 
-pub mod context;
 pub mod ggml;
 pub mod ggml_backend;
 pub mod llama;

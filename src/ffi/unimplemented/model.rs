@@ -4,76 +4,8 @@ use core::ffi::c_char;
 
 use super::unimplemented;
 use crate::ffi::types::{
-    LLAMA_TOKEN_NULL, llama_context, llama_context_params, llama_ftype_e, llama_model,
-    llama_model_params, llama_rope_type_e, llama_token, llama_vocab,
+    LLAMA_TOKEN_NULL, llama_ftype_e, llama_model, llama_rope_type_e, llama_token, llama_vocab,
 };
-
-/// Old name of llama_model_load_from_file.
-#[deprecated(note = "use llama_model_load_from_file instead")]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_load_model_from_file(
-    path_model: *const c_char,
-    params: llama_model_params,
-) -> *mut llama_model {
-    unimplemented("llama_load_model_from_file", core::ptr::null_mut())
-}
-
-/// Loads a model; NULL on failure. Files named -00001-of-0000N.gguf bring their siblings.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_model_load_from_file(
-    path_model: *const c_char,
-    params: llama_model_params,
-) -> *mut llama_model {
-    unimplemented("llama_model_load_from_file", core::ptr::null_mut())
-}
-
-/// Loads a model from split files in the given order; NULL on failure.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_model_load_from_splits(
-    paths: *mut *const c_char,
-    n_paths: usize,
-    params: llama_model_params,
-) -> *mut llama_model {
-    unimplemented("llama_model_load_from_splits", core::ptr::null_mut())
-}
-
-/// Old name of llama_model_free.
-#[deprecated(note = "use llama_model_free instead")]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_free_model(model: *mut llama_model) {
-    unimplemented("llama_free_model", ())
-}
-
-/// Frees a model. NULL is allowed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_model_free(model: *mut llama_model) {
-    unimplemented("llama_model_free", ())
-}
-
-/// Makes a context; NULL on failure.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_init_from_model(
-    model: *mut llama_model,
-    params: llama_context_params,
-) -> *mut llama_context {
-    unimplemented("llama_init_from_model", core::ptr::null_mut())
-}
-
-/// Old name of llama_init_from_model.
-#[deprecated(note = "use llama_init_from_model instead")]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_new_context_with_model(
-    model: *mut llama_model,
-    params: llama_context_params,
-) -> *mut llama_context {
-    unimplemented("llama_new_context_with_model", core::ptr::null_mut())
-}
-
-/// Frees a context. NULL is allowed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_free(ctx: *mut llama_context) {
-    unimplemented("llama_free", ())
-}
 
 /// Old name of llama_model_n_ctx_train.
 #[deprecated(note = "use llama_model_n_ctx_train instead")]
