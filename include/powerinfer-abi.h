@@ -746,7 +746,7 @@ struct llama_batch_ext;
 // An inference context.
 struct llama_context;
 
-// What a context remembers.
+// What a context remembers; the same object, seen as its cache.
 struct llama_memory_i;
 
 // A loaded model.
@@ -776,11 +776,12 @@ struct llama_batch {
     int8_t *logits;
 };
 
-// A kind of memory.
-typedef struct ggml_backend_buffer_type *ggml_backend_buffer_type_t;
-
-// A piece of memory of some kind.
-typedef struct ggml_backend_buffer *ggml_backend_buffer_t;
+// Embedding rows: `n_rows` times `n_embd` floats.
+struct llama_embd {
+    const float *data;
+    size_t n_rows;
+    size_t n_embd;
+};
 
 // A tensor as eval callbacks and GGUF tools see it. `ne` counts elements, `nb` bytes between
 // neighbours of each dimension.
@@ -799,126 +800,6 @@ struct ggml_tensor {
     char name[64];
     void *extra;
     char padding[8];
-};
-
-// A device.
-typedef struct ggml_backend_device *ggml_backend_dev_t;
-
-// What a device can do.
-struct ggml_backend_dev_caps {
-    bool async;
-    bool host_buffer;
-    bool buffer_from_host_ptr;
-    bool events;
-    bool mmap_support;
-};
-
-// Description of a device; sizes in bytes.
-struct ggml_backend_dev_props {
-    const char *name;
-    const char *description;
-    size_t memory_free;
-    size_t memory_total;
-    enum ggml_backend_dev_type type;
-    const char *device_id;
-    struct ggml_backend_dev_caps caps;
-};
-
-// A family of devices.
-typedef struct ggml_backend_reg *ggml_backend_reg_t;
-
-// A device that was opened for computing.
-typedef struct ggml_backend *ggml_backend_t;
-
-// Sixteen bytes that name a backend.
-typedef uint8_t ggml_guid[16];
-
-// Pointer to a `ggml_guid`.
-typedef ggml_guid *ggml_guid_t;
-
-// An IEEE half as its bits.
-typedef uint16_t ggml_fp16_t;
-
-// A bfloat16 number: the upper half of a float.
-struct ggml_bf16_t {
-    uint16_t bits;
-};
-
-// Hyper-parameters of AdamW.
-struct ggml_opt_adamw_params {
-    float alpha;
-    float beta1;
-    float beta2;
-    float eps;
-    float wd;
-};
-
-// Hyper-parameters of stochastic gradient descent.
-struct ggml_opt_sgd_params {
-    float alpha;
-    float wd;
-};
-
-// Hyper-parameters of both optimisers.
-struct ggml_opt_optimizer_params {
-    struct ggml_opt_adamw_params adamw;
-    struct ggml_opt_sgd_params sgd;
-};
-
-// How much memory a ggml context manages, and whose.
-struct ggml_init_params {
-    size_t mem_size;
-    void *mem_buffer;
-    bool no_alloc;
-};
-
-// Settings of a thread pool; `poll` is how eagerly idle threads spin, 0 to 100.
-struct ggml_threadpool_params {
-    bool cpumask[512];
-    int n_threads;
-    enum ggml_sched_priority prio;
-    uint32_t poll;
-    bool strict_cpu;
-    bool paused;
-};
-
-// How a GGUF file is opened; `ctx` receives a ggml context with the tensors when it is not NULL.
-struct gguf_init_params {
-    bool no_alloc;
-    struct ggml_context **ctx;
-};
-
-// Takes log text; one call is not one line.
-typedef void (*ggml_log_callback)(enum ggml_log_level level, const char *text, void *user_data);
-
-// Puts tensors whose name matches a pattern into a buffer type; an array ends with a NULL pattern.
-struct llama_model_tensor_buft_override {
-    const char *pattern;
-    ggml_backend_buffer_type_t buft;
-};
-
-// Told how far loading is, 0 to 1; false stops it.
-typedef bool (*llama_progress_callback)(float progress, void *user_data);
-
-// How a model is loaded.
-struct llama_model_params {
-    ggml_backend_dev_t *devices;
-    const struct llama_model_tensor_buft_override *tensor_buft_overrides;
-    int32_t n_gpu_layers;
-    enum llama_split_mode split_mode;
-    enum llama_load_mode load_mode;
-    enum llama_lazy_mode lazy_mode;
-    int32_t main_gpu;
-    const float *tensor_split;
-    llama_progress_callback progress_callback;
-    void *progress_callback_user_data;
-    const struct llama_model_kv_override *kv_overrides;
-    bool vocab_only;
-    bool check_tensors;
-    bool use_extra_bufts;
-    bool no_host;
-    bool no_alloc;
-    bool load_mtp;
 };
 
 // Sees tensors as they are computed: first asked whether it wants one (`ask`), then shown it;
@@ -943,6 +824,9 @@ struct llama_token_data_array {
     int64_t selected;
     bool sorted;
 };
+
+// A kind of memory.
+typedef struct ggml_backend_buffer_type *ggml_backend_buffer_type_t;
 
 // Tensors that a sampler on the device reads and writes.
 struct llama_sampler_data {
@@ -1033,6 +917,146 @@ struct llama_context_params {
     struct llama_context *ctx_other;
 };
 
+// What a context remembers: its KV cache.
+typedef struct llama_memory_i *llama_memory_t;
+
+// A thread pool that a client made.
+typedef struct ggml_threadpool *ggml_threadpool_t;
+
+// Time spent in a context (milliseconds) and how often.
+struct llama_perf_context_data {
+    double t_start_ms;
+    double t_load_ms;
+    double t_p_eval_ms;
+    double t_eval_ms;
+    int32_t n_p_eval;
+    int32_t n_eval;
+    int32_t n_reused;
+};
+
+// A piece of memory of some kind.
+typedef struct ggml_backend_buffer *ggml_backend_buffer_t;
+
+// A device.
+typedef struct ggml_backend_device *ggml_backend_dev_t;
+
+// What a device can do.
+struct ggml_backend_dev_caps {
+    bool async;
+    bool host_buffer;
+    bool buffer_from_host_ptr;
+    bool events;
+    bool mmap_support;
+};
+
+// Description of a device; sizes in bytes.
+struct ggml_backend_dev_props {
+    const char *name;
+    const char *description;
+    size_t memory_free;
+    size_t memory_total;
+    enum ggml_backend_dev_type type;
+    const char *device_id;
+    struct ggml_backend_dev_caps caps;
+};
+
+// A family of devices.
+typedef struct ggml_backend_reg *ggml_backend_reg_t;
+
+// A device that was opened for computing.
+typedef struct ggml_backend *ggml_backend_t;
+
+// Sixteen bytes that name a backend.
+typedef uint8_t ggml_guid[16];
+
+// Pointer to a `ggml_guid`.
+typedef ggml_guid *ggml_guid_t;
+
+// An IEEE half as its bits.
+typedef uint16_t ggml_fp16_t;
+
+// A bfloat16 number: the upper half of a float.
+struct ggml_bf16_t {
+    uint16_t bits;
+};
+
+// Hyper-parameters of AdamW.
+struct ggml_opt_adamw_params {
+    float alpha;
+    float beta1;
+    float beta2;
+    float eps;
+    float wd;
+};
+
+// Hyper-parameters of stochastic gradient descent.
+struct ggml_opt_sgd_params {
+    float alpha;
+    float wd;
+};
+
+// Hyper-parameters of both optimisers.
+struct ggml_opt_optimizer_params {
+    struct ggml_opt_adamw_params adamw;
+    struct ggml_opt_sgd_params sgd;
+};
+
+// How much memory a ggml context manages, and whose.
+struct ggml_init_params {
+    size_t mem_size;
+    void *mem_buffer;
+    bool no_alloc;
+};
+
+// Settings of a thread pool; `poll` is how eagerly idle threads spin, 0 to 100.
+struct ggml_threadpool_params {
+    bool cpumask[512];
+    int n_threads;
+    enum ggml_sched_priority prio;
+    uint32_t poll;
+    bool strict_cpu;
+    bool paused;
+};
+
+// How a GGUF file is opened; `ctx` receives a ggml context with the tensors when it is not NULL.
+struct gguf_init_params {
+    bool no_alloc;
+    struct ggml_context **ctx;
+};
+
+// Puts tensors whose name matches a pattern into a buffer type; an array ends with a NULL pattern.
+struct llama_model_tensor_buft_override {
+    const char *pattern;
+    ggml_backend_buffer_type_t buft;
+};
+
+// Told how far loading is, 0 to 1; false stops it.
+typedef bool (*llama_progress_callback)(float progress, void *user_data);
+
+// How a model is loaded.
+struct llama_model_params {
+    ggml_backend_dev_t *devices;
+    const struct llama_model_tensor_buft_override *tensor_buft_overrides;
+    int32_t n_gpu_layers;
+    enum llama_split_mode split_mode;
+    enum llama_load_mode load_mode;
+    enum llama_lazy_mode lazy_mode;
+    int32_t main_gpu;
+    const float *tensor_split;
+    llama_progress_callback progress_callback;
+    void *progress_callback_user_data;
+    const struct llama_model_kv_override *kv_overrides;
+    bool vocab_only;
+    bool check_tensors;
+    bool use_extra_bufts;
+    bool no_host;
+    bool no_alloc;
+    bool load_mtp;
+};
+
+// Takes log text; one call is not one line.
+typedef void (*ggml_log_callback)(enum ggml_log_level level, const char *text, void *user_data);
+
 // Settings of a sampler chain.
 struct llama_sampler_chain_params {
     bool no_perf;
@@ -1080,30 +1104,6 @@ struct llama_perf_sampler_data {
 struct llama_logit_bias {
     llama_token token;
     float bias;
-};
-
-// A thread pool that a client made.
-typedef struct ggml_threadpool *ggml_threadpool_t;
-
-// What a context remembers: its KV cache.
-typedef struct llama_memory_i *llama_memory_t;
-
-// Embedding rows: `n_rows` times `n_embd` floats.
-struct llama_embd {
-    const float *data;
-    size_t n_rows;
-    size_t n_embd;
-};
-
-// Time spent in a context (milliseconds) and how often.
-struct llama_perf_context_data {
-    double t_start_ms;
-    double t_load_ms;
-    double t_p_eval_ms;
-    double t_eval_ms;
-    int32_t n_p_eval;
-    int32_t n_eval;
-    int32_t n_reused;
 };
 
 // Training data.
@@ -1207,6 +1207,218 @@ LLAMA_API struct llama_batch llama_batch_init(int32_t n_tokens, int32_t embd, in
 
 // Frees a batch that llama_batch_init made.
 LLAMA_API void llama_batch_free(struct llama_batch batch);
+
+// Makes an empty batch for a context.
+LLAMA_API struct llama_batch_ext *llama_batch_ext_init(struct llama_context *ctx);
+
+// Frees a batch.
+LLAMA_API void llama_batch_ext_free(struct llama_batch_ext *batch);
+
+// Takes all tokens out.
+LLAMA_API void llama_batch_ext_clear(struct llama_batch_ext *batch);
+
+// Adds an entry without content; returns its index, or -1: full, -3: no such sequence.
+LLAMA_API int32_t llama_batch_ext_add(struct llama_batch_ext *batch, llama_seq_id seq_id);
+
+// Adds a token; returns its index, or -1: full, -2: no such token, -3: no such sequence.
+LLAMA_API
+int32_t llama_batch_ext_add_token(struct llama_batch_ext *batch,
+                                  llama_seq_id seq_id,
+                                  llama_token id);
+
+// Adds an embedding; returns its index, or -1: full, -2: wrong size, -3: no such sequence.
+LLAMA_API
+int32_t llama_batch_ext_add_embd(struct llama_batch_ext *batch,
+                                 llama_seq_id seq_id,
+                                 struct llama_embd embd);
+
+// Makes an entry belong to another sequence too.
+LLAMA_API
+bool llama_batch_ext_add_seq(struct llama_batch_ext *batch,
+                             int32_t idx,
+                             llama_seq_id seq_id);
+
+// Sets the embedding of an entry.
+LLAMA_API
+bool llama_batch_ext_set_embd_token(struct llama_batch_ext *batch,
+                                    int32_t idx,
+                                    struct llama_embd embd);
+
+// Sets the state embedding of an entry: no architecture here has one, so false.
+LLAMA_API
+bool llama_batch_ext_set_embd_state(struct llama_batch_ext *_batch,
+                                    int32_t _idx,
+                                    struct llama_embd _embd);
+
+// Sets whether an entry's embedding is wanted; the same as its logits.
+LLAMA_API
+bool llama_batch_ext_set_output_embd(struct llama_batch_ext *batch,
+                                     int32_t idx,
+                                     bool value);
+
+// Sets whether an entry's logits are wanted.
+LLAMA_API
+bool llama_batch_ext_set_output_logits(struct llama_batch_ext *batch,
+                                       int32_t idx,
+                                       bool value);
+
+// Sets the position of an entry.
+LLAMA_API
+bool llama_batch_ext_set_pos(struct llama_batch_ext *batch,
+                             int32_t idx,
+                             const llama_pos *pos);
+
+// Computes a batch; the codes are those of llama_decode.
+LLAMA_API
+int32_t llama_process(struct llama_context *ctx,
+                      enum llama_process_type type,
+                      struct llama_batch_ext *batch);
+
+// Makes a context over a model; NULL when that fails.
+LLAMA_API
+struct llama_context *llama_init_from_model(struct llama_model *model,
+                                            struct llama_context_params params);
+
+// Makes a context over a model; NULL when that fails.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_init_from_model instead")
+struct llama_context *llama_new_context_with_model(struct llama_model *model,
+                                                   struct llama_context_params params);
+
+// Frees a context.
+LLAMA_API void llama_free(struct llama_context *ctx);
+
+// Context length in tokens, over all sequences.
+LLAMA_API uint32_t llama_n_ctx(const struct llama_context *ctx);
+
+// Context length of one sequence.
+LLAMA_API uint32_t llama_n_ctx_seq(const struct llama_context *ctx);
+
+// Most tokens in a call of llama_decode.
+LLAMA_API uint32_t llama_n_batch(const struct llama_context *ctx);
+
+// Most tokens that are computed at once.
+LLAMA_API uint32_t llama_n_ubatch(const struct llama_context *ctx);
+
+// Most sequences.
+LLAMA_API uint32_t llama_n_seq_max(const struct llama_context *ctx);
+
+// Snapshots of recurrent state that each sequence keeps: none, no recurrent model runs here.
+LLAMA_API uint32_t llama_n_rs_seq(const struct llama_context *ctx);
+
+// The model of a context.
+LLAMA_API const struct llama_model *llama_get_model(const struct llama_context *ctx);
+
+// The memory of a context; NULL when it has none.
+LLAMA_API llama_memory_t llama_get_memory(const struct llama_context *ctx);
+
+// How embeddings are pooled.
+LLAMA_API enum llama_pooling_type llama_pooling_type(const struct llama_context *ctx);
+
+// Sets the numbers of threads for one token and for several, from the next call on.
+LLAMA_API
+void llama_set_n_threads(struct llama_context *ctx,
+                         int32_t n_threads,
+                         int32_t n_threads_batch);
+
+// Threads for one token.
+LLAMA_API int32_t llama_n_threads(struct llama_context *ctx);
+
+// Threads for several tokens.
+LLAMA_API int32_t llama_n_threads_batch(struct llama_context *ctx);
+
+// Computes with as many threads as the caller's pools have; NULL for the second means the first.
+LLAMA_API
+void llama_attach_threadpool(struct llama_context *ctx,
+                             ggml_threadpool_t threadpool,
+                             ggml_threadpool_t threadpool_batch);
+
+// Returns to the context's own numbers of threads.
+LLAMA_API void llama_detach_threadpool(struct llama_context *ctx);
+
+// Sets whether embeddings are given too.
+LLAMA_API void llama_set_embeddings(struct llama_context *ctx, bool embeddings);
+
+// Sets whether tokens see only earlier ones.
+LLAMA_API void llama_set_causal_attn(struct llama_context *ctx, bool causal_attn);
+
+// Whether tokens see only earlier ones.
+LLAMA_API bool llama_get_causal_attn(const struct llama_context *ctx);
+
+// Does nothing: there is no warm-up run that computes differently.
+LLAMA_API
+LLAMA_DEPRECATED_FN("warm-up needs no mode")
+void llama_set_warmup(struct llama_context *_ctx,
+                      bool _warmup);
+
+// Sets who is asked during computation whether to stop; NULL for nobody.
+LLAMA_API
+void llama_set_abort_callback(struct llama_context *ctx,
+                              ggml_abort_callback abort_callback,
+                              void *abort_callback_data);
+
+// Waits for the device: the CPU has always finished.
+LLAMA_API void llama_synchronize(struct llama_context *_ctx);
+
+// Computes a batch into the memory. 0: done; 1: no room in the cache; 2: aborted; negative:
+// error.
+LLAMA_API int32_t llama_decode(struct llama_context *ctx, struct llama_batch batch);
+
+// Computes a batch without a memory. The architectures that run here are decoders: an error.
+LLAMA_API int32_t llama_encode(struct llama_context *ctx, struct llama_batch _batch);
+
+// Logits of the last batch, a row for each token whose output was asked for.
+LLAMA_API float *llama_get_logits(struct llama_context *ctx);
+
+// Logits of token i of the last batch, or of row i from the end when negative; NULL when there
+// are none.
+LLAMA_API float *llama_get_logits_ith(struct llama_context *ctx, int32_t i);
+
+// Embeddings of the last batch, a row per token; NULL unless they were asked for.
+LLAMA_API float *llama_get_embeddings(struct llama_context *ctx);
+
+// Embedding of token i of the last batch, or of row i from the end when negative; NULL when
+// there is none.
+LLAMA_API float *llama_get_embeddings_ith(struct llama_context *ctx, int32_t i);
+
+// Pooled embedding of a sequence of the last batch; NULL when there is none.
+LLAMA_API float *llama_get_embeddings_seq(struct llama_context *ctx, llama_seq_id seq_id);
+
+// Token that a sampler inside of the context chose: none.
+LLAMA_API llama_token llama_get_sampled_token_ith(struct llama_context *_ctx, int32_t _i);
+
+// Probabilities that a sampler inside of the context left: none.
+LLAMA_API float *llama_get_sampled_probs_ith(struct llama_context *_ctx, int32_t _i);
+
+// Number of those probabilities.
+LLAMA_API uint32_t llama_get_sampled_probs_count_ith(struct llama_context *_ctx, int32_t _i);
+
+// Logits that a sampler inside of the context left: none.
+LLAMA_API float *llama_get_sampled_logits_ith(struct llama_context *_ctx, int32_t _i);
+
+// Number of those logits.
+LLAMA_API uint32_t llama_get_sampled_logits_count_ith(struct llama_context *_ctx, int32_t _i);
+
+// Candidates that a sampler inside of the context left: none.
+LLAMA_API llama_token *llama_get_sampled_candidates_ith(struct llama_context *_ctx, int32_t _i);
+
+// Number of those candidates.
+LLAMA_API uint32_t llama_get_sampled_candidates_count_ith(struct llama_context *_ctx, int32_t _i);
+
+// Attaches a sampler to a sequence: not supported, which false says; NULL detaches none.
+LLAMA_API
+bool llama_set_sampler(struct llama_context *_ctx,
+                       llama_seq_id _seq_id,
+                       struct llama_sampler *smpl);
+
+// Times and counts of a context.
+LLAMA_API struct llama_perf_context_data llama_perf_context(const struct llama_context *ctx);
+
+// Logs times and counts of a context.
+LLAMA_API void llama_perf_context_print(const struct llama_context *ctx);
+
+// Begins counting anew.
+LLAMA_API void llama_perf_context_reset(struct llama_context *ctx);
 
 // The processor's memory.
 LLAMA_API ggml_backend_buffer_type_t ggml_backend_cpu_buffer_type(void);
@@ -1687,6 +1899,36 @@ LLAMA_API size_t gguf_get_meta_size(const struct gguf_context *ctx);
 // Copies metadata and tensor table, gguf_get_meta_size bytes.
 LLAMA_API void gguf_get_meta_data(const struct gguf_context *ctx, void *data);
 
+// Loads a model; NULL when that fails. A file of a split set must be the first one.
+LLAMA_API
+struct llama_model *llama_model_load_from_file(const char *path_model,
+                                               struct llama_model_params params);
+
+// Loads a model; NULL when that fails.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_model_load_from_file instead")
+struct llama_model *llama_load_model_from_file(const char *path_model,
+                                               struct llama_model_params params);
+
+// Loads a model from splits in their order; NULL when that fails.
+LLAMA_API
+struct llama_model *llama_model_load_from_splits(const char **paths,
+                                                 size_t n_paths,
+                                                 struct llama_model_params params);
+
+// Loads a model from an open file, which stays open; NULL when that fails.
+LLAMA_API
+struct llama_model *llama_model_load_from_file_ptr(FILE *file,
+                                                   struct llama_model_params params);
+
+// Frees a model. Contexts over it that still exist stay usable.
+LLAMA_API void llama_model_free(struct llama_model *model);
+
+// Frees a model.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_model_free instead")
+void llama_free_model(struct llama_model *model);
+
 // Sends log text to a callback; NULL restores stderr. One call is not one line: level CONT
 // continues the text before it. The callback can be called from any thread.
 LLAMA_API void llama_log_set(ggml_log_callback log_callback, void *user_data);
@@ -1696,6 +1938,53 @@ LLAMA_API void llama_log_get(ggml_log_callback *log_callback, void **user_data);
 
 // The same as llama_log_set: there is one log.
 LLAMA_API void ggml_log_set(ggml_log_callback log_callback, void *user_data);
+
+// Forgets everything; with data also zeroes the buffers.
+LLAMA_API void llama_memory_clear(llama_memory_t mem, bool data);
+
+// Forgets positions p0 to before p1 of a sequence. Negative: seq_id any, p0 the start, p1 the
+// end. False when a part cannot be removed.
+LLAMA_API
+bool llama_memory_seq_rm(llama_memory_t mem,
+                         llama_seq_id seq_id,
+                         llama_pos p0,
+                         llama_pos p1);
+
+// Lets another sequence share positions p0 to before p1.
+LLAMA_API
+void llama_memory_seq_cp(llama_memory_t mem,
+                         llama_seq_id seq_id_src,
+                         llama_seq_id seq_id_dst,
+                         llama_pos p0,
+                         llama_pos p1);
+
+// Forgets all other sequences.
+LLAMA_API void llama_memory_seq_keep(llama_memory_t mem, llama_seq_id seq_id);
+
+// Moves positions p0 to before p1 of a sequence by delta.
+LLAMA_API
+void llama_memory_seq_add(llama_memory_t mem,
+                          llama_seq_id seq_id,
+                          llama_pos p0,
+                          llama_pos p1,
+                          llama_pos delta);
+
+// Divides positions p0 to before p1 of a sequence by d.
+LLAMA_API
+void llama_memory_seq_div(llama_memory_t mem,
+                          llama_seq_id seq_id,
+                          llama_pos p0,
+                          llama_pos p1,
+                          int d);
+
+// Smallest position of a sequence; -1 when it is empty.
+LLAMA_API llama_pos llama_memory_seq_pos_min(llama_memory_t mem, llama_seq_id seq_id);
+
+// Greatest position of a sequence; -1 when it is empty.
+LLAMA_API llama_pos llama_memory_seq_pos_max(llama_memory_t mem, llama_seq_id seq_id);
+
+// Whether positions can be moved.
+LLAMA_API bool llama_memory_can_shift(llama_memory_t mem);
 
 // Name of a file type, for example "Q4_0". The bit GUESSED puts "(guessed) " before it.
 LLAMA_API const char *llama_ftype_name(enum llama_ftype ftype);
@@ -1912,252 +2201,6 @@ LLAMA_API bool llama_supports_rpc(void);
 // One line about the processor and its instruction sets, valid for ever.
 LLAMA_API const char *llama_print_system_info(void);
 
-// Computes on the caller's thread pools; NULL for the second means the first.
-LLAMA_API
-void llama_attach_threadpool(struct llama_context *ctx,
-                             ggml_threadpool_t threadpool,
-                             ggml_threadpool_t threadpool_batch);
-
-// Returns to the library's own threads.
-LLAMA_API void llama_detach_threadpool(struct llama_context *ctx);
-
-// Context length in tokens, over all sequences.
-LLAMA_API uint32_t llama_n_ctx(const struct llama_context *ctx);
-
-// Context length of one sequence.
-LLAMA_API uint32_t llama_n_ctx_seq(const struct llama_context *ctx);
-
-// Most tokens in a call of llama_decode.
-LLAMA_API uint32_t llama_n_batch(const struct llama_context *ctx);
-
-// Most tokens that are computed at once.
-LLAMA_API uint32_t llama_n_ubatch(const struct llama_context *ctx);
-
-// Most sequences.
-LLAMA_API uint32_t llama_n_seq_max(const struct llama_context *ctx);
-
-// Snapshots of recurrent state that each sequence keeps.
-LLAMA_API uint32_t llama_n_rs_seq(const struct llama_context *ctx);
-
-// The model of a context.
-LLAMA_API const struct llama_model *llama_get_model(const struct llama_context *ctx);
-
-// The memory of a context; NULL when it has none.
-LLAMA_API llama_memory_t llama_get_memory(const struct llama_context *ctx);
-
-// How embeddings are pooled.
-LLAMA_API enum llama_pooling_type llama_pooling_type(const struct llama_context *ctx);
-
-// Forgets everything; with data also zeroes the buffers.
-LLAMA_API void llama_memory_clear(llama_memory_t mem, bool data);
-
-// Forgets positions p0 to before p1 of a sequence. Negative: seq_id any, p0 the start, p1 the
-// end. False when a part cannot be removed.
-LLAMA_API
-bool llama_memory_seq_rm(llama_memory_t mem,
-                         llama_seq_id seq_id,
-                         llama_pos p0,
-                         llama_pos p1);
-
-// Lets another sequence share positions p0 to before p1.
-LLAMA_API
-void llama_memory_seq_cp(llama_memory_t mem,
-                         llama_seq_id seq_id_src,
-                         llama_seq_id seq_id_dst,
-                         llama_pos p0,
-                         llama_pos p1);
-
-// Forgets all other sequences.
-LLAMA_API void llama_memory_seq_keep(llama_memory_t mem, llama_seq_id seq_id);
-
-// Moves positions p0 to before p1 of a sequence by delta.
-LLAMA_API
-void llama_memory_seq_add(llama_memory_t mem,
-                          llama_seq_id seq_id,
-                          llama_pos p0,
-                          llama_pos p1,
-                          llama_pos delta);
-
-// Divides positions p0 to before p1 of a sequence by d.
-LLAMA_API
-void llama_memory_seq_div(llama_memory_t mem,
-                          llama_seq_id seq_id,
-                          llama_pos p0,
-                          llama_pos p1,
-                          int d);
-
-// Smallest position of a sequence; -1 when it is empty.
-LLAMA_API llama_pos llama_memory_seq_pos_min(llama_memory_t mem, llama_seq_id seq_id);
-
-// Largest position of a sequence; -1 when it is empty.
-LLAMA_API llama_pos llama_memory_seq_pos_max(llama_memory_t mem, llama_seq_id seq_id);
-
-// Whether positions can be moved.
-LLAMA_API bool llama_memory_can_shift(llama_memory_t mem);
-
-// Runs a batch through the encoder; 0 on success, negative on failure.
-LLAMA_API int32_t llama_encode(struct llama_context *ctx, struct llama_batch batch);
-
-// Runs a batch: 0 done, 1 no room in the KV cache, 2 aborted, -1 bad batch, -2 out of memory, -3
-// failed.
-LLAMA_API int32_t llama_decode(struct llama_context *ctx, struct llama_batch batch);
-
-// Makes an empty batch for a context; NULL on failure.
-LLAMA_API struct llama_batch_ext *llama_batch_ext_init(struct llama_context *ctx);
-
-// Frees a batch. NULL is allowed.
-LLAMA_API void llama_batch_ext_free(struct llama_batch_ext *batch);
-
-// Empties a batch.
-LLAMA_API void llama_batch_ext_clear(struct llama_batch_ext *batch);
-
-// Adds an entry without token or embedding: its index, -1 when the batch is full, -3 for a bad
-// sequence.
-LLAMA_API int32_t llama_batch_ext_add(struct llama_batch_ext *batch, llama_seq_id seq_id);
-
-// Adds a token: its index, -1 when the batch is full, -2 for a bad token, -3 for a bad sequence.
-LLAMA_API
-int32_t llama_batch_ext_add_token(struct llama_batch_ext *batch,
-                                  llama_seq_id seq_id,
-                                  llama_token id);
-
-// Adds an embedding: its index, -1 when the batch is full, -2 for a bad embedding, -3 for a bad
-// sequence.
-LLAMA_API
-int32_t llama_batch_ext_add_embd(struct llama_batch_ext *batch,
-                                 llama_seq_id seq_id,
-                                 struct llama_embd embd);
-
-// Puts an entry into one more sequence; false on bad arguments.
-LLAMA_API
-bool llama_batch_ext_add_seq(struct llama_batch_ext *batch,
-                             int32_t idx,
-                             llama_seq_id seq_id);
-
-// Gives a token entry an embedding too; false on bad arguments.
-LLAMA_API
-bool llama_batch_ext_set_embd_token(struct llama_batch_ext *batch,
-                                    int32_t idx,
-                                    struct llama_embd embd);
-
-// Gives an entry a hidden state from elsewhere; false, since no model here takes one.
-LLAMA_API
-bool llama_batch_ext_set_embd_state(struct llama_batch_ext *batch,
-                                    int32_t idx,
-                                    struct llama_embd embd);
-
-// Asks for the embedding of an entry; false on bad arguments.
-LLAMA_API
-bool llama_batch_ext_set_output_embd(struct llama_batch_ext *batch,
-                                     int32_t idx,
-                                     bool value);
-
-// Asks for the logits of an entry; false on bad arguments.
-LLAMA_API
-bool llama_batch_ext_set_output_logits(struct llama_batch_ext *batch,
-                                       int32_t idx,
-                                       bool value);
-
-// Sets the position of an entry; false on bad arguments.
-LLAMA_API
-bool llama_batch_ext_set_pos(struct llama_batch_ext *batch,
-                             int32_t idx,
-                             const llama_pos *pos);
-
-// Runs a batch through the encoder or decoder; returns what llama_decode returns.
-LLAMA_API
-int32_t llama_process(struct llama_context *ctx,
-                      enum llama_process_type type,
-                      struct llama_batch_ext *batch);
-
-// Threads for single tokens and for batches.
-LLAMA_API
-void llama_set_n_threads(struct llama_context *ctx,
-                         int32_t n_threads,
-                         int32_t n_threads_batch);
-
-// Threads for single tokens.
-LLAMA_API int32_t llama_n_threads(struct llama_context *ctx);
-
-// Threads for batches.
-LLAMA_API int32_t llama_n_threads_batch(struct llama_context *ctx);
-
-// Whether embeddings are kept.
-LLAMA_API void llama_set_embeddings(struct llama_context *ctx, bool embeddings);
-
-// Whether attention is causal.
-LLAMA_API void llama_set_causal_attn(struct llama_context *ctx, bool causal_attn);
-
-// Whether attention is causal.
-LLAMA_API bool llama_get_causal_attn(const struct llama_context *ctx);
-
-// Whether runs only load weights.
-LLAMA_API
-LLAMA_DEPRECATED_FN("decode a token or two instead")
-void llama_set_warmup(struct llama_context *ctx,
-                      bool warmup);
-
-// A callback that is asked between steps and stops a run by returning true.
-LLAMA_API
-void llama_set_abort_callback(struct llama_context *ctx,
-                              ggml_abort_callback abort_callback,
-                              void *abort_callback_data);
-
-// Waits until all work is done.
-LLAMA_API void llama_synchronize(struct llama_context *ctx);
-
-// Logits of the last call, one row per output in batch order; NULL when there are none.
-LLAMA_API float *llama_get_logits(struct llama_context *ctx);
-
-// Logits of batch entry i; negative i counts outputs from the end. NULL when it has none.
-LLAMA_API float *llama_get_logits_ith(struct llama_context *ctx, int32_t i);
-
-// Embeddings of the last call, one row per output; NULL when there are none.
-LLAMA_API float *llama_get_embeddings(struct llama_context *ctx);
-
-// Embedding of batch entry i; negative i counts outputs from the end. NULL when it has none.
-LLAMA_API float *llama_get_embeddings_ith(struct llama_context *ctx, int32_t i);
-
-// Pooled embedding of a sequence; NULL when there is none.
-LLAMA_API float *llama_get_embeddings_seq(struct llama_context *ctx, llama_seq_id seq_id);
-
-// Token that a sampler on the device chose; LLAMA_TOKEN_NULL when none ran.
-LLAMA_API llama_token llama_get_sampled_token_ith(struct llama_context *ctx, int32_t i);
-
-// Probabilities of a sampler on the device; NULL when none ran.
-LLAMA_API float *llama_get_sampled_probs_ith(struct llama_context *ctx, int32_t i);
-
-// Number of those probabilities.
-LLAMA_API uint32_t llama_get_sampled_probs_count_ith(struct llama_context *ctx, int32_t i);
-
-// Logits of a sampler on the device; NULL when none ran.
-LLAMA_API float *llama_get_sampled_logits_ith(struct llama_context *ctx, int32_t i);
-
-// Number of those logits.
-LLAMA_API uint32_t llama_get_sampled_logits_count_ith(struct llama_context *ctx, int32_t i);
-
-// Candidate tokens of a sampler on the device; NULL when none ran.
-LLAMA_API llama_token *llama_get_sampled_candidates_ith(struct llama_context *ctx, int32_t i);
-
-// Number of those candidates.
-LLAMA_API uint32_t llama_get_sampled_candidates_count_ith(struct llama_context *ctx, int32_t i);
-
-// Lets a sampler chain run on the device for a sequence; false when it cannot, and the caller
-// samples as usual.
-LLAMA_API
-bool llama_set_sampler(struct llama_context *ctx,
-                       llama_seq_id seq_id,
-                       struct llama_sampler *smpl);
-
-// Times and counts of a context.
-LLAMA_API struct llama_perf_context_data llama_perf_context(const struct llama_context *ctx);
-
-// Logs times and counts of a context.
-LLAMA_API void llama_perf_context_print(const struct llama_context *ctx);
-
-// Starts measuring anew.
-LLAMA_API void llama_perf_context_reset(struct llama_context *ctx);
-
 // Makes a data set for training; NULL on failure.
 LLAMA_API
 ggml_opt_dataset_t ggml_opt_dataset_init(enum ggml_type type_data,
@@ -2213,11 +2256,6 @@ struct llama_model *llama_model_init_from_user(struct gguf_context *metadata,
                                                llama_model_set_tensor_data_t set_tensor_data,
                                                void *set_tensor_data_ud,
                                                struct llama_model_params params);
-
-// Loads a model from an open file, from its current position. NULL on failure.
-LLAMA_API
-struct llama_model *llama_model_load_from_file_ptr(FILE *file,
-                                                   struct llama_model_params params);
 
 // Writes a model as a GGUF file.
 LLAMA_API void llama_model_save_to_file(const struct llama_model *model, const char *path_model);
@@ -2450,45 +2488,6 @@ void llama_opt_epoch(struct llama_context *lctx,
                      int64_t idata_split,
                      ggml_opt_epoch_callback callback_train,
                      ggml_opt_epoch_callback callback_eval);
-
-// Old name of llama_model_load_from_file.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_model_load_from_file instead")
-struct llama_model *llama_load_model_from_file(const char *path_model,
-                                               struct llama_model_params params);
-
-// Loads a model; NULL on failure. Files named -00001-of-0000N.gguf bring their siblings.
-LLAMA_API
-struct llama_model *llama_model_load_from_file(const char *path_model,
-                                               struct llama_model_params params);
-
-// Loads a model from split files in the given order; NULL on failure.
-LLAMA_API
-struct llama_model *llama_model_load_from_splits(const char **paths,
-                                                 size_t n_paths,
-                                                 struct llama_model_params params);
-
-// Old name of llama_model_free.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_model_free instead")
-void llama_free_model(struct llama_model *model);
-
-// Frees a model. NULL is allowed.
-LLAMA_API void llama_model_free(struct llama_model *model);
-
-// Makes a context; NULL on failure.
-LLAMA_API
-struct llama_context *llama_init_from_model(struct llama_model *model,
-                                            struct llama_context_params params);
-
-// Old name of llama_init_from_model.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_init_from_model instead")
-struct llama_context *llama_new_context_with_model(struct llama_model *model,
-                                                   struct llama_context_params params);
-
-// Frees a context. NULL is allowed.
-LLAMA_API void llama_free(struct llama_context *ctx);
 
 // Old name of llama_model_n_ctx_train.
 LLAMA_API
