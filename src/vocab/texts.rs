@@ -6,15 +6,24 @@ use rustc_hash::FxBuildHasher;
 
 use super::Error;
 
-/// Interned byte strings: 5 bytes each beside their text, plus 4 to 8 for the index.
+/// Interned byte strings: 5 bytes each beside their text, plus 16 to 32 for the index.
 #[derive(Default)]
 pub(crate) struct Texts {
     /// All texts, each followed by a NUL so that C can read it in place.
     arena: Vec<u8>,
     /// Where each text starts; one more for the end of the last.
     starts: Vec<u32>,
-    /// Open addressing, a power of two, at most half full: number + 1 of the text, 0 is free.
-    slots: Vec<u32>,
+    /// Open addressing, a power of two, at most half full.
+    slots: Vec<Slot>,
+}
+
+/// A place in the index. The part of the hash spares most looks at texts that do not match, and
+/// with them two cache misses each.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    hash: u32,
+    /// Number of the text + 1; 0 is a free slot.
+    occupant: u32,
 }
 
 impl Texts {
@@ -22,7 +31,7 @@ impl Texts {
     pub(crate) fn with_capacity(n: usize, bytes: usize) -> Self {
         let mut starts = Vec::with_capacity(n + 1);
         starts.push(0);
-        let slots = vec![0; (n.max(8) * 2).next_power_of_two()];
+        let slots = vec![Slot::default(); (n.max(8) * 2).next_power_of_two()];
         Self { arena: Vec::with_capacity(bytes + n), starts, slots }
     }
 
@@ -44,18 +53,19 @@ impl Texts {
 
     /// The number of a text.
     pub(crate) fn find(&self, text: &[u8]) -> Option<u32> {
-        self.slots[self.slot(text)].checked_sub(1)
+        self.slots[self.slot(text, hash(text))].occupant.checked_sub(1)
     }
 
     /// The number of a text, and whether it is new.
     pub(crate) fn insert(&mut self, text: &[u8]) -> Result<(u32, bool), Error> {
-        let mut slot = self.slot(text);
-        if let Some(n) = self.slots[slot].checked_sub(1) {
+        let hash = hash(text);
+        let mut slot = self.slot(text, hash);
+        if let Some(n) = self.slots[slot].occupant.checked_sub(1) {
             return Ok((n, false));
         }
         if (self.len() + 1) * 2 > self.slots.len() {
             self.grow();
-            slot = self.slot(text);
+            slot = self.slot(text, hash);
         }
         let n = self.len() as u32;
         let end = self.arena.len() + text.len() + 1;
@@ -63,31 +73,40 @@ impl Texts {
         self.arena.extend_from_slice(text);
         self.arena.push(0);
         self.starts.push(end);
-        self.slots[slot] = n + 1;
+        self.slots[slot] = Slot { hash, occupant: n + 1 };
         Ok((n, true))
     }
 
     /// The slot that holds `text` or the free one where it belongs.
-    fn slot(&self, text: &[u8]) -> usize {
+    fn slot(&self, text: &[u8], hash: u32) -> usize {
         let mask = self.slots.len() - 1;
-        let hash = FxBuildHasher.hash_one(text);
-        let mut slot = (hash ^ hash >> 32) as usize & mask;
-        while let Some(n) = self.slots[slot].checked_sub(1) {
-            if self.get(n) == Some(text) {
-                break;
+        let mut at = hash as usize & mask;
+        loop {
+            let slot = self.slots[at];
+            match slot.occupant.checked_sub(1) {
+                None => return at,
+                Some(n) if slot.hash == hash && self.get(n) == Some(text) => return at,
+                Some(_) => at = (at + 1) & mask,
             }
-            slot = (slot + 1) & mask;
         }
-        slot
     }
 
     fn grow(&mut self) {
-        self.slots = vec![0; self.slots.len() * 2];
-        for n in 0..self.len() as u32 {
-            let slot = self.slot(self.get(n).unwrap_or_default());
-            self.slots[slot] = n + 1;
+        let mask = self.slots.len() * 2 - 1;
+        let old = std::mem::replace(&mut self.slots, vec![Slot::default(); mask + 1]);
+        for slot in old.into_iter().filter(|slot| slot.occupant != 0) {
+            let mut at = slot.hash as usize & mask;
+            while self.slots[at].occupant != 0 {
+                at = (at + 1) & mask;
+            }
+            self.slots[at] = slot;
         }
     }
+}
+
+fn hash(text: &[u8]) -> u32 {
+    let hash = FxBuildHasher.hash_one(text);
+    (hash ^ hash >> 32) as u32
 }
 
 #[cfg(test)]

@@ -173,3 +173,101 @@ impl PreTokenizer {
         matches!(name, "glm4" | "glm5" | "chatglm-bpe")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+
+    use fancy_regex::Regex;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::vocab::unicode::Classes;
+
+    const GPT2: &str =
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+    const LLAMA3: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+    fn by_regex<'a>(expression: &'static str, text: &'a str) -> Vec<&'a str> {
+        thread_local!(static COMPILED: RefCell<HashMap<&'static str, Regex>> = RefCell::default());
+        let regex = COMPILED.with_borrow_mut(|compiled| {
+            compiled.entry(expression).or_insert_with(|| Regex::new(expression).unwrap()).clone()
+        });
+        regex.find_iter(text).map(|word| word.unwrap().as_str()).collect()
+    }
+
+    /// Number characters alone, the rest by GPT-2's expression.
+    fn digits_by_regex(text: &str) -> Vec<&str> {
+        let parts = by_regex(r"\p{N}|\P{N}+", text);
+        parts.into_iter().flat_map(|part| by_regex(GPT2, part)).collect()
+    }
+
+    fn by_hand(splitter: Splitter, text: &str) -> Vec<&str> {
+        let mut words = Vec::new();
+        splitter.split(text.as_bytes(), |word| words.push(std::str::from_utf8(word).unwrap()));
+        words
+    }
+
+    /// Any character that means the same in the regex crate's newer Unicode.
+    fn character() -> impl Strategy<Value = char> {
+        any::<char>().prop_filter("assigned in Unicode 15.1", |&c| Classes::get().is_assigned(c))
+    }
+
+    /// Pieces of text that meet every branch of the expressions.
+    fn piece() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "[ \t\n\r\u{b}\u{c}\u{85}\u{a0}\u{1680}\u{2003}\u{2028}\u{3000}\u{200b}\u{feff}]{1,4}",
+            3 => " {1,3}",
+            2 => "[\r\n]{1,3}",
+            4 => "'(s|t|re|ve|m|ll|d|S|T|RE|Ve|M|lL|D|x|r|v|l|ſ)?",
+            4 => "[a-zA-Zéßñжя你好가اक]{1,4}",
+            3 => "[0-9²½٣५Ⅷ〇一]{1,5}",
+            3 => "[!-/:-@_~“”…—€+=<>🦙👍🏽\u{200d}\u{fe0f}\u{301}\u{93f}]{1,4}",
+            3 => vec(character(), 1..4).prop_map(String::from_iter),
+            1 => "\\PC{0,8}",
+        ]
+        .prop_filter("assigned in Unicode 15.1", |text| {
+            text.chars().all(|c| Classes::get().is_assigned(c))
+        })
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        vec(piece(), 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+
+        #[test]
+        fn words_are_those_of_the_expressions(text in text()) {
+            prop_assert_eq!(by_hand(Splitter::Gpt2, &text), by_regex(GPT2, &text));
+            prop_assert_eq!(by_hand(Splitter::Llama3, &text), by_regex(LLAMA3, &text));
+            prop_assert_eq!(by_hand(Splitter::Digits, &text), digits_by_regex(&text));
+        }
+
+        #[test]
+        fn words_of_any_bytes_make_up_the_text(bytes in vec(any::<u8>(), 0..64)) {
+            for splitter in [Splitter::Gpt2, Splitter::Digits, Splitter::Llama3] {
+                let mut joined = Vec::new();
+                splitter.split(&bytes, |word| {
+                    assert!(!word.is_empty());
+                    joined.extend_from_slice(word);
+                });
+                prop_assert_eq!(&joined, &bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> =
+            BY_NAME.iter().flat_map(|(names, _)| names.iter().copied()).collect();
+        names.sort_unstable();
+        let n = names.len();
+        names.dedup();
+        assert_eq!(names.len(), n);
+        assert!(PreTokenizer::by_name("gpt2").is_none(), "llama.cpp calls it gpt-2");
+    }
+}

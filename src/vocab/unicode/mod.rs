@@ -18,6 +18,7 @@ impl Class {
     /// No code point: the position is past the end of the text.
     pub(crate) const END: Class = Class(0);
 
+    const UNASSIGNED: u8 = 1;
     const NUMBER: u8 = 2;
     const LETTER: u8 = 3;
     const CATEGORY: u8 = 0x0f;
@@ -91,11 +92,17 @@ impl Classes {
         table
     }
 
+    /// Is the character assigned in Unicode 15.1?
+    #[cfg(test)]
+    pub(crate) fn is_assigned(&self, c: char) -> bool {
+        self.of(c as u32).0 & Class::CATEGORY != Class::UNASSIGNED
+    }
+
     /// Class of a code point; above U+10FFFF it is unassigned.
     pub(crate) fn of(&self, cp: u32) -> Class {
         match self.block_of.get(cp as usize / BLOCK) {
             Some(&b) => self.blocks[b as usize][cp as usize % BLOCK],
-            None => Class::new(1, false),
+            None => Class::new(Class::UNASSIGNED, false),
         }
     }
 }
