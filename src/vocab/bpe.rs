@@ -64,6 +64,7 @@ impl Bpe {
             raw_bytes,
             n_tokens,
         };
+        let mut joined = n_tokens;
         for merge in merges {
             // The first space after the first byte parts the two; an entry without one says nothing.
             let Some(space) = merge.iter().skip(1).position(|&b| b == b' ') else { continue };
@@ -71,11 +72,14 @@ impl Bpe {
             text.clear();
             text.extend_from_slice(left);
             text.extend_from_slice(right);
-            bpe.add_merge(Merge {
-                left: texts.insert(left)?.0,
-                right: texts.insert(right)?.0,
-                joined: texts.insert(&text)?.0,
-            });
+            // Most vocabularies are in the order of their merges.
+            let near = [joined, joined.wrapping_add(1)];
+            joined = match near.into_iter().find(|&n| texts.get(n) == Some(&text[..])) {
+                Some(n) => n,
+                None => texts.insert(&text)?.0,
+            };
+            let (left, right) = (texts.insert(left)?.0, texts.insert(right)?.0);
+            bpe.add_merge(Merge { left, right, joined });
         }
         Ok(bpe)
     }

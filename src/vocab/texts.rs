@@ -1,13 +1,10 @@
 //! Many short texts in one arena, numbered in order of arrival, findable by content.
 
-use std::hash::BuildHasher;
-
-use rustc_hash::FxBuildHasher;
+use std::hash::{BuildHasher, RandomState};
 
 use super::Error;
 
 /// Interned byte strings: 5 bytes each beside their text, plus 16 to 32 for the index.
-#[derive(Default)]
 pub(crate) struct Texts {
     /// All texts, each followed by a NUL so that C can read it in place.
     arena: Vec<u8>,
@@ -15,6 +12,8 @@ pub(crate) struct Texts {
     starts: Vec<u32>,
     /// Open addressing, a power of two, at most half full.
     slots: Vec<Slot>,
+    /// Not a fast hash with a known key: the texts come from files that may mean harm.
+    hasher: RandomState,
 }
 
 /// A place in the index. The part of the hash spares most looks at texts that do not match, and
@@ -32,7 +31,7 @@ impl Texts {
         let mut starts = Vec::with_capacity(n + 1);
         starts.push(0);
         let slots = vec![Slot::default(); (n.max(8) * 2).next_power_of_two()];
-        Self { arena: Vec::with_capacity(bytes + n), starts, slots }
+        Self { arena: Vec::with_capacity(bytes + n), starts, slots, hasher: RandomState::new() }
     }
 
     /// How many texts there are.
@@ -53,12 +52,12 @@ impl Texts {
 
     /// The number of a text.
     pub(crate) fn find(&self, text: &[u8]) -> Option<u32> {
-        self.slots[self.slot(text, hash(text))].occupant.checked_sub(1)
+        self.slots[self.slot(text, self.hash(text))].occupant.checked_sub(1)
     }
 
     /// The number of a text, and whether it is new.
     pub(crate) fn insert(&mut self, text: &[u8]) -> Result<(u32, bool), Error> {
-        let hash = hash(text);
+        let hash = self.hash(text);
         let mut slot = self.slot(text, hash);
         if let Some(n) = self.slots[slot].occupant.checked_sub(1) {
             return Ok((n, false));
@@ -75,6 +74,10 @@ impl Texts {
         self.starts.push(end);
         self.slots[slot] = Slot { hash, occupant: n + 1 };
         Ok((n, true))
+    }
+
+    fn hash(&self, text: &[u8]) -> u32 {
+        self.hasher.hash_one(text) as u32
     }
 
     /// The slot that holds `text` or the free one where it belongs.
@@ -102,11 +105,6 @@ impl Texts {
             self.slots[at] = slot;
         }
     }
-}
-
-fn hash(text: &[u8]) -> u32 {
-    let hash = FxBuildHasher.hash_one(text);
-    (hash ^ hash >> 32) as u32
 }
 
 #[cfg(test)]
