@@ -97,3 +97,45 @@ fn normal_mode_is_as_close_to_the_truth_as_llama_cpp() {
     let mean = sum / f64::from(n);
     assert!(mean <= 1.15 * LLAMACPP_MEAN_ERROR, "mean difference {mean}");
 }
+
+/// Mean negative log-likelihood of the second half of a chunk, given all before.
+fn chunk_nll(ctx: &mut Context, chunk: &[i32]) -> f64 {
+    ctx.kv_mut().clear(false);
+    decode(ctx, chunk, true);
+    let scored = chunk.len() / 2..chunk.len() - 1;
+    let n = scored.len() as f64;
+    let nll = scored.map(|i| {
+        let logits = ctx.outputs().logits_ith(i as i32).unwrap();
+        let max = logits.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
+        sum.ln() + f64::from(max) - f64::from(logits[chunk[i + 1] as usize])
+    });
+    nll.sum::<f64>() / n
+}
+
+#[test]
+fn perplexity_is_the_truths() {
+    let Some(model) = common::model_with_vocab() else { return };
+    let text = include_str!("data/golden/text.txt");
+    let tokens = model.vocab().tokenize(text.as_bytes(), false, true).unwrap();
+    let (_, truth) = truth();
+    let truth_nll = truth["nll"].as_array().unwrap();
+    let mut ctx = model.context(common::params(|_| {})).unwrap();
+    let nll: Vec<f64> =
+        tokens.chunks(512).take(truth_nll.len()).map(|c| chunk_nll(&mut ctx, c)).collect();
+    let ppl = (nll.iter().sum::<f64>() / nll.len() as f64).exp();
+    let truth_ppl = truth["ppl"].as_f64().unwrap();
+    assert!((ppl / truth_ppl - 1.0).abs() < 0.005, "{ppl}, the truth is {truth_ppl}");
+}
+
+#[test]
+fn prompts_tokenize_to_the_truths_ids() {
+    let Some(model) = common::model_with_vocab() else { return };
+    let json: Value = serde_json::from_str(include_str!("data/golden/truth-smollm2.json")).unwrap();
+    let (prompts, _) = truth();
+    for (prompt, record) in prompts.iter().zip(json["prompts"].as_array().unwrap()) {
+        let text = record["text"].as_str().unwrap();
+        let ids = model.vocab().tokenize(text.as_bytes(), true, true).unwrap();
+        assert_eq!(ids, prompt.tokens, "{text}");
+    }
+}

@@ -29,8 +29,14 @@ pub fn model() -> Option<Arc<Model>> {
     Some(Arc::new(Model::load(files, false, &mut |_| true).unwrap()))
 }
 
-/// A context of 1024 tokens.
-pub fn context(model: &Arc<Model>, change: impl FnOnce(&mut ContextParams)) -> Context {
+/// The model with its vocabulary, or `None` with a line that says so.
+pub fn model_with_vocab() -> Option<powerinfer::api::Model> {
+    let options = LoadOptions::default();
+    Some(powerinfer::api::Model::load(model_path()?, &options, &mut |_| true).unwrap())
+}
+
+/// Parameters of a context of 1024 tokens.
+pub fn params(change: impl FnOnce(&mut ContextParams)) -> ContextParams {
     let mut params = ContextParams {
         n_ctx: 1024,
         n_batch: 1024,
@@ -40,7 +46,12 @@ pub fn context(model: &Arc<Model>, change: impl FnOnce(&mut ContextParams)) -> C
         ..ContextParams::default()
     };
     change(&mut params);
-    Context::new(Arc::clone(model), params).unwrap()
+    params
+}
+
+/// A context with [`params`].
+pub fn context(model: &Arc<Model>, change: impl FnOnce(&mut ContextParams)) -> Context {
+    Context::new(Arc::clone(model), params(change)).unwrap()
 }
 
 /// Decodes tokens of sequence 0 at the next positions; all outputs or the last one's.
