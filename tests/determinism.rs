@@ -1,6 +1,8 @@
 //! The engine's promise, on the real model: the same bytes for any number of threads, in any
 //! batch company, in any ubatch size, wherever the cells happen to be.
 
+#![allow(clippy::needless_range_loop, reason = "positions, not only indices")]
+
 mod common;
 
 use std::sync::Arc;

@@ -127,7 +127,35 @@ impl<'a> Builder<'a> {
             n_out,
             scale: self.optional_vector(&format!("{name}.scale"), 1)?,
             bias: self.optional_vector(&format!("{name}.bias"), n_out)?,
+            scale_last: false,
         })
+    }
+
+    /// The same for a feed-forward network, where llama.cpp applies the factor after the bias.
+    pub fn ffn_mat(&mut self, name: &str, n_in: usize, n_out: usize) -> Result<Mat, BuildError> {
+        Ok(Mat { scale_last: true, ..self.mat(name, n_in, n_out)? })
+    }
+
+    /// Whether the file has this tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.find(name).is_some()
+    }
+
+    /// Queries, keys and values of a layer, side by side: `attn_qkv` in one, or three matrices.
+    pub fn qkv(
+        &mut self,
+        layer: usize,
+        n_embd: usize,
+        spec: &Attention,
+    ) -> Result<Vec<Mat>, BuildError> {
+        let (n_q, n_k, n_v) = (spec.n_embd_q(), spec.n_embd_k(), spec.n_embd_v());
+        let fused = format!("blk.{layer}.attn_qkv");
+        if self.has(&format!("{fused}.weight")) {
+            return Ok(vec![self.mat(&fused, n_embd, n_q + n_k + n_v)?]);
+        }
+        let parts = [("attn_q", n_q), ("attn_k", n_k), ("attn_v", n_v)];
+        let parts = parts.into_iter();
+        parts.map(|(name, n)| self.mat(&format!("blk.{layer}.{name}"), n_embd, n)).collect()
     }
 
     fn slot(&mut self, name: &'static str, width: usize) -> SlotId {

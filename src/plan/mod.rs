@@ -50,10 +50,12 @@ pub struct Mat {
     pub ty: QuantType,
     /// Number of outputs.
     pub n_out: usize,
-    /// Factor of one element on the product, applied before the bias.
+    /// Factor of one element on the product.
     pub scale: Option<TensorId>,
     /// `[n_out]`, added to the product.
     pub bias: Option<TensorId>,
+    /// The factor comes after the bias.
+    pub scale_last: bool,
 }
 
 /// Sizes of one attention layer.

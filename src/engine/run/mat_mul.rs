@@ -84,12 +84,17 @@ impl Run<'_> {
     }
 
     fn scale_and_bias(&self, mat: &Mat, rows: Range<usize>, n: usize, y: &mut ColsMut<'_, f32>) {
+        let scale = mat.scale.map(|id| self.vector(id)[0]);
+        let bias = mat.bias.map(|id| &self.vector(id)[rows]);
         for r in 0..n {
-            if let Some(scale) = mat.scale {
-                self.table().scale(self.vector(scale)[0], y.row(r));
+            if let (Some(a), false) = (scale, mat.scale_last) {
+                self.table().scale(a, y.row(r));
             }
-            if let Some(bias) = mat.bias {
-                self.table().add(&self.vector(bias)[rows.clone()], y.row(r));
+            if let Some(bias) = bias {
+                self.table().add(bias, y.row(r));
+            }
+            if let (Some(a), true) = (scale, mat.scale_last) {
+                self.table().scale(a, y.row(r));
             }
         }
     }

@@ -31,11 +31,7 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
         };
 
         let norm = b.rms_norm(&node("attn_norm"), x, &tensor("attn_norm.weight"), hp.rms_eps)?;
-        let qkv = vec![
-            b.mat(&tensor("attn_q"), n_embd, attention.n_embd_q())?,
-            b.mat(&tensor("attn_k"), n_embd, attention.n_embd_k())?,
-            b.mat(&tensor("attn_v"), n_embd, attention.n_embd_v())?,
-        ];
+        let qkv = b.qkv(il, n_embd, &attention)?;
         let qkv = b.mat_mul(&node("qkv"), "qkv", norm, qkv);
         let mut attn = b.attend(attention, qkv);
         if il + 1 == hp.n_layer {
@@ -48,12 +44,12 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
         let n_ff = hp.n_ff[il];
         let norm = b.rms_norm(&node("ffn_norm"), x, &tensor("ffn_norm.weight"), hp.rms_eps)?;
         let gate_up = vec![
-            b.mat(&tensor("ffn_gate"), n_embd, n_ff)?,
-            b.mat(&tensor("ffn_up"), n_embd, n_ff)?,
+            b.ffn_mat(&tensor("ffn_gate"), n_embd, n_ff)?,
+            b.ffn_mat(&tensor("ffn_up"), n_embd, n_ff)?,
         ];
         let gate_up = b.mat_mul(&node("ffn_gate_up"), "ffn_gate_up", norm, gate_up);
         let act = b.silu_mul(&node("ffn_swiglu"), gate_up);
-        let down = b.mat(&tensor("ffn_down"), n_ff, n_embd)?;
+        let down = b.ffn_mat(&tensor("ffn_down"), n_ff, n_embd)?;
         b.mat_mul_add(&node("l_out"), act, down, x);
     }
     let norm = b.rms_norm("result_norm", x, "output_norm.weight", hp.rms_eps)?;
