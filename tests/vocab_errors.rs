@@ -195,6 +195,31 @@ fn a_model_without_vocabulary() {
     }
 }
 
+/// llama.cpp spells out each character that is no byte, with the whole token: the square of its
+/// length.
+#[test]
+fn undecodable_tokens_do_not_eat_all_memory() {
+    let long = "一".repeat(1 << 20);
+    let vocab =
+        spoilt("tokenizer.ggml.tokens", Some(texts(["一a", &long, "c", "ab", "e", "f", "g"])));
+    let vocab = vocab.unwrap();
+    assert_eq!(vocab.token_to_piece(0, 0, false), Some("[UNK_BYTE_0xe4b880一a]a".as_bytes()));
+    assert!(vocab.token_to_piece(1, 0, false).unwrap().len() < 32 << 20);
+}
+
+/// More text of special tokens than is worth an automaton.
+#[test]
+fn very_long_special_tokens_are_found() {
+    let long = "x".repeat(5 << 20);
+    let mut file = small();
+    let tokens = ["a", "b", "c", "ab", "abc", &long, "<s>"];
+    file.set("tokenizer.ggml.tokens", texts(tokens)).unwrap();
+    file.set("tokenizer.ggml.token_type", ints([1, 1, 1, 1, 1, 4, 3])).unwrap();
+    let vocab = read(&file).unwrap();
+    let text = format!("ab<s>{long}<s>c");
+    assert_eq!(vocab.tokenize(text.as_bytes(), false, true).unwrap(), [3, 6, 5, 6, 2]);
+}
+
 /// Quadratic merging would take an hour here.
 #[test]
 fn a_megabyte_of_one_letter_or_space() {

@@ -56,7 +56,7 @@ impl Vocab {
         let end_of_generation = roles.end_of_generation();
         let ids = roles.ids;
 
-        let pieces = Pieces::new(kind, &texts, &attrs);
+        let pieces = Pieces::new(kind, &texts, &attrs)?;
         let mut specials = Specials::new(&texts, &attrs)?;
         strip_by_model_name(meta, pre, &texts, &specials, &mut attrs)?;
         specials.set_strip(&attrs);
@@ -102,7 +102,7 @@ fn no_vocab(meta: &Metadata, n_token_types: u32) -> Result<Vocab, Error> {
         model: Model::None,
         n_tokens,
         n_token_types,
-        pieces: Pieces::new(VocabType::None, &texts, &[]),
+        pieces: Pieces::new(VocabType::None, &texts, &[])?,
         specials: Specials::new(&texts, &[])?,
         texts,
         scores: Vec::new(),

@@ -1,15 +1,15 @@
 //! Tokenizers: text → token ids and back, as the model's authors (and llama.cpp) do it.
 //!
 //! A [`Vocab`] is read once from GGUF metadata, then never changes and is shared by all threads.
-//! `tokenize` first cuts out special tokens ([`specials`]), then hands the text between them to
-//! the model of the vocabulary: today [`bpe`] (with its [`pre`]-tokenizers) and the hash of
-//! synthetic test files ([`hashed`]).
+//! `tokenize` first cuts out special tokens (`specials.rs`), then hands the text between them to
+//! the model of the vocabulary: today byte pair encoding (`bpe.rs` with the pre-tokenizers in
+//! `pre/`) and the hash of synthetic test files (`hashed.rs`).
 //!
 //! # Adding a kind of tokenizer
 //!
-//! Write its model in a file of its own beside `bpe.rs` (a constructor over [`texts::Texts`] and a
-//! `tokenize` that appends to a `Vec<Token>`), add a variant to [`VocabType`]'s match in
-//! `load.rs` and to [`Model`], and its way back to text to `pieces.rs`. A pre-tokenizer of BPE is
+//! Write its model in a file of its own beside `bpe.rs` (a constructor over the texts of
+//! `texts.rs` and a `tokenize` that appends to a `Vec<Token>`), add it to the `Model` below and to
+//! the kinds in `load.rs`, and its way back to text to `pieces.rs`. A pre-tokenizer of BPE is
 //! described in `pre/mod.rs`, a role for a token in `special_ids.rs`.
 
 mod attr;

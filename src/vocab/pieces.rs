@@ -1,7 +1,12 @@
 //! From tokens back to text.
 
 use super::texts::Texts;
-use super::{Token, TokenAttr, VocabType, byte_level, unicode};
+use super::{Error, Token, TokenAttr, VocabType, byte_level, unicode};
+
+/// Bytes that the spelling of undecodable characters may take in all, beyond the texts
+/// themselves. It repeats the token's text for each of them, so a hostile file could ask for the
+/// square of its size; real ones have none or a few such tokens.
+const MAX_SPELT: usize = 16 << 20;
 
 /// The text that each token stands for, in one arena.
 pub(super) struct Pieces {
@@ -11,17 +16,20 @@ pub(super) struct Pieces {
 
 impl Pieces {
     /// Decodes all tokens. `texts` and `attrs` are by token.
-    pub(super) fn new(kind: VocabType, texts: &Texts, attrs: &[TokenAttr]) -> Self {
+    pub(super) fn new(kind: VocabType, texts: &Texts, attrs: &[TokenAttr]) -> Result<Self, Error> {
         let mut pieces = Self { arena: Vec::new(), ends: Vec::with_capacity(attrs.len()) };
+        let mut budget = MAX_SPELT;
         for (i, &attr) in attrs.iter().enumerate() {
             let text = texts.get(i as u32).unwrap_or_default();
             match kind {
                 VocabType::Test => pieces.arena.extend_from_slice(format!("{i:x}").as_bytes()),
-                _ => decode_bpe(text, attr, &mut pieces.arena),
+                _ => decode_bpe(text, attr, &mut pieces.arena, &mut budget),
             }
-            pieces.ends.push(pieces.arena.len() as u32);
+            let end = pieces.arena.len();
+            let end = u32::try_from(end).map_err(|_| Error::TooLarge { bytes: end })?;
+            pieces.ends.push(end);
         }
-        pieces
+        Ok(pieces)
     }
 
     /// The text of a token; `None` if there is no such token.
@@ -34,32 +42,32 @@ impl Pieces {
 }
 
 /// Appends what a token of a byte-level BPE vocabulary stands for.
-fn decode_bpe(text: &[u8], attr: TokenAttr, out: &mut Vec<u8>) {
+fn decode_bpe(text: &[u8], attr: TokenAttr, out: &mut Vec<u8>, budget: &mut usize) {
     let verbatim = TokenAttr::UNKNOWN | TokenAttr::CONTROL | TokenAttr::USER_DEFINED;
     if attr.any(verbatim) {
         out.extend_from_slice(text);
     } else if attr.any(TokenAttr::NORMAL) {
-        decode_byte_level(text, out);
+        decode_byte_level(text, out, budget);
     } else if attr.any(TokenAttr::BYTE) {
         out.push(byte_token(text));
     }
 }
 
 /// Appends the bytes that the characters of `text` stand for. A character that stands for no byte
-/// is spelt out, the way llama.cpp does.
-fn decode_byte_level(text: &[u8], out: &mut Vec<u8>) {
+/// is spelt out, the way llama.cpp does, as long as the budget lasts; then it stands for itself.
+fn decode_byte_level(text: &[u8], out: &mut Vec<u8>, budget: &mut usize) {
     let fixed = unicode::repair(text);
     for (cp, bytes) in unicode::code_points(&fixed) {
-        match byte_level::byte_of(cp) {
-            Some(byte) => out.push(byte),
-            None => {
-                out.extend_from_slice(b"[UNK_BYTE_0x");
-                for byte in bytes {
-                    out.extend_from_slice(format!("{byte:02x}").as_bytes());
-                }
-                out.extend_from_slice(text);
-                out.push(b']');
-            }
+        if let Some(byte) = byte_level::byte_of(cp) {
+            out.push(byte);
+        } else if let Some(left) = budget.checked_sub(text.len() + 21) {
+            *budget = left;
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            out.extend_from_slice(format!("[UNK_BYTE_0x{hex}").as_bytes());
+            out.extend_from_slice(text);
+            out.push(b']');
+        } else {
+            out.extend_from_slice(bytes);
         }
     }
 }

@@ -25,9 +25,14 @@ struct Special {
 pub(super) struct Specials {
     /// In the order in which they claim text: longest first, then by id.
     by_length: Vec<Special>,
-    /// Finds which of them occur at all (patterns are in the order of `by_length`).
+    /// Finds which of them occur at all (patterns are in the order of `by_length`). None where
+    /// the texts are too long for one: then each is looked for.
     occurring: Option<AhoCorasick>,
 }
+
+/// Most bytes of special tokens that are compiled into an automaton, which takes a multiple of
+/// it. Real vocabularies have up to some 100 KB.
+const MAX_COMPILED: usize = 4 << 20;
 
 impl Specials {
     /// Collects the special tokens.
@@ -40,9 +45,10 @@ impl Specials {
             .filter_map(|(i, attr)| Some((i as Token, *attr, texts.get(i as u32)?)))
             .collect();
         found.sort_by_key(|(_, _, text)| std::cmp::Reverse(text.len()));
-        let occurring = match found.is_empty() {
-            true => None,
-            false => Some(AhoCorasick::new(found.iter().map(|(_, _, text)| text))?),
+        let bytes: usize = found.iter().map(|(_, _, text)| text.len()).sum();
+        let occurring = match bytes {
+            1..=MAX_COMPILED => Some(AhoCorasick::new(found.iter().map(|(_, _, text)| text))?),
+            _ => None,
         };
         let by_length = found
             .into_iter()
@@ -85,12 +91,11 @@ impl Specials {
     fn occurring_in(&self, text: &[u8], parse_special: bool) -> Vec<usize> {
         let hidden = TokenAttr::CONTROL | TokenAttr::UNKNOWN;
         let wanted = |special: &Special| parse_special || !special.attr.any(hidden);
-        let Some(occurring) = &self.occurring else { return Vec::new() };
         if !self.by_length.iter().any(wanted) {
             return Vec::new();
         }
-        let mut seen = vec![false; self.by_length.len()];
-        for hit in occurring.find_overlapping_iter(text) {
+        let mut seen = vec![self.occurring.is_none(); self.by_length.len()];
+        for hit in self.occurring.iter().flat_map(|o| o.find_overlapping_iter(text)) {
             seen[hit.pattern().as_usize()] = true;
         }
         (0..seen.len()).filter(|&i| seen[i] && wanted(&self.by_length[i])).collect()
