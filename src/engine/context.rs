@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::batch::{self, Batch, Input, Limits, Token};
-use super::kv::{KvCache, SeqSet};
+use super::kv::KvCache;
 use super::outputs::Outputs;
 use super::params::{ContextParams, Sizes};
 use super::perf::Perf;
-use super::run::{Abort, Runner, Stop, Ubatch, Work};
+use super::run::{Abort, Runner, Stop, Ubatch};
 use super::{ContextError, DecodeError};
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::Pool;
@@ -34,6 +34,7 @@ pub struct Context {
     causal: bool,
     kv: KvCache,
     runner: Runner,
+    ubatch: Ubatch,
     outputs: Outputs,
     perf: Perf,
     abort: Option<Box<dyn Abort>>,
@@ -73,6 +74,7 @@ impl Context {
             causal,
             kv,
             runner,
+            ubatch: Ubatch::default(),
             outputs: Outputs::default(),
             perf: Perf::start(),
             abort: None,
@@ -177,16 +179,14 @@ impl Context {
         self.kv.apply_shifts(self.runner.table(), self.runner.freqs());
         let n_embd = self.params.embeddings.then_some(hp.n_embd);
         self.outputs.begin(&tokens, hp.n_vocab, n_embd)?;
-        let n_embd_in = hp.n_embd;
-        for (i, part) in tokens.chunks(self.ubatch_len(tokens.len())?).enumerate() {
-            let from = i * self.ubatch_len(tokens.len())?;
+        let (width, n_ubatch) = (hp.n_embd, self.ubatch_len(tokens.len())?);
+        for (i, part) in tokens.chunks(n_ubatch).enumerate() {
+            let part_of = |width: usize| i * n_ubatch * width..(i * n_ubatch + part.len()) * width;
             let input = match batch.input {
-                Input::Tokens(ids) => Input::Tokens(&ids[from..from + part.len()]),
-                Input::Embeddings(x) => {
-                    Input::Embeddings(&x[from * n_embd_in..(from + part.len()) * n_embd_in])
-                }
+                Input::Tokens(ids) => Input::Tokens(&ids[part_of(1)]),
+                Input::Embeddings(x) => Input::Embeddings(&x[part_of(width)]),
             };
-            self.ubatch(input, part)?;
+            self.compute_or_free(input, part)?;
         }
         if self.params.embeddings && self.pooling != Pooling::None {
             self.outputs.pool(&tokens, self.pooling);
@@ -231,38 +231,29 @@ impl Context {
     }
 
     /// Computes one ubatch and takes its outputs; on an error its cells are freed again.
-    fn ubatch(&mut self, input: Input<'_>, tokens: &[Token]) -> Result<(), DecodeError> {
-        let kv_rows = self.place(tokens)?;
-        let result = self.compute(input, tokens, kv_rows.clone());
+    fn compute_or_free(&mut self, input: Input<'_>, tokens: &[Token]) -> Result<(), DecodeError> {
+        let result = self.place(tokens).and_then(|()| self.compute(input, tokens));
         if result.is_err() {
-            self.kv.free_rows(&kv_rows);
+            self.kv.free_rows(&self.ubatch.kv_rows);
         }
         result
     }
 
-    fn place(&mut self, tokens: &[Token]) -> Result<Vec<usize>, DecodeError> {
-        let mut rows = Vec::with_capacity(tokens.len());
+    /// Gives the tokens their cells. `check_room` saw to it that there are enough.
+    fn place(&mut self, tokens: &[Token]) -> Result<(), DecodeError> {
+        self.ubatch.kv_rows.clear();
         for token in tokens {
-            let seqs: SeqSet = token.seqs;
-            match self.kv.place(token.pos, seqs) {
-                Some(row) => rows.push(row),
-                None => {
-                    self.kv.free_rows(&rows);
-                    return Err(DecodeError::NoSlot { needed: tokens.len(), free: rows.len() });
-                }
-            }
+            let row = self.kv.place(token.pos, token.seqs);
+            let free = self.ubatch.kv_rows.len();
+            self.ubatch
+                .kv_rows
+                .push(row.ok_or(DecodeError::NoSlot { needed: tokens.len(), free })?);
         }
-        Ok(rows)
+        Ok(())
     }
 
-    fn compute(
-        &mut self,
-        input: Input<'_>,
-        tokens: &[Token],
-        kv_rows: Vec<usize>,
-    ) -> Result<(), DecodeError> {
-        let model = Arc::clone(&self.model);
-        let plan = model.plan().ok_or(DecodeError::NoWeights)?;
+    fn compute(&mut self, input: Input<'_>, tokens: &[Token]) -> Result<(), DecodeError> {
+        let plan = self.model.plan().ok_or(DecodeError::NoWeights)?;
         let (single, several) = (self.params.n_threads.max(1), self.params.n_threads_batch.max(1));
         let (pool, wanted) = match tokens.len() == 1 || single == several {
             true => (&mut self.pool, single),
@@ -272,28 +263,27 @@ impl Context {
             *pool = Some(Pool::new(wanted));
         }
         let pool = pool.as_mut().expect("made above");
-        let spec = &plan.layers[0];
-        let ubatch = Ubatch {
-            input,
-            pos: tokens.iter().map(|t| t.pos).collect(),
-            kv_rows,
-            outputs: (0..tokens.len()).filter(|&i| tokens[i].output).collect(),
-            work: Work::new(tokens, &self.kv, spec, self.causal, pool.n_threads()),
-        };
+        let ubatch = &mut self.ubatch;
+        ubatch.pos.clear();
+        ubatch.pos.extend(tokens.iter().map(|t| t.pos));
+        ubatch.outputs.clear();
+        ubatch.outputs.extend((0..tokens.len()).filter(|&i| tokens[i].output));
+        ubatch.work.set(tokens, &self.kv, &plan.layers[0], self.causal, pool.n_threads());
         let abort = self.abort.as_deref();
-        let run = self.runner.run(pool, &model, plan, &self.kv, &ubatch, self.causal, abort);
+        let runner = &mut self.runner;
+        let run = runner.run(pool, &self.model, plan, &self.kv, input, ubatch, self.causal, abort);
         run.map_err(|stop| match stop {
             Stop::Aborted => DecodeError::Aborted,
             Stop::OutOfMemory(e) => DecodeError::OutOfMemory(e),
         })?;
         let n = ubatch.outputs.len();
-        if n > 0 {
-            // Both are given by every architecture that decodes.
-            let (Some(logits), Some(embeddings)) = (plan.logits, plan.embeddings) else {
-                return Err(DecodeError::NoWeights);
-            };
-            let embeddings = self.params.embeddings.then(|| self.runner.slot(embeddings).to_vec());
-            self.outputs.push(n, self.runner.slot(logits), embeddings.as_deref());
+        // Both are given by every architecture that decodes.
+        if let (1.., Some(logits), Some(embeddings)) = (n, plan.logits, plan.embeddings) {
+            self.outputs.push_logits(n, runner.slot(logits));
+            if self.params.embeddings {
+                self.outputs.push_embeddings(n, runner.slot(embeddings));
+            }
+            self.outputs.advance(n);
         }
         Ok(())
     }

@@ -43,16 +43,23 @@ impl Outputs {
         grow(&mut self.embeddings, n_rows * self.n_embd)
     }
 
-    /// Takes a ubatch's rows.
-    pub fn push(&mut self, n: usize, logits: &[f32], embeddings: Option<&[f32]>) {
-        let rows = self.n_done..self.n_done + n;
-        self.logits[rows.start * self.n_vocab..rows.end * self.n_vocab]
-            .copy_from_slice(&logits[..n * self.n_vocab]);
-        if let Some(x) = embeddings {
-            self.embeddings[rows.start * self.n_embd..rows.end * self.n_embd]
-                .copy_from_slice(&x[..n * self.n_embd]);
-        }
-        self.n_done = rows.end;
+    /// Takes the logits of a ubatch's `n` rows.
+    pub fn push_logits(&mut self, n: usize, logits: &[f32]) {
+        let at = self.n_done * self.n_vocab;
+        let len = n * self.n_vocab;
+        self.logits[at..at + len].copy_from_slice(&logits[..len]);
+    }
+
+    /// Takes the embeddings of a ubatch's `n` rows.
+    pub fn push_embeddings(&mut self, n: usize, embeddings: &[f32]) {
+        let at = self.n_done * self.n_embd;
+        let len = n * self.n_embd;
+        self.embeddings[at..at + len].copy_from_slice(&embeddings[..len]);
+    }
+
+    /// Makes the `n` rows of a ubatch visible.
+    pub fn advance(&mut self, n: usize) {
+        self.n_done += n;
     }
 
     /// Pools the embeddings of each sequence over its tokens of this batch.

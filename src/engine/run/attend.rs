@@ -29,8 +29,8 @@ const MAX_QUERIES: usize = 64;
 #[derive(Debug)]
 struct Block {
     seq: usize,
-    /// Tokens of the ubatch, in order of position.
-    tokens: Vec<usize>,
+    /// The tokens: a range of [`Work::order`].
+    tokens: Range<usize>,
     /// Items of the block: consecutive numbers.
     items: Range<usize>,
 }
@@ -45,6 +45,8 @@ struct Item {
 /// How the attention of a ubatch is cut up; the same for all layers.
 #[derive(Debug, Default)]
 pub struct Work {
+    /// Tokens of the ubatch by sequence and position.
+    order: Vec<usize>,
     blocks: Vec<Block>,
     items: Vec<Item>,
     /// Tokens of the largest block: rows of an item's partial result.
@@ -54,49 +56,62 @@ pub struct Work {
 }
 
 impl Work {
-    /// Cuts up a ubatch whose tokens are in the cache already.
-    pub fn new(
+    /// Cuts up a ubatch whose tokens are in the cache already, in place of what was there.
+    pub fn set(
+        &mut self,
         tokens: &[Token],
         kv: &KvCache,
         spec: &Attention,
         causal: bool,
         n_threads: usize,
-    ) -> Self {
+    ) {
         let group = spec.n_head / spec.n_head_kv;
         let max_tokens = (MAX_QUERIES / group).clamp(1, MAX_QUERIES);
-        let mut order: Vec<usize> = (0..tokens.len()).collect();
-        order.sort_by_key(|&t| (tokens[t].seq, tokens[t].pos));
-        let mut work = Self { place: vec![(0, 0); tokens.len()], ..Self::default() };
-        for same in order.chunk_by(|&a, &b| tokens[a].seq == tokens[b].seq) {
+        self.order.clear();
+        self.order.extend(0..tokens.len());
+        self.order.sort_unstable_by_key(|&t| (tokens[t].seq, tokens[t].pos, t));
+        self.place.clear();
+        self.place.resize(tokens.len(), (0, 0));
+        self.blocks.clear();
+        self.items.clear();
+        self.block_rows = 0;
+        let mut start = 0;
+        for same in self.order.chunk_by(|&a, &b| tokens[a].seq == tokens[b].seq) {
             for part in same.chunks(max_tokens) {
                 for (i, &t) in part.iter().enumerate() {
-                    work.place[t] = (work.blocks.len(), i);
+                    self.place[t] = (self.blocks.len(), i);
                 }
-                let (seq, tokens) = (tokens[part[0]].seq, part.to_vec());
-                work.block_rows = work.block_rows.max(part.len());
-                work.blocks.push(Block { seq, tokens, items: 0..0 });
+                let tokens_of_block = start..start + part.len();
+                start = tokens_of_block.end;
+                self.block_rows = self.block_rows.max(part.len());
+                let seq = tokens[part[0]].seq;
+                self.blocks.push(Block { seq, tokens: tokens_of_block, items: 0..0 });
             }
         }
-        let split = work.blocks.len() * spec.n_head_kv < 4 * n_threads;
-        for (b, block) in work.blocks.iter_mut().enumerate() {
+        let split = self.blocks.len() * spec.n_head_kv < 4 * n_threads;
+        for (b, block) in self.blocks.iter_mut().enumerate() {
             let entries = kv.entries(block.seq).0;
-            let last = match (causal, block.tokens.last()) {
-                (true, Some(&t)) => tokens[t].pos,
-                _ => entries.last().map_or(0, |e| e.pos),
+            let last = match causal {
+                true => tokens[self.order[block.tokens.end - 1]].pos,
+                false => entries.last().map_or(0, |e| e.pos),
             };
             let first = entries.first().map_or(0, |e| e.pos) / CHUNK;
             let chunks = first..last / CHUNK + 1;
-            block.items.start = work.items.len();
+            block.items.start = self.items.len();
             if split {
                 // A chunk without a token would only be merged away.
                 let full = chunks.filter(|&c| !within(entries, c * CHUNK, CHUNK).is_empty());
-                work.items.extend(full.map(|c| Item { block: b, chunks: c..c + 1 }));
+                self.items.extend(full.map(|c| Item { block: b, chunks: c..c + 1 }));
             } else {
-                work.items.push(Item { block: b, chunks });
+                self.items.push(Item { block: b, chunks });
             }
-            block.items.end = work.items.len();
+            block.items.end = self.items.len();
         }
-        work
+    }
+
+    /// Tokens of a block, in order of position.
+    fn tokens(&self, block: &Block) -> &[usize] {
+        &self.order[block.tokens.clone()]
     }
 
     /// Rows of the buffers of partial results.
@@ -246,7 +261,7 @@ impl Run<'_> {
         let len = spec.n_head / spec.n_head_kv * spec.head_dim_k;
         let cos_sin = self.cos_sin(task);
         a.q.ensure(block.tokens.len() * len);
-        for (q, &t) in a.q.chunks_exact_mut(len).zip(&block.tokens) {
+        for (q, &t) in a.q.chunks_exact_mut(len).zip(self.ubatch.work.tokens(block)) {
             let row = self.slot(qkv).read(task, t..t + 1);
             q.copy_from_slice(&row[head_kv * len..][..len]);
             let cos_sin = &cos_sin[t * spec.n_rot..][..spec.n_rot];
@@ -319,7 +334,7 @@ impl Run<'_> {
         let group = spec.n_head / spec.n_head_kv;
         let n_q = block.tokens.len() * group;
         a.valid.clear();
-        for &t in &block.tokens {
+        for &t in self.ubatch.work.tokens(block) {
             let n = match self.causal {
                 true => entries.partition_point(|e| e.pos <= self.ubatch.pos[t]),
                 false => entries.len(),

@@ -10,6 +10,7 @@ mod rows;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::batch::Input;
 use super::buffers::{self, Slot};
 use super::kv::KvCache;
 use crate::backend::cpu::KernelTable;
@@ -28,10 +29,10 @@ pub trait Abort: Send + Sync {
     fn should_abort(&self) -> bool;
 }
 
-/// A ubatch that has its cells: what the steps need to know of it.
-pub struct Ubatch<'a> {
-    /// Token ids, or rows of embeddings.
-    pub input: super::batch::Input<'a>,
+/// A ubatch that has its cells: what the steps need to know of it, beside its content. Its lists
+/// are used again for the next one.
+#[derive(Debug, Default)]
+pub struct Ubatch {
     /// Position of each token.
     pub pos: Vec<i32>,
     /// Row of the cache of each token.
@@ -42,7 +43,7 @@ pub struct Ubatch<'a> {
     pub work: Work,
 }
 
-impl Ubatch<'_> {
+impl Ubatch {
     fn n_tokens(&self) -> usize {
         self.pos.len()
     }
@@ -92,7 +93,8 @@ struct Run<'a> {
     model: &'a Model,
     plan: &'a Plan,
     kv: &'a KvCache,
-    ubatch: &'a Ubatch<'a>,
+    input: Input<'a>,
+    ubatch: &'a Ubatch,
     causal: bool,
 }
 
@@ -146,7 +148,8 @@ impl Runner {
         model: &Model,
         plan: &Plan,
         kv: &KvCache,
-        ubatch: &Ubatch<'_>,
+        input: Input<'_>,
+        ubatch: &Ubatch,
         causal: bool,
         abort: Option<&dyn Abort>,
     ) -> Result<(), Stop> {
@@ -163,7 +166,7 @@ impl Runner {
         }
         self.scratch.resize_with(pool.n_threads().max(self.scratch.len()), Mutex::default);
 
-        let run = Run { runner: self, model, plan, kv, ubatch, causal };
+        let run = Run { runner: self, model, plan, kv, input, ubatch, causal };
         let stop_at = AtomicUsize::new(usize::MAX);
         pool.run(&|worker| run.walk(worker, abort, &stop_at));
         match stop_at.into_inner() {

@@ -36,7 +36,7 @@ impl Run<'_> {
             let mut tile = self.slot(dst).tile_f32(task, n, grid);
             for (r, t) in tile.rows.clone().enumerate() {
                 let out = tile.view.row(r);
-                match self.ubatch.input {
+                match self.input {
                     Input::Tokens(ids) => {
                         let row = &weight.data[ids[t] as usize * row_bytes..][..row_bytes];
                         self.table().dequant_row(weight.ty, row, out);
