@@ -3,10 +3,13 @@
 mod c_programs;
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use c_programs::{Run, command, example, model, run, run_with_input, scratch};
 
@@ -332,6 +335,84 @@ fn ctrl_c_ends_the_text_and_shows_the_table() {
     assert_eq!(code, Some(0), "{stderr}");
     assert!(text.starts_with(b"Once upon a time") && text.ends_with(b"\n"));
     assert!(stderr.contains("generation") && stderr.contains("interrupted"), "{stderr}");
+}
+
+/// The output of a running program so far.
+struct Watched {
+    text: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Watched {
+    fn new(mut stdout: ChildStdout) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&text);
+        let reader = std::thread::spawn(move || {
+            let mut chunk = [0; 256];
+            while let Ok(n @ 1..) = stdout.read(&mut chunk) {
+                shared.lock().unwrap().extend_from_slice(&chunk[..n]);
+            }
+        });
+        Self { text, reader }
+    }
+
+    fn len(&self) -> usize {
+        self.text.lock().unwrap().len()
+    }
+
+    /// Waits, two minutes at most, until more than `len` bytes came.
+    fn wait_for_more_than(&self, len: usize) {
+        for _ in 0..2_400 {
+            if self.len() > len {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("no text came after {len} bytes");
+    }
+
+    /// Waits until nothing came for a second: the program waits for input. Its length then.
+    fn wait_for_silence(&self) -> usize {
+        loop {
+            let before = self.len();
+            std::thread::sleep(Duration::from_secs(1));
+            if self.len() == before {
+                return before;
+            }
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_in_interactive_mode_returns_to_the_prompt() {
+    let Some(model) = model() else { return };
+    let mut child = command(&example("main"))
+        .args(["-m", model.to_str().unwrap(), "--temp", "0", "-c", "4096", "--ignore-eos"])
+        .args(["-i", "-p", "Once upon a time", "-n", "4000"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let watched = Watched::new(child.stdout.take().unwrap());
+    let id = child.id().to_string();
+    let interrupt =
+        || assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+
+    watched.wait_for_more_than(40);
+    interrupt();
+    let first = watched.wait_for_silence();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"The next day,\n").unwrap();
+    watched.wait_for_more_than(first + 20);
+    interrupt();
+    watched.wait_for_silence();
+    drop(stdin);
+    let end = child.wait_with_output().unwrap();
+    watched.reader.join().unwrap();
+    let stderr = String::from_utf8_lossy(&end.stderr);
+    assert_eq!(end.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("generation"), "the table is missing: {stderr}");
 }
 
 #[test]

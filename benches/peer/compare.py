@@ -96,13 +96,12 @@ def compare(options, binary, libraries, model):
         ours, peer = ([value(test, r) for r in sides[side]] for side in ("ours", "peer"))
         unit = "ms, less is better" if test.startswith("ttft") else "tokens/s"
         rows.append(row(test, unit, ours, peer))
-    ours, peer = ([max(rss) for rss in zip(*([r["peak_rss_mib"] for r in runs[test][side]]
-                                             for test in options.tests))]
-                  for side in ("ours", "peer"))
-    rows.append(row("peak RSS", "MiB, less is better", ours, peer))
-    kv = max(r["kv_mib"] for sides in runs.values() for r in sides["ours"])
-    return {"model": model.name, "file_mib": model.stat().st_size / 2**20, "kv_mib": kv,
-            "rows": rows, "runs": runs}
+    # Memory by the first test: a prompt, by default.
+    first = runs[options.tests[0]]
+    ours, peer = ([r["peak_rss_mib"] for r in first[side]] for side in ("ours", "peer"))
+    rows.append(row(f"peak RSS of {options.tests[0]}", "MiB, less is better", ours, peer))
+    return {"model": model.name, "file_mib": model.stat().st_size / 2**20,
+            "kv_mib": first["ours"][0]["kv_mib"], "rows": rows, "runs": runs}
 
 
 def row(name, unit, ours, peer):
@@ -137,7 +136,7 @@ def markdown(report):
              f"{report['rounds']} interleaved rounds",
              f"{where['cpu']}, {where['cores']} CPUs ({' '.join(where['flags'])})", ""]
     for model in report["models"]:
-        lines += [f"**{model['model']}** ({model['file_mib']:.1f} MiB, largest KV cache "
+        lines += [f"**{model['model']}** ({model['file_mib']:.1f} MiB; KV cache of the first test "
                   f"{model['kv_mib']:.1f} MiB)", "",
                   "| test | ours | peer | unit | ours/peer | range |", "|---|---|---|---|---|---|"]
         lines += [f"| {r['test']} | {r['ours']:.1f} | {r['peer']:.1f} | {r['unit']} "
