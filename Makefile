@@ -112,7 +112,8 @@ endif
 lint: check
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
+	    cargo doc --no-deps --document-private-items
 
 # The test compares the committed headers with what cbindgen makes; with this variable it writes.
 headers: check

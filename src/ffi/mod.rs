@@ -11,7 +11,7 @@
 //! # Adding a function
 //!
 //! Write it out in the file of its subject (cbindgen does not see functions that macros make),
-//! with a body in `guard::call`; take it out of [`unimplemented`]; run `make headers`. The symbol
+//! with a body in `guard::call`; take it out of [`mod@unimplemented`]; run `make headers`. The symbol
 //! test knows the name from `tests/abi/functions.json`; add a test with NULL and bad arguments.
 #![allow(unsafe_code, reason = "the C boundary")]
 #![allow(non_camel_case_types, reason = "the names are those of the C headers")]
