@@ -390,8 +390,8 @@ static enum stop run_text(struct session *s, struct text *prompt) {
     enum stop why = STOP_LIMIT;
     bool given = s->opt.prompt || s->opt.file;
     if (given) {
-        if (s->opt.display_prompt) utf8_write(&s->out, stdout, prompt->data, prompt->len);
         add_prompt(s, prompt->data, prompt->len);
+        if (s->opt.display_prompt) utf8_write(&s->out, stdout, prompt->data, prompt->len);
         why = generate(s, NULL);
         putchar('\n');
     }

@@ -251,7 +251,7 @@ fn an_end_token_ends_the_text_unless_ignored() {
 fn a_prompt_that_does_not_fit_is_refused_in_one_line() {
     let Some(model) = model() else { return };
     let prompt = "one two three four ".repeat(100);
-    let run = generate(&model, &["-p", &prompt, "-n", "1", "--no-display-prompt"]);
+    let run = generate(&model, &["-p", &prompt, "-n", "1"]);
     let line = run.refusal();
     assert!(line.contains("401 tokens") && line.contains("256"), "{line}");
 }
@@ -366,6 +366,7 @@ impl Watched {
             if self.len() > len {
                 return;
             }
+            assert!(!self.reader.is_finished(), "the program ended after {} bytes", self.len());
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("no text came after {len} bytes");
