@@ -752,9 +752,6 @@ struct llama_memory_i;
 // A loaded model.
 struct llama_model;
 
-// The vocabulary of a model.
-struct llama_vocab;
-
 // Token id; `LLAMA_TOKEN_NULL` is none.
 typedef int32_t llama_token;
 
@@ -781,6 +778,12 @@ struct llama_embd {
     const float *data;
     size_t n_rows;
     size_t n_embd;
+};
+
+// One message of a conversation.
+struct llama_chat_message {
+    const char *role;
+    const char *content;
 };
 
 // A tensor as eval callbacks and GGUF tools see it. `ne` counts elements, `nb` bytes between
@@ -1057,6 +1060,9 @@ struct llama_model_params {
 // Takes log text; one call is not one line.
 typedef void (*ggml_log_callback)(enum ggml_log_level level, const char *text, void *user_data);
 
+// The vocabulary of a model; the handle is a pointer into it.
+typedef Vocab llama_vocab;
+
 // Settings of a sampler chain.
 struct llama_sampler_chain_params {
     bool no_perf;
@@ -1145,12 +1151,6 @@ typedef void (*ggml_opt_epoch_callback)(bool train,
                                         int64_t ibatch,
                                         int64_t ibatch_max,
                                         int64_t t_start_us);
-
-// One message of a conversation.
-struct llama_chat_message {
-    const char *role;
-    const char *content;
-};
 
 // Told the message when the library must end the process.
 typedef void (*ggml_abort_callback_t)(const char *error_message);
@@ -1273,6 +1273,23 @@ LLAMA_API
 int32_t llama_process(struct llama_context *ctx,
                       enum llama_process_type type,
                       struct llama_batch_ext *batch);
+
+// Lays out a conversation. tmpl is the name of a built-in template or the text of a template
+// whose family is recognised, NULL for "chatml"; there is no Jinja here. add_ass adds what
+// introduces the answer. Returns the full length in bytes: more than `length` means that the
+// text was cut, and there is a NUL only where there is room for it. -1 when the template is not
+// known or an argument is bad.
+LLAMA_API
+int32_t llama_chat_apply_template(const char *tmpl,
+                                  const struct llama_chat_message *chat,
+                                  size_t n_msg,
+                                  bool add_ass,
+                                  char *buf,
+                                  int32_t length);
+
+// Names of the built-in templates, valid for ever: writes up to len of them and returns how many
+// there are.
+LLAMA_API int32_t llama_chat_builtin_templates(const char **output, size_t len);
 
 // Makes a context over a model; NULL when that fails.
 LLAMA_API
@@ -1986,6 +2003,126 @@ LLAMA_API llama_pos llama_memory_seq_pos_max(llama_memory_t mem, llama_seq_id se
 // Whether positions can be moved.
 LLAMA_API bool llama_memory_can_shift(llama_memory_t mem);
 
+// The vocabulary of a model, valid as long as the model; NULL for NULL.
+LLAMA_API const llama_vocab *llama_model_get_vocab(const struct llama_model *model);
+
+// How rotary embedding pairs values; NONE without a model.
+LLAMA_API enum llama_rope_type llama_model_rope_type(const struct llama_model *model);
+
+// Context length that the model was trained with.
+LLAMA_API int32_t llama_model_n_ctx_train(const struct llama_model *model);
+
+// Width of the embeddings.
+LLAMA_API int32_t llama_model_n_embd(const struct llama_model *model);
+
+// Width of input embeddings.
+LLAMA_API int32_t llama_model_n_embd_inp(const struct llama_model *model);
+
+// Width of output embeddings.
+LLAMA_API int32_t llama_model_n_embd_out(const struct llama_model *model);
+
+// Number of layers.
+LLAMA_API int32_t llama_model_n_layer(const struct llama_model *model);
+
+// Number of layers that predict further tokens: 0, no model that runs here has them.
+LLAMA_API int32_t llama_model_n_layer_nextn(const struct llama_model *_model);
+
+// Number of attention heads of the first layer.
+LLAMA_API int32_t llama_model_n_head(const struct llama_model *model);
+
+// Number of key and value heads of the first layer.
+LLAMA_API int32_t llama_model_n_head_kv(const struct llama_model *model);
+
+// Size of the attention window; 0: no model that runs here has one.
+LLAMA_API int32_t llama_model_n_swa(const struct llama_model *_model);
+
+// Rotary frequency scale that the model was trained with.
+LLAMA_API float llama_model_rope_freq_scale_train(const struct llama_model *model);
+
+// Number of classifier outputs: 1, no model that runs here is a classifier.
+LLAMA_API uint32_t llama_model_n_cls_out(const struct llama_model *_model);
+
+// Label of a classifier output; NULL: no model that runs here is a classifier.
+LLAMA_API const char *llama_model_cls_label(const struct llama_model *_model, uint32_t _i);
+
+// Predominant format of the weights.
+LLAMA_API enum llama_ftype llama_model_ftype(const struct llama_model *model);
+
+// Bytes of all tensors.
+LLAMA_API uint64_t llama_model_size(const struct llama_model *model);
+
+// Number of weights.
+LLAMA_API uint64_t llama_model_n_params(const struct llama_model *model);
+
+// Whether the model has an encoder: no model that runs here.
+LLAMA_API bool llama_model_has_encoder(const struct llama_model *_model);
+
+// Whether the model has a decoder: every model that runs here.
+LLAMA_API bool llama_model_has_decoder(const struct llama_model *model);
+
+// First token of the decoder of an encoder-decoder model; -1 for others.
+LLAMA_API llama_token llama_model_decoder_start_token(const struct llama_model *_model);
+
+// Whether the model is recurrent: no model that runs here.
+LLAMA_API bool llama_model_is_recurrent(const struct llama_model *_model);
+
+// Whether the model mixes attention and recurrence: no model that runs here.
+LLAMA_API bool llama_model_is_hybrid(const struct llama_model *_model);
+
+// Whether the model generates by diffusion: no model that runs here.
+LLAMA_API bool llama_model_is_diffusion(const struct llama_model *_model);
+
+// A chat template of the model, the default one for NULL, valid as long as the model; NULL when
+// there is none.
+LLAMA_API const char *llama_model_chat_template(const struct llama_model *model, const char *name);
+
+// Old name of llama_model_n_ctx_train.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_model_n_ctx_train instead")
+int32_t llama_n_ctx_train(const struct llama_model *model);
+
+// Old name of llama_model_n_embd.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_model_n_embd instead")
+int32_t llama_n_embd(const struct llama_model *model);
+
+// Old name of llama_model_n_layer.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_model_n_layer instead")
+int32_t llama_n_layer(const struct llama_model *model);
+
+// Old name of llama_model_n_head.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_model_n_head instead")
+int32_t llama_n_head(const struct llama_model *model);
+
+// Metadata value as text: its length, or -1 and an empty string when there is none.
+LLAMA_API
+int32_t llama_model_meta_val_str(const struct llama_model *model,
+                                 const char *key,
+                                 char *buf,
+                                 size_t buf_size);
+
+// Number of metadata entries, arrays not counted.
+LLAMA_API int32_t llama_model_meta_count(const struct llama_model *model);
+
+// Name of the i-th metadata entry: its length, or -1 and an empty string.
+LLAMA_API
+int32_t llama_model_meta_key_by_index(const struct llama_model *model,
+                                      int32_t i,
+                                      char *buf,
+                                      size_t buf_size);
+
+// Value of the i-th metadata entry as text: its length, or -1 and an empty string.
+LLAMA_API
+int32_t llama_model_meta_val_str_by_index(const struct llama_model *model,
+                                          int32_t i,
+                                          char *buf,
+                                          size_t buf_size);
+
+// Describes the model, for example "llama 8B Q4_0"; returns the length.
+LLAMA_API int32_t llama_model_desc(const struct llama_model *model, char *buf, size_t buf_size);
+
 // Name of a file type, for example "Q4_0". The bit GUESSED puts "(guessed) " before it.
 LLAMA_API const char *llama_ftype_name(enum llama_ftype ftype);
 
@@ -2444,14 +2581,14 @@ size_t llama_state_seq_set_data_ext(struct llama_context *ctx,
 
 // Allows only text of a GBNF grammar. NULL when the grammar does not parse.
 LLAMA_API
-struct llama_sampler *llama_sampler_init_grammar(const struct llama_vocab *vocab,
+struct llama_sampler *llama_sampler_init_grammar(const llama_vocab *vocab,
                                                  const char *grammar_str,
                                                  const char *grammar_root);
 
 // A grammar that starts at a trigger word or token.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_sampler_init_grammar_lazy_patterns instead")
-struct llama_sampler *llama_sampler_init_grammar_lazy(const struct llama_vocab *vocab,
+struct llama_sampler *llama_sampler_init_grammar_lazy(const llama_vocab *vocab,
                                                       const char *grammar_str,
                                                       const char *grammar_root,
                                                       const char **trigger_words,
@@ -2462,7 +2599,7 @@ struct llama_sampler *llama_sampler_init_grammar_lazy(const struct llama_vocab *
 // A grammar that starts at a trigger token or where a pattern matches the whole text so far. NULL
 // when it does not parse.
 LLAMA_API
-struct llama_sampler *llama_sampler_init_grammar_lazy_patterns(const struct llama_vocab *vocab,
+struct llama_sampler *llama_sampler_init_grammar_lazy_patterns(const llama_vocab *vocab,
                                                                const char *grammar_str,
                                                                const char *grammar_root,
                                                                const char **trigger_patterns,
@@ -2489,125 +2626,9 @@ void llama_opt_epoch(struct llama_context *lctx,
                      ggml_opt_epoch_callback callback_train,
                      ggml_opt_epoch_callback callback_eval);
 
-// Old name of llama_model_n_ctx_train.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_model_n_ctx_train instead")
-int32_t llama_n_ctx_train(const struct llama_model *model);
-
-// Old name of llama_model_n_embd.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_model_n_embd instead")
-int32_t llama_n_embd(const struct llama_model *model);
-
-// Old name of llama_model_n_layer.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_model_n_layer instead")
-int32_t llama_n_layer(const struct llama_model *model);
-
-// Old name of llama_model_n_head.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_model_n_head instead")
-int32_t llama_n_head(const struct llama_model *model);
-
-// The vocabulary of a model.
-LLAMA_API const struct llama_vocab *llama_model_get_vocab(const struct llama_model *model);
-
-// How rotary embedding pairs values.
-LLAMA_API enum llama_rope_type llama_model_rope_type(const struct llama_model *model);
-
-// Context length that the model was trained with.
-LLAMA_API int32_t llama_model_n_ctx_train(const struct llama_model *model);
-
-// Width of the embeddings.
-LLAMA_API int32_t llama_model_n_embd(const struct llama_model *model);
-
-// Width of input embeddings.
-LLAMA_API int32_t llama_model_n_embd_inp(const struct llama_model *model);
-
-// Width of output embeddings.
-LLAMA_API int32_t llama_model_n_embd_out(const struct llama_model *model);
-
-// Number of layers.
-LLAMA_API int32_t llama_model_n_layer(const struct llama_model *model);
-
-// Number of layers that predict further tokens.
-LLAMA_API int32_t llama_model_n_layer_nextn(const struct llama_model *model);
-
-// Number of attention heads.
-LLAMA_API int32_t llama_model_n_head(const struct llama_model *model);
-
-// Number of key and value heads.
-LLAMA_API int32_t llama_model_n_head_kv(const struct llama_model *model);
-
-// Size of the attention window; 0 when there is none.
-LLAMA_API int32_t llama_model_n_swa(const struct llama_model *model);
-
-// Rotary frequency scale that the model was trained with.
-LLAMA_API float llama_model_rope_freq_scale_train(const struct llama_model *model);
-
-// Number of classifier outputs.
-LLAMA_API uint32_t llama_model_n_cls_out(const struct llama_model *model);
-
-// Label of a classifier output; NULL when there is none.
-LLAMA_API const char *llama_model_cls_label(const struct llama_model *model, uint32_t i);
-
-// Metadata value as text: its length, or -1 and an empty string when there is none.
-LLAMA_API
-int32_t llama_model_meta_val_str(const struct llama_model *model,
-                                 const char *key,
-                                 char *buf,
-                                 size_t buf_size);
-
-// Number of metadata entries.
-LLAMA_API int32_t llama_model_meta_count(const struct llama_model *model);
-
-// Name of the i-th metadata entry: its length, or -1 and an empty string.
-LLAMA_API
-int32_t llama_model_meta_key_by_index(const struct llama_model *model,
-                                      int32_t i,
-                                      char *buf,
-                                      size_t buf_size);
-
-// Value of the i-th metadata entry as text: its length, or -1 and an empty string.
-LLAMA_API
-int32_t llama_model_meta_val_str_by_index(const struct llama_model *model,
-                                          int32_t i,
-                                          char *buf,
-                                          size_t buf_size);
-
-// Describes the model, for example "llama 135M Q4_1"; returns the length.
-LLAMA_API int32_t llama_model_desc(const struct llama_model *model, char *buf, size_t buf_size);
-
-// Predominant format of the weights.
-LLAMA_API enum llama_ftype llama_model_ftype(const struct llama_model *model);
-
-// Bytes of all tensors.
-LLAMA_API uint64_t llama_model_size(const struct llama_model *model);
-
-// Number of weights.
-LLAMA_API uint64_t llama_model_n_params(const struct llama_model *model);
-
-// Whether the model has an encoder.
-LLAMA_API bool llama_model_has_encoder(const struct llama_model *model);
-
-// Whether the model has a decoder.
-LLAMA_API bool llama_model_has_decoder(const struct llama_model *model);
-
-// First token of the decoder of an encoder-decoder model; -1 for others.
-LLAMA_API llama_token llama_model_decoder_start_token(const struct llama_model *model);
-
-// Whether the model is recurrent.
-LLAMA_API bool llama_model_is_recurrent(const struct llama_model *model);
-
-// Whether the model mixes attention and recurrence.
-LLAMA_API bool llama_model_is_hybrid(const struct llama_model *model);
-
-// Whether the model generates by diffusion.
-LLAMA_API bool llama_model_is_diffusion(const struct llama_model *model);
-
 // Penalises repeated sequences.
 LLAMA_API
-struct llama_sampler *llama_sampler_init_dry(const struct llama_vocab *vocab,
+struct llama_sampler *llama_sampler_init_dry(const llama_vocab *vocab,
                                              float dry_multiplier,
                                              float dry_base,
                                              int32_t dry_allowed_length,
@@ -2616,7 +2637,7 @@ struct llama_sampler *llama_sampler_init_dry(const struct llama_vocab *vocab,
                                              size_t num_breakers);
 
 // Sampler for fill-in-the-middle.
-LLAMA_API struct llama_sampler *llama_sampler_init_infill(const struct llama_vocab *vocab);
+LLAMA_API struct llama_sampler *llama_sampler_init_infill(const llama_vocab *vocab);
 
 // Chooses and accepts a token from the outputs of a context.
 LLAMA_API
@@ -2624,204 +2645,11 @@ llama_token llama_sampler_sample(struct llama_sampler *smpl,
                                  struct llama_context *ctx,
                                  int32_t idx);
 
-// Old name of llama_vocab_n_tokens.
+// Text to tokens. text_len counts bytes. Returns the number of tokens; minus that number, with
+// nothing written, when n_tokens_max is too small; INT32_MIN when it cannot be done. add_special
+// adds what the model wants around a text, parse_special recognises tokens such as <|im_end|>.
 LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_n_tokens instead")
-int32_t llama_n_vocab(const struct llama_vocab *vocab);
-
-// Family of the tokenizer.
-LLAMA_API enum llama_vocab_type llama_vocab_type(const struct llama_vocab *vocab);
-
-// Number of tokens.
-LLAMA_API int32_t llama_vocab_n_tokens(const struct llama_vocab *vocab);
-
-// A chat template of the model, the default one for NULL; NULL when there is none.
-LLAMA_API const char *llama_model_chat_template(const struct llama_model *model, const char *name);
-
-// A token as the file spells it; NULL when there is no such token.
-LLAMA_API const char *llama_vocab_get_text(const struct llama_vocab *vocab, llama_token token);
-
-// Score of a token; 0 when there is no such token.
-LLAMA_API float llama_vocab_get_score(const struct llama_vocab *vocab, llama_token token);
-
-// Attribute bits of a token.
-LLAMA_API
-enum llama_token_attr llama_vocab_get_attr(const struct llama_vocab *vocab,
-                                           llama_token token);
-
-// Whether a token ends generation.
-LLAMA_API bool llama_vocab_is_eog(const struct llama_vocab *vocab, llama_token token);
-
-// Whether a token is control or unprintable.
-LLAMA_API bool llama_vocab_is_control(const struct llama_vocab *vocab, llama_token token);
-
-// Token that begins a sequence; -1 when there is none.
-LLAMA_API llama_token llama_vocab_bos(const struct llama_vocab *vocab);
-
-// Token that ends a sequence; -1 when there is none.
-LLAMA_API llama_token llama_vocab_eos(const struct llama_vocab *vocab);
-
-// Token that ends a turn; -1 when there is none.
-LLAMA_API llama_token llama_vocab_eot(const struct llama_vocab *vocab);
-
-// Token that separates sentences; -1 when there is none.
-LLAMA_API llama_token llama_vocab_sep(const struct llama_vocab *vocab);
-
-// Token of a line feed; -1 when there is none.
-LLAMA_API llama_token llama_vocab_nl(const struct llama_vocab *vocab);
-
-// Padding token; -1 when there is none.
-LLAMA_API llama_token llama_vocab_pad(const struct llama_vocab *vocab);
-
-// Mask token; -1 when there is none.
-LLAMA_API llama_token llama_vocab_mask(const struct llama_vocab *vocab);
-
-// Whether the tokenizer adds the begin token.
-LLAMA_API bool llama_vocab_get_add_bos(const struct llama_vocab *vocab);
-
-// Whether the tokenizer adds the end token.
-LLAMA_API bool llama_vocab_get_add_eos(const struct llama_vocab *vocab);
-
-// Whether the tokenizer adds the separator.
-LLAMA_API bool llama_vocab_get_add_sep(const struct llama_vocab *vocab);
-
-// Tokens that the model must never produce, and how many.
-LLAMA_API
-const llama_token *llama_vocab_get_suppress_tokens(const struct llama_vocab *vocab,
-                                                   int32_t *n_suppress_tokens);
-
-// Fill-in-the-middle: before the prefix; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_pre(const struct llama_vocab *vocab);
-
-// Fill-in-the-middle: before the suffix; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_suf(const struct llama_vocab *vocab);
-
-// Fill-in-the-middle: before the middle; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_mid(const struct llama_vocab *vocab);
-
-// Fill-in-the-middle: padding; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_pad(const struct llama_vocab *vocab);
-
-// Fill-in-the-middle: repository name; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_rep(const struct llama_vocab *vocab);
-
-// Fill-in-the-middle: file separator; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_sep(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_get_text.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_get_text instead")
-const char *llama_token_get_text(const struct llama_vocab *vocab,
-                                 llama_token token);
-
-// Old name of llama_vocab_get_score.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_get_score instead")
-float llama_token_get_score(const struct llama_vocab *vocab,
-                            llama_token token);
-
-// Old name of llama_vocab_get_attr.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_get_attr instead")
-enum llama_token_attr llama_token_get_attr(const struct llama_vocab *vocab,
-                                           llama_token token);
-
-// Old name of llama_vocab_is_eog.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_is_eog instead")
-bool llama_token_is_eog(const struct llama_vocab *vocab,
-                        llama_token token);
-
-// Old name of llama_vocab_is_control.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_is_control instead")
-bool llama_token_is_control(const struct llama_vocab *vocab,
-                            llama_token token);
-
-// Old name of llama_vocab_bos.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_bos instead")
-llama_token llama_token_bos(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_eos.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_eos instead")
-llama_token llama_token_eos(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_eot.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_eot instead")
-llama_token llama_token_eot(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_bos, which the classifier token is.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_bos instead")
-llama_token llama_token_cls(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_sep.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_sep instead")
-llama_token llama_token_sep(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_nl.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_nl instead")
-llama_token llama_token_nl(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_pad.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_pad instead")
-llama_token llama_token_pad(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_get_add_bos.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_get_add_bos instead")
-bool llama_add_bos_token(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_get_add_eos.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_get_add_eos instead")
-bool llama_add_eos_token(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_fim_pre.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_fim_pre instead")
-llama_token llama_token_fim_pre(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_fim_suf.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_fim_suf instead")
-llama_token llama_token_fim_suf(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_fim_mid.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_fim_mid instead")
-llama_token llama_token_fim_mid(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_fim_pad.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_fim_pad instead")
-llama_token llama_token_fim_pad(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_fim_rep.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_fim_rep instead")
-llama_token llama_token_fim_rep(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_fim_sep.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_fim_sep instead")
-llama_token llama_token_fim_sep(const struct llama_vocab *vocab);
-
-// Old name of llama_vocab_bos, which the classifier token is.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_vocab_bos instead")
-llama_token llama_vocab_cls(const struct llama_vocab *vocab);
-
-// Text of text_len bytes to tokens; returns how many, or minus the number needed when
-// n_tokens_max is too small.
-LLAMA_API
-int32_t llama_tokenize(const struct llama_vocab *vocab,
+int32_t llama_tokenize(const llama_vocab *vocab,
                        const char *text,
                        int32_t text_len,
                        llama_token *tokens,
@@ -2829,19 +2657,22 @@ int32_t llama_tokenize(const struct llama_vocab *vocab,
                        bool add_special,
                        bool parse_special);
 
-// Text of a token, no NUL; returns its length, or minus the length needed. Skips up to lstrip
-// leading spaces; special shows control tokens.
+// Text of a token, without a NUL and without up to lstrip leading spaces. Returns its length, or
+// minus that, with nothing written, when the buffer is too small; 0 when there is no such token.
+// Control tokens are empty unless special is set.
 LLAMA_API
-int32_t llama_token_to_piece(const struct llama_vocab *vocab,
+int32_t llama_token_to_piece(const llama_vocab *vocab,
                              llama_token token,
                              char *buf,
                              int32_t length,
                              int32_t lstrip,
                              bool special);
 
-// Tokens to text, no NUL; returns its length, or minus the length needed.
+// Tokens to text, without a NUL. Returns its length, or minus the room that it needs, with
+// nothing written, when the buffer is too small. Ids that are no tokens are left out.
+// remove_special leaves out what llama_tokenize adds, unparse_special shows control tokens.
 LLAMA_API
-int32_t llama_detokenize(const struct llama_vocab *vocab,
+int32_t llama_detokenize(const llama_vocab *vocab,
                          const llama_token *tokens,
                          int32_t n_tokens,
                          char *text,
@@ -2849,18 +2680,195 @@ int32_t llama_detokenize(const struct llama_vocab *vocab,
                          bool remove_special,
                          bool unparse_special);
 
-// Lays out a conversation by a built-in template; returns the full length in bytes (more than
-// length means that it was cut), -1 when the template is not known.
-LLAMA_API
-int32_t llama_chat_apply_template(const char *tmpl,
-                                  const struct llama_chat_message *chat,
-                                  size_t n_msg,
-                                  bool add_ass,
-                                  char *buf,
-                                  int32_t length);
+// Family of the tokenizer; NONE without a vocabulary.
+LLAMA_API enum llama_vocab_type llama_vocab_type(const llama_vocab *vocab);
 
-// Names of the built-in templates: fills up to len, returns how many there are.
-LLAMA_API int32_t llama_chat_builtin_templates(const char **output, size_t len);
+// Number of tokens.
+LLAMA_API int32_t llama_vocab_n_tokens(const llama_vocab *vocab);
+
+// A token as the file spells it, valid as long as the model; NULL when there is no such token.
+LLAMA_API const char *llama_vocab_get_text(const llama_vocab *vocab, llama_token token);
+
+// Score of a token; 0 when there is no such token.
+LLAMA_API float llama_vocab_get_score(const llama_vocab *vocab, llama_token token);
+
+// Attribute bits of a token; UNDEFINED when there is no such token.
+LLAMA_API enum llama_token_attr llama_vocab_get_attr(const llama_vocab *vocab, llama_token token);
+
+// Whether a token ends generation.
+LLAMA_API bool llama_vocab_is_eog(const llama_vocab *vocab, llama_token token);
+
+// Whether a token is control or unprintable.
+LLAMA_API bool llama_vocab_is_control(const llama_vocab *vocab, llama_token token);
+
+// Whether llama_tokenize adds the begin token.
+LLAMA_API bool llama_vocab_get_add_bos(const llama_vocab *vocab);
+
+// Whether llama_tokenize adds the end token.
+LLAMA_API bool llama_vocab_get_add_eos(const llama_vocab *vocab);
+
+// Whether the model wants a separator between two texts.
+LLAMA_API bool llama_vocab_get_add_sep(const llama_vocab *vocab);
+
+// Tokens that the model must never produce, valid as long as the model, and how many; NULL and 0
+// when there are none.
+LLAMA_API
+const llama_token *llama_vocab_get_suppress_tokens(const llama_vocab *vocab,
+                                                   int32_t *n_suppress_tokens);
+
+// Token that begins a sequence; -1 when there is none.
+LLAMA_API llama_token llama_vocab_bos(const llama_vocab *vocab);
+
+// Token that ends a sequence; -1 when there is none.
+LLAMA_API llama_token llama_vocab_eos(const llama_vocab *vocab);
+
+// Token that ends a turn; -1 when there is none.
+LLAMA_API llama_token llama_vocab_eot(const llama_vocab *vocab);
+
+// Token that separates sentences; -1 when there is none.
+LLAMA_API llama_token llama_vocab_sep(const llama_vocab *vocab);
+
+// Token of a line feed; -1 when there is none.
+LLAMA_API llama_token llama_vocab_nl(const llama_vocab *vocab);
+
+// Padding token; -1 when there is none.
+LLAMA_API llama_token llama_vocab_pad(const llama_vocab *vocab);
+
+// Mask token; -1 when there is none.
+LLAMA_API llama_token llama_vocab_mask(const llama_vocab *vocab);
+
+// Fill-in-the-middle: before the prefix; -1 when there is none.
+LLAMA_API llama_token llama_vocab_fim_pre(const llama_vocab *vocab);
+
+// Fill-in-the-middle: before the suffix; -1 when there is none.
+LLAMA_API llama_token llama_vocab_fim_suf(const llama_vocab *vocab);
+
+// Fill-in-the-middle: before the middle; -1 when there is none.
+LLAMA_API llama_token llama_vocab_fim_mid(const llama_vocab *vocab);
+
+// Fill-in-the-middle: padding; -1 when there is none.
+LLAMA_API llama_token llama_vocab_fim_pad(const llama_vocab *vocab);
+
+// Fill-in-the-middle: repository name; -1 when there is none.
+LLAMA_API llama_token llama_vocab_fim_rep(const llama_vocab *vocab);
+
+// Fill-in-the-middle: file separator; -1 when there is none.
+LLAMA_API llama_token llama_vocab_fim_sep(const llama_vocab *vocab);
+
+// Old name of llama_vocab_n_tokens.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_n_tokens instead")
+int32_t llama_n_vocab(const llama_vocab *vocab);
+
+// Old name of llama_vocab_get_text.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_get_text instead")
+const char *llama_token_get_text(const llama_vocab *vocab,
+                                 llama_token token);
+
+// Old name of llama_vocab_get_score.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_get_score instead")
+float llama_token_get_score(const llama_vocab *vocab,
+                            llama_token token);
+
+// Old name of llama_vocab_get_attr.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_get_attr instead")
+enum llama_token_attr llama_token_get_attr(const llama_vocab *vocab,
+                                           llama_token token);
+
+// Old name of llama_vocab_is_eog.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_is_eog instead")
+bool llama_token_is_eog(const llama_vocab *vocab,
+                        llama_token token);
+
+// Old name of llama_vocab_is_control.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_is_control instead")
+bool llama_token_is_control(const llama_vocab *vocab,
+                            llama_token token);
+
+// Old name of llama_vocab_bos.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_bos instead")
+llama_token llama_token_bos(const llama_vocab *vocab);
+
+// Old name of llama_vocab_eos.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_eos instead")
+llama_token llama_token_eos(const llama_vocab *vocab);
+
+// Old name of llama_vocab_eot.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_eot instead")
+llama_token llama_token_eot(const llama_vocab *vocab);
+
+// Old name of llama_vocab_bos, which the classifier token is.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_bos instead")
+llama_token llama_token_cls(const llama_vocab *vocab);
+
+// Old name of llama_vocab_sep.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_sep instead")
+llama_token llama_token_sep(const llama_vocab *vocab);
+
+// Old name of llama_vocab_nl.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_nl instead")
+llama_token llama_token_nl(const llama_vocab *vocab);
+
+// Old name of llama_vocab_pad.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_pad instead")
+llama_token llama_token_pad(const llama_vocab *vocab);
+
+// Old name of llama_vocab_get_add_bos.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_get_add_bos instead")
+bool llama_add_bos_token(const llama_vocab *vocab);
+
+// Old name of llama_vocab_get_add_eos.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_get_add_eos instead")
+bool llama_add_eos_token(const llama_vocab *vocab);
+
+// Old name of llama_vocab_fim_pre.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_fim_pre instead")
+llama_token llama_token_fim_pre(const llama_vocab *vocab);
+
+// Old name of llama_vocab_fim_suf.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_fim_suf instead")
+llama_token llama_token_fim_suf(const llama_vocab *vocab);
+
+// Old name of llama_vocab_fim_mid.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_fim_mid instead")
+llama_token llama_token_fim_mid(const llama_vocab *vocab);
+
+// Old name of llama_vocab_fim_pad.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_fim_pad instead")
+llama_token llama_token_fim_pad(const llama_vocab *vocab);
+
+// Old name of llama_vocab_fim_rep.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_fim_rep instead")
+llama_token llama_token_fim_rep(const llama_vocab *vocab);
+
+// Old name of llama_vocab_fim_sep.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_fim_sep instead")
+llama_token llama_token_fim_sep(const llama_vocab *vocab);
+
+// Old name of llama_vocab_bos, which the classifier token is.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_vocab_bos instead")
+llama_token llama_vocab_cls(const llama_vocab *vocab);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -19,6 +19,7 @@
 
 pub mod batch;
 pub mod batch_ext;
+pub mod chat;
 pub mod context;
 pub mod decode;
 pub mod ext;
@@ -28,6 +29,8 @@ mod guard;
 pub mod load;
 pub mod log;
 pub mod memory;
+pub mod model;
+pub mod model_meta;
 pub mod names;
 pub mod params;
 pub mod powerinfer;
@@ -36,3 +39,5 @@ mod strings;
 pub mod system;
 pub mod types;
 pub mod unimplemented;
+pub mod vocab;
+pub mod vocab_old;

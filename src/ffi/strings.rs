@@ -40,6 +40,22 @@ pub(super) unsafe fn snprintf(buf: *mut c_char, size: usize, text: &[u8]) -> i32
     i32::try_from(text.len()).unwrap_or(i32::MAX)
 }
 
+/// The answer of the `meta_*` functions: text as by [`snprintf`], or -1 and an empty string.
+///
+/// # Safety
+/// `buf` is NULL or has room for `size` bytes.
+pub(super) unsafe fn text_or_miss(buf: *mut c_char, size: usize, text: Option<&[u8]>) -> i32 {
+    match text {
+        // SAFETY: the caller's promise is passed on.
+        Some(text) => unsafe { snprintf(buf, size, text) },
+        None => {
+            // SAFETY: the caller's promise is passed on.
+            unsafe { snprintf(buf, size, b"") };
+            -1
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,11 +9,10 @@ pub use crate::ffi::ggml::tensor::ggml_context;
 pub use crate::ffi::ggml::threadpool::ggml_threadpool;
 pub use crate::ffi::gguf::gguf_context;
 pub use crate::ffi::load::llama_model;
+pub use crate::ffi::vocab::llama_vocab;
 
 /// A LoRA adapter.
 pub struct llama_adapter_lora(());
-/// The vocabulary of a model.
-pub struct llama_vocab(());
 
 /// A graph of tensors; only ever named in the signatures of device samplers.
 pub struct ggml_cgraph(());

@@ -6,9 +6,7 @@
 pub mod ggml;
 pub mod ggml_backend;
 pub mod llama;
-pub mod model;
 pub mod sampler;
-pub mod vocab;
 
 use crate::log_error;
 
