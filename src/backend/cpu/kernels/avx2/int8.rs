@@ -251,12 +251,12 @@ unsafe fn few_tokens<F: Format<P>, const P: usize, const T: usize>(
     // SAFETY: as the caller vouches; prefetches never fault.
     unsafe {
         let mut rows = rows;
-        // Groups follow each other in memory: fetch the next one while this one is used.
-        let mut ahead = rows.base.wrapping_add(LANES * rows.stride);
+        // Groups follow each other in memory: fetch the one after next, as on AVX-512.
+        let mut ahead = rows.base.wrapping_add(2 * LANES * rows.stride);
         let mut acc = [[_mm256_setzero_ps(); T]];
         for b in 0..act.n_blocks {
             for line in 0..(LANES * F::BLOCK_BYTES).div_ceil(64) {
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64 * line).cast());
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line).cast());
             }
             ahead = ahead.wrapping_add(LANES * F::BLOCK_BYTES);
             let block = F::unpack(rows);
