@@ -124,6 +124,7 @@ impl<'a> Builder<'a> {
         Ok(Mat {
             weight: facts.id,
             ty: facts.ty,
+            first_row: 0,
             n_out,
             scale: self.optional_vector(&format!("{name}.scale"), 1)?,
             bias: self.optional_vector(&format!("{name}.bias"), n_out)?,
@@ -148,14 +149,28 @@ impl<'a> Builder<'a> {
         n_embd: usize,
         spec: &Attention,
     ) -> Result<Vec<Mat>, BuildError> {
-        let (n_q, n_k, n_v) = (spec.n_embd_q(), spec.n_embd_k(), spec.n_embd_v());
-        let fused = format!("blk.{layer}.attn_qkv");
-        if self.has(&format!("{fused}.weight")) {
-            return Ok(vec![self.mat(&fused, n_embd, n_q + n_k + n_v)?]);
+        let blk = format!("blk.{layer}");
+        let parts =
+            [("attn_q", spec.n_embd_q()), ("attn_k", spec.n_embd_k()), ("attn_v", spec.n_embd_v())];
+        if !self.has(&format!("{blk}.attn_qkv.weight")) {
+            let parts = parts.into_iter();
+            return parts.map(|(name, n)| self.mat(&format!("{blk}.{name}"), n_embd, n)).collect();
         }
-        let parts = [("attn_q", n_q), ("attn_k", n_k), ("attn_v", n_v)];
-        let parts = parts.into_iter();
-        parts.map(|(name, n)| self.mat(&format!("blk.{layer}.{name}"), n_embd, n)).collect()
+        let n_out = parts.iter().map(|(_, n)| n).sum();
+        let fused = self.mat(&format!("{blk}.attn_qkv"), n_embd, n_out)?;
+        if fused.bias.is_some() {
+            return Ok(vec![fused]);
+        }
+        // One matrix, yet three biases: some converters did that.
+        let mut first_row = 0;
+        let mut mats = Vec::with_capacity(parts.len());
+        for (name, n_out) in parts {
+            let bias = self.optional_vector(&format!("{blk}.{name}.bias"), n_out)?;
+            mats.push(Mat { first_row, n_out, bias, ..fused });
+            first_row += n_out;
+        }
+        let apart = mats.iter().any(|m| m.bias.is_some());
+        Ok(if apart { mats } else { vec![fused] })
     }
 
     fn slot(&mut self, name: &'static str, width: usize) -> SlotId {

@@ -48,6 +48,8 @@ pub struct Mat {
     pub weight: TensorId,
     /// Number format of the weight.
     pub ty: QuantType,
+    /// Row of the weight that gives the first output.
+    pub first_row: usize,
     /// Number of outputs.
     pub n_out: usize,
     /// Factor of one element on the product.

@@ -5,6 +5,8 @@
     reason = "each test uses its own part; says what it skips"
 )]
 
+pub mod tiny;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -52,6 +54,14 @@ pub fn params(change: impl FnOnce(&mut ContextParams)) -> ContextParams {
 /// A context with [`params`].
 pub fn context(model: &Arc<Model>, change: impl FnOnce(&mut ContextParams)) -> Context {
     Context::new(Arc::clone(model), params(change)).unwrap()
+}
+
+/// A context with [`params`], over a model with its vocabulary.
+pub fn context_of(
+    model: &powerinfer::api::Model,
+    change: impl FnOnce(&mut ContextParams),
+) -> Context {
+    model.context(params(change)).unwrap()
 }
 
 /// Decodes tokens of sequence 0 at the next positions; all outputs or the last one's.

@@ -70,12 +70,13 @@ impl Run<'_> {
                 let rows = part.start - first..part.end - first;
                 let mut y = out.narrow(part.start - cols.start..part.end - cols.start);
                 let weight = self.rows_of(mat.weight);
+                let weight_rows = mat.first_row + rows.start..mat.first_row + rows.end;
                 if uses_q8(self.table(), mat, self.runner.reference) {
                     let act = self.slot(src).act_q8(task, n);
-                    self.table().mul_mat_q8(&weight, rows.clone(), &act, &mut y, tiles);
+                    self.table().mul_mat_q8(&weight, weight_rows, &act, &mut y, tiles);
                 } else {
                     let act = self.slot(src).act_f32(task, n);
-                    self.table().mul_mat_f32(&weight, rows.clone(), &act, &mut y, tiles);
+                    self.table().mul_mat_f32(&weight, weight_rows, &act, &mut y, tiles);
                 }
                 self.scale_and_bias(mat, rows, n, &mut y);
             }

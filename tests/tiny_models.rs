@@ -1,0 +1,111 @@
+//! Every variant of llama against llama.cpp, on tiny random models that need no download.
+//!
+//! `data/tiny.json` has llama.cpp's logits of each model's twin in F32 (see `common/tiny.rs`),
+//! made by `tools/tiny_goldens.py`.
+
+mod common;
+
+use common::tiny::{self, Spec};
+use common::{context_of, decode};
+use powerinfer::engine::Context;
+use serde_json::Value;
+
+/// Tokens decoded at once; 8 single ones follow.
+const BATCH: usize = 100;
+const SINGLE: usize = 8;
+/// Tokens of the batch whose logits are compared; those of the last single one come after them.
+const COMPARED: [i32; 3] = [5, 50, 99];
+
+fn goldens() -> Value {
+    serde_json::from_str(include_str!("data/tiny.json")).unwrap()
+}
+
+fn logits(spec: &Spec, reference: bool) -> Vec<Vec<f32>> {
+    let mut ctx = context_of(&tiny::model(spec), |p| (p.n_ctx, p.reference) = (256, reference));
+    let tokens = tiny::tokens(BATCH + SINGLE, spec.n_vocab);
+    decode(&mut ctx, &tokens[..BATCH], true);
+    let row = |ctx: &mut Context, i: i32| ctx.outputs().logits_ith(i).unwrap().to_vec();
+    let mut all: Vec<Vec<f32>> = COMPARED.iter().map(|&i| row(&mut ctx, i)).collect();
+    for token in &tokens[BATCH..] {
+        decode(&mut ctx, &[*token], true);
+    }
+    all.push(row(&mut ctx, -1));
+    all
+}
+
+/// Squared error relative to the truth's power, over all compared logits.
+fn nmse(ours: &[Vec<f32>], truth: &Value) -> f64 {
+    let truth: Vec<f64> = truth
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row.as_array().unwrap())
+        .map(|x| x.as_f64().unwrap())
+        .collect();
+    let ours: Vec<f64> = ours.concat().into_iter().map(f64::from).collect();
+    assert_eq!(ours.len(), truth.len());
+    let error: f64 = ours.iter().zip(&truth).map(|(a, b)| (a - b).powi(2)).sum();
+    error / truth.iter().map(|b| b * b).sum::<f64>()
+}
+
+#[test]
+fn the_generator_makes_the_models_of_the_goldens() {
+    let goldens = goldens();
+    for spec in tiny::SPECS {
+        let golden = &goldens["models"][spec.name];
+        let again = "run tests/tools/tiny_goldens.py";
+        assert_eq!(
+            golden["model"],
+            tiny::fingerprint(&tiny::bytes(spec)),
+            "{}: {again}",
+            spec.name
+        );
+        let twin = tiny::fingerprint(&tiny::twin_bytes(spec));
+        assert_eq!(golden["twin"], twin, "{}: {again}", spec.name);
+    }
+    assert_eq!(goldens["models"].as_object().unwrap().len(), tiny::SPECS.len());
+}
+
+/// Both compute in F32, so that only the order of sums differs: what is measured is 1e-12.
+#[test]
+fn reference_mode_equals_llama_cpp_in_f32() {
+    let goldens = goldens();
+    for spec in tiny::SPECS {
+        let error = nmse(&logits(spec, true), &goldens["models"][spec.name]["logits"]);
+        assert!(error < 1e-10, "{}: NMSE {error:e}", spec.name);
+    }
+}
+
+/// Both round weights, activations and cache, each in its own way. The noise of one model is luck;
+/// over all models it must not be larger than llama.cpp's by more than on real models.
+#[test]
+fn normal_mode_is_as_close_as_llama_cpp() {
+    let goldens = goldens();
+    let (mut log_ratios, mut n) = (0.0, 0);
+    for spec in tiny::SPECS {
+        let golden = &goldens["models"][spec.name];
+        let error = nmse(&logits(spec, false), &golden["logits"]);
+        assert!(error < 1e-3, "{}: NMSE {error:e}", spec.name);
+        if let Some(theirs) = golden["llama_cpp_nmse"].as_f64() {
+            assert!(error < 1.5 * theirs, "{}: NMSE {error:e}, theirs {theirs:e}", spec.name);
+            // Where weights are plain numbers we are far more exact, which must not hide the rest.
+            log_ratios += (error / theirs).max(0.7).ln();
+            n += 1;
+        }
+    }
+    assert!(n >= 15, "{n}");
+    let mean = (log_ratios / f64::from(n)).exp();
+    assert!(mean < 1.15, "geometric mean of the ratios: {mean}");
+}
+
+/// Writes the models where `tools/tiny_goldens.py` wants them.
+#[test]
+#[ignore = "a tool: TINY_MODELS=folder"]
+fn write_models() {
+    let dir = std::path::PathBuf::from(std::env::var_os("TINY_MODELS").unwrap());
+    for spec in tiny::SPECS {
+        std::fs::write(dir.join(format!("{}.gguf", spec.name)), tiny::bytes(spec)).unwrap();
+        std::fs::write(dir.join(format!("{}.twin.gguf", spec.name)), tiny::twin_bytes(spec))
+            .unwrap();
+    }
+}
