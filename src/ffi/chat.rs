@@ -2,8 +2,8 @@
 
 use core::ffi::{CStr, c_char};
 use core::ptr;
+use once_cell::sync::OnceCell;
 use std::ffi::CString;
-use std::sync::OnceLock;
 
 use super::guard;
 use super::strings::{array, c_str};
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn llama_chat_builtin_templates(
     len: usize,
 ) -> i32 {
     guard::call(0, "llama_chat_builtin_templates", || {
-        static NAMES: OnceLock<Vec<CString>> = OnceLock::new();
+        static NAMES: OnceCell<Vec<CString>> = OnceCell::new();
         let names = NAMES.get_or_init(|| {
             chat::builtin_names().map(|name| CString::new(name).unwrap_or_default()).collect()
         });

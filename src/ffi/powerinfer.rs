@@ -1,8 +1,8 @@
 //! What this library offers beyond `llama.h`; declared in `powerinfer.h`.
 
 use core::ffi::c_char;
+use once_cell::sync::OnceCell;
 use std::ffi::CString;
-use std::sync::OnceLock;
 
 use super::guard;
 use crate::util::sys;
@@ -11,7 +11,7 @@ use crate::util::sys;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn powerinfer_version() -> *const c_char {
     guard::call(c"".as_ptr(), "powerinfer_version", || {
-        static VERSION: OnceLock<CString> = OnceLock::new();
+        static VERSION: OnceCell<CString> = OnceCell::new();
         VERSION.get_or_init(|| CString::new(env!("CARGO_PKG_VERSION")).unwrap_or_default()).as_ptr()
     })
 }

@@ -1,8 +1,8 @@
 //! The library itself: version, clock, limits, processor.
 
 use core::ffi::c_char;
+use once_cell::sync::OnceCell;
 use std::ffi::CString;
-use std::sync::OnceLock;
 
 use super::guard;
 use super::types::{ggml_numa_strategy, ggml_numa_strategy_e};
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn llama_supports_rpc() -> bool {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_print_system_info() -> *const c_char {
     guard::call(c"".as_ptr(), "llama_print_system_info", || {
-        static INFO: OnceLock<CString> = OnceLock::new();
+        static INFO: OnceCell<CString> = OnceCell::new();
         INFO.get_or_init(|| CString::new(system_info()).unwrap_or_default()).as_ptr()
     })
 }

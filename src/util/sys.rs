@@ -1,12 +1,12 @@
 //! System calls: clock, memory locking and advice, processor count, resident memory.
 #![allow(unsafe_code, reason = "calls libc")]
 
-use std::sync::OnceLock;
+use once_cell::sync::OnceCell;
 use std::time::Instant;
 
 /// Microseconds since the first call of this function in the process; never goes back.
 pub fn time_us() -> i64 {
-    static START: OnceLock<Instant> = OnceLock::new();
+    static START: OnceCell<Instant> = OnceCell::new();
     i64::try_from(START.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(i64::MAX)
 }
 

@@ -3,8 +3,8 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr;
+use once_cell::sync::OnceCell;
 use std::ffi::CString;
-use std::sync::OnceLock;
 
 use super::buffer::{ggml_backend_buffer, ggml_backend_buffer_type};
 use super::threadpool::{ggml_threadpool, ggml_threadpool_free, ggml_threadpool_new};
@@ -60,7 +60,7 @@ fn cpu_buffer_type() -> ggml_backend_buffer_type_t {
 
 /// What the system calls the processor, for example "AMD EPYC 9555".
 fn cpu_description() -> &'static CStr {
-    static TEXT: OnceLock<CString> = OnceLock::new();
+    static TEXT: OnceCell<CString> = OnceCell::new();
     TEXT.get_or_init(|| {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));
@@ -376,7 +376,7 @@ unsafe extern "C" fn features(_reg: ggml_backend_reg_t) -> *mut ggml_backend_fea
     unsafe impl Send for List {}
     // SAFETY: as above.
     unsafe impl Sync for List {}
-    static LIST: OnceLock<List> = OnceLock::new();
+    static LIST: OnceCell<List> = OnceCell::new();
     guard::call(ptr::null_mut(), "ggml_backend_get_features", || {
         let list = LIST.get_or_init(|| {
             // The strings live as long as the process, like the list.

@@ -1,9 +1,9 @@
 //! Facts about number formats and operations.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
+use once_cell::sync::OnceCell;
 use std::ffi::CString;
 use std::fmt::Debug;
-use std::sync::OnceLock;
 
 use crate::ffi::guard;
 use crate::ffi::types::{
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn ggml_is_quantized(r#type: ggml_type_e) -> bool {
 }
 
 /// Names as C strings, by number.
-struct Names(OnceLock<Vec<CString>>);
+struct Names(OnceCell<Vec<CString>>);
 
 impl Names {
     /// The name of `number`, from a table that `of` fills for 0, 1, … up to its first error of
@@ -91,14 +91,14 @@ impl Names {
 /// Name of a type; "NONE" for a number that is no type.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ggml_type_name(r#type: ggml_type_e) -> *const c_char {
-    static NAMES: Names = Names(OnceLock::new());
+    static NAMES: Names = Names(OnceCell::new());
     guard::call(c"NONE".as_ptr(), "ggml_type_name", || {
         NAMES.get(r#type, |i| type_info(i).map(|t| t.name.to_owned()))
     })
 }
 
 fn op_name(op: ggml_op_e) -> *const c_char {
-    static NAMES: Names = Names(OnceLock::new());
+    static NAMES: Names = Names(OnceCell::new());
     NAMES.of_enum::<ggml_op>(op, "GGML_OP_")
 }
 
@@ -111,8 +111,8 @@ pub unsafe extern "C" fn ggml_op_name(op: ggml_op_e) -> *const c_char {
 /// What computes a tensor: the operation, or the function of a unary or gated one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ggml_op_desc(t: *const ggml_tensor) -> *const c_char {
-    static UNARY: Names = Names(OnceLock::new());
-    static GLU: Names = Names(OnceLock::new());
+    static UNARY: Names = Names(OnceCell::new());
+    static GLU: Names = Names(OnceCell::new());
     guard::call(c"NONE".as_ptr(), "ggml_op_desc", || {
         // SAFETY: NULL or a tensor.
         let Some(t) = (unsafe { t.as_ref() }) else { return c"NONE".as_ptr() };

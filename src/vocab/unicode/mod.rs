@@ -6,8 +6,8 @@
 
 mod table;
 
+use once_cell::sync::OnceCell;
 use std::borrow::Cow;
-use std::sync::OnceLock;
 
 /// Class of a code point: its major category and whether it is white space. One byte, so that the
 /// table of all code points stays in the L2 cache.
@@ -62,7 +62,7 @@ pub(crate) struct Classes {
 impl Classes {
     /// The table.
     pub(crate) fn get() -> &'static Classes {
-        static CLASSES: OnceLock<Classes> = OnceLock::new();
+        static CLASSES: OnceCell<Classes> = OnceCell::new();
         CLASSES.get_or_init(Classes::build)
     }
 
