@@ -16,12 +16,14 @@ mod chain;
 mod handle;
 mod init;
 mod kinds;
+mod sample;
 
 use core::ffi::{CStr, c_char};
 use core::ptr;
 
 pub use chain::*;
 pub use init::*;
+pub use sample::*;
 
 use super::guard;
 use super::types::{

@@ -3,7 +3,7 @@
 use core::ffi::c_char;
 
 use super::unimplemented;
-use crate::ffi::types::{LLAMA_TOKEN_NULL, llama_context, llama_sampler, llama_token, llama_vocab};
+use crate::ffi::types::{llama_sampler, llama_vocab};
 
 /// Penalises repeated sequences.
 #[unsafe(no_mangle)]
@@ -25,14 +25,4 @@ pub unsafe extern "C" fn llama_sampler_init_infill(
     vocab: *const llama_vocab,
 ) -> *mut llama_sampler {
     unimplemented("llama_sampler_init_infill", core::ptr::null_mut())
-}
-
-/// Chooses and accepts a token from the outputs of a context.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_sampler_sample(
-    smpl: *mut llama_sampler,
-    ctx: *mut llama_context,
-    idx: i32,
-) -> llama_token {
-    unimplemented("llama_sampler_sample", LLAMA_TOKEN_NULL)
 }

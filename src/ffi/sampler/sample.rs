@@ -1,0 +1,61 @@
+//! From the outputs of a context to a token.
+
+use core::mem;
+
+use super::chain::CChain;
+use super::{candidates, kinds, llama_sampler_accept, llama_sampler_apply};
+use crate::ffi::context::{llama_context, with};
+use crate::ffi::guard;
+use crate::ffi::types::{LLAMA_TOKEN_NULL, llama_sampler, llama_token};
+use crate::log_error;
+use crate::sampler::Candidates;
+
+/// Chooses a token by the logits of token `idx` of the last batch (of row `idx` from the end when
+/// negative) and accepts it. LLAMA_TOKEN_NULL, with nothing accepted, when there are no such
+/// logits or the sampler selects none, as a chain without a selecting sampler at its end does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_sampler_sample(
+    smpl: *mut llama_sampler,
+    ctx: *mut llama_context,
+    idx: i32,
+) -> llama_token {
+    const NAME: &str = "llama_sampler_sample";
+    guard::call(LLAMA_TOKEN_NULL, NAME, || {
+        if smpl.is_null() {
+            log_error!("{NAME}: the sampler is NULL");
+            return LLAMA_TOKEN_NULL;
+        }
+        // A chain keeps the buffer from token to token.
+        // SAFETY: smpl is valid, and used by this call alone.
+        let kept = unsafe { kinds::get_mut::<CChain>(smpl) };
+        let mut buffer = kept.map_or(Vec::new(), |chain| mem::take(&mut chain.buffer));
+
+        // A user's sampler may ask the context for things, so it is let go before sampling starts.
+        // SAFETY: ctx is NULL or valid, and used by this call alone.
+        let array = unsafe {
+            with(ctx, None, NAME, |ctx| {
+                let logits = ctx.inner.outputs().logits_ith(idx)?;
+                Some(candidates::to_c(&mut Candidates::from_logits(&mut buffer, logits)))
+            })
+        };
+        let Some(mut array) = array else {
+            log_error!("{NAME}: token {idx} of the last batch has no logits");
+            return LLAMA_TOKEN_NULL;
+        };
+        // SAFETY: smpl is valid; the array describes the buffer, which nothing else uses.
+        let selected = unsafe {
+            llama_sampler_apply(smpl, &mut array);
+            candidates::from_c(&array).and_then(|c| c.selected_token())
+        };
+        match selected {
+            // SAFETY: smpl is valid.
+            Some(token) => unsafe { llama_sampler_accept(smpl, token) },
+            None => log_error!("{NAME}: the sampler selected no token"),
+        }
+        // SAFETY: smpl is valid, and used by this call alone.
+        if let Some(chain) = unsafe { kinds::get_mut::<CChain>(smpl) } {
+            chain.buffer = buffer;
+        }
+        selected.unwrap_or(LLAMA_TOKEN_NULL)
+    })
+}
