@@ -2285,6 +2285,23 @@ struct llama_sampler *llama_sampler_init_penalties(int32_t n_vocab,
                                                    float penalty_freq,
                                                    float penalty_present);
 
+// Lowers tokens that would go on with a repetition of more than `dry_allowed_length` tokens, by
+// `dry_multiplier * dry_base^excess`. The texts in `seq_breakers` end a repetition. A multiplier
+// of 0, a base below 1 or `dry_penalty_last_n <= 0` turn it off. NULL when there are breakers but
+// no vocabulary to find them in.
+LLAMA_API
+struct llama_sampler *llama_sampler_init_dry(const llama_vocab *vocab,
+                                             float dry_multiplier,
+                                             float dry_base,
+                                             int32_t dry_allowed_length,
+                                             int32_t dry_penalty_last_n,
+                                             const char **seq_breakers,
+                                             size_t num_breakers);
+
+// Chooses what fills a gap in a text; to be used after top-k and top-p. The model must live as
+// long as the sampler. NULL without a vocabulary.
+LLAMA_API struct llama_sampler *llama_sampler_init_infill(const llama_vocab *vocab);
+
 // Chooses tokens whose probability is near a target.
 LLAMA_API
 struct llama_sampler *llama_sampler_init_adaptive_p(float target,
@@ -2297,6 +2314,14 @@ LLAMA_API
 struct llama_sampler *llama_sampler_init_logit_bias(int32_t n_vocab,
                                                     int32_t n_logit_bias,
                                                     const struct llama_logit_bias *logit_bias);
+
+// Chooses a token by the logits of token `idx` of the last batch (of row `idx` from the end when
+// negative) and accepts it. LLAMA_TOKEN_NULL, with nothing accepted, when there are no such
+// logits or the sampler selects none, as a chain without a selecting sampler at its end does.
+LLAMA_API
+llama_token llama_sampler_sample(struct llama_sampler *smpl,
+                                 struct llama_context *ctx,
+                                 int32_t idx);
 
 // Version of the llama.h interface that this library offers.
 LLAMA_API const char *llama_version(void);
@@ -2625,25 +2650,6 @@ void llama_opt_epoch(struct llama_context *lctx,
                      int64_t idata_split,
                      ggml_opt_epoch_callback callback_train,
                      ggml_opt_epoch_callback callback_eval);
-
-// Penalises repeated sequences.
-LLAMA_API
-struct llama_sampler *llama_sampler_init_dry(const llama_vocab *vocab,
-                                             float dry_multiplier,
-                                             float dry_base,
-                                             int32_t dry_allowed_length,
-                                             int32_t dry_penalty_last_n,
-                                             const char **seq_breakers,
-                                             size_t num_breakers);
-
-// Sampler for fill-in-the-middle.
-LLAMA_API struct llama_sampler *llama_sampler_init_infill(const llama_vocab *vocab);
-
-// Chooses and accepts a token from the outputs of a context.
-LLAMA_API
-llama_token llama_sampler_sample(struct llama_sampler *smpl,
-                                 struct llama_context *ctx,
-                                 int32_t idx);
 
 // Text to tokens. text_len counts bytes. Returns the number of tokens; minus that number, with
 // nothing written, when n_tokens_max is too small; INT32_MIN when it cannot be done. add_special

@@ -4,6 +4,9 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{null, null_mut};
 
+use powerinfer::ffi::load::{llama_model_free, llama_model_load_from_file};
+use powerinfer::ffi::model::llama_model_get_vocab;
+use powerinfer::ffi::params::llama_model_default_params;
 use powerinfer::ffi::sampler::*;
 use powerinfer::ffi::types::*;
 
@@ -415,4 +418,70 @@ fn a_chain_counts_tokens_and_time() {
             llama_sampler_free(chain);
         }
     }
+}
+
+#[test]
+fn samplers_that_look_at_texts() {
+    let mut params = default_params();
+    params.vocab_only = 1;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/vocabs/ggml-vocab-gpt-2.gguf\0");
+    let file = CStr::from_bytes_with_nul(file.as_bytes()).unwrap();
+    // SAFETY: handles live until freed, and each is freed once.
+    unsafe {
+        let model = llama_model_load_from_file(file.as_ptr(), params);
+        let vocab = llama_model_get_vocab(model);
+        assert!(!vocab.is_null());
+
+        // In this vocabulary ! " # $ % are the tokens 0 to 4. After "#$ ... #" comes the 3 again.
+        let history = [2, 3, 0, 2];
+        let lowered = |breakers: &mut [*const c_char]| {
+            let smpl = llama_sampler_init_dry(
+                vocab,
+                4.0,
+                2.0,
+                1,
+                64,
+                breakers.as_mut_ptr(),
+                breakers.len(),
+            );
+            assert_eq!(name(smpl), "dry");
+            history.iter().for_each(|&token| llama_sampler_accept(smpl, token));
+            let mut data = rows(5);
+            let before = data[3].logit;
+            llama_sampler_apply(smpl, &mut array(&mut data));
+            llama_sampler_free(smpl);
+            before - data[3].logit
+        };
+        assert_eq!(lowered(&mut []), 4.0);
+        assert_eq!(lowered(&mut [null(), c"".as_ptr(), c"!".as_ptr()]), 4.0, "it came before");
+        assert_eq!(lowered(&mut [c"#".as_ptr()]), 0.0, "nothing comes after the breaker");
+        assert_eq!(lowered(&mut [c"!#".as_ptr()]), 0.0, "a breaker of two tokens");
+
+        let mut breaker = [c"#".as_ptr()];
+        assert!(llama_sampler_init_dry(null(), 1.0, 2.0, 1, 64, breaker.as_mut_ptr(), 1).is_null());
+        for (vocab, multiplier, base, last_n) in
+            [(null(), 0.0, 2.0, 64), (vocab, 1.0, 0.5, 64), (vocab, 1.0, 2.0, -1)]
+        {
+            let breakers = breaker.as_mut_ptr();
+            let off = llama_sampler_init_dry(vocab, multiplier, base, 1, last_n, breakers, 1);
+            assert_eq!(name(off), "?dry");
+            llama_sampler_free(off);
+        }
+
+        assert!(llama_sampler_init_infill(null()).is_null());
+        let infill = llama_sampler_init_infill(vocab);
+        assert_eq!(name(infill), "infill");
+        let mut data = rows(3);
+        let mut list = array(&mut data);
+        llama_sampler_apply(infill, &mut list);
+        assert!(list.size >= 1 && list.sorted == 1);
+        llama_sampler_free(llama_sampler_clone(infill));
+        llama_sampler_free(infill);
+        llama_model_free(model);
+    }
+}
+
+fn default_params() -> llama_model_params {
+    // SAFETY: takes nothing.
+    unsafe { llama_model_default_params() }
 }

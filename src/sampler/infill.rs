@@ -1,6 +1,7 @@
 //! Infill: choosing what fills a gap in a text.
 
 use std::ffi::CStr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::{Candidates, Sampler};
@@ -9,14 +10,16 @@ use crate::vocab::Vocab;
 /// For fill-in-the-middle, after top-k and top-p: prefers to end when ending is likely enough,
 /// merges tokens of which one is the beginning of another, and drops the unlikely rest
 /// (github.com/ggml-org/llama.cpp, pull request 9896).
+///
+/// `V` is how it holds the vocabulary.
 #[derive(Clone)]
-pub struct Infill {
-    vocab: Arc<Vocab>,
+pub struct Infill<V = Arc<Vocab>> {
+    vocab: V,
 }
 
-impl Infill {
+impl<V: Deref<Target = Vocab>> Infill<V> {
     /// The vocabulary says which tokens end a text.
-    pub fn new(vocab: Arc<Vocab>) -> Self {
+    pub fn new(vocab: V) -> Self {
         Self { vocab }
     }
 
@@ -58,7 +61,7 @@ impl Infill {
     }
 }
 
-impl Sampler for Infill {
+impl<V: Deref<Target = Vocab> + Clone + Send + 'static> Sampler for Infill<V> {
     fn name(&self) -> &CStr {
         c"infill"
     }
@@ -69,8 +72,7 @@ impl Sampler for Infill {
         }
         candidates.sort();
         candidates.softmax();
-        let vocab = Arc::clone(&self.vocab);
-        let is_eog = |id| vocab.is_eog(id);
+        let is_eog = |id| self.vocab.is_eog(id);
 
         let (mut p_text, mut p_eog) = (0.0f32, 0.0f32);
         for c in &**candidates {

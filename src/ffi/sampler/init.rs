@@ -2,15 +2,18 @@
 //! that turn a sampler off give one that does nothing, with a `?` before its name; NULL means an
 //! error.
 
+use core::ffi::{CStr, c_char};
 use core::ptr;
 
 use super::kinds::into_handle;
 use crate::ffi::guard;
+use crate::ffi::strings::{array, c_str};
 use crate::ffi::types::{llama_logit_bias, llama_sampler};
+use crate::ffi::vocab::{llama_vocab, vocab_ref};
 use crate::log_error;
 use crate::sampler::{
-    AdaptiveP, Dist, Greedy, LogitBias, MinP, Mirostat, MirostatV2, Penalties, Temp, TempExt, TopK,
-    TopNSigma, TopP, Typical, Xtc,
+    AdaptiveP, Breakers, Dist, Dry, Greedy, Infill, LogitBias, MinP, Mirostat, MirostatV2,
+    Penalties, Temp, TempExt, TopK, TopNSigma, TopP, Typical, Xtc,
 };
 
 /// Chooses the most likely token.
@@ -131,6 +134,68 @@ pub unsafe extern "C" fn llama_sampler_init_penalties(
     let _ = n_vocab;
     guard::call(ptr::null_mut(), "llama_sampler_init_penalties", || {
         into_handle(Penalties::new(penalty_last_n, penalty_repeat, penalty_freq, penalty_present))
+    })
+}
+
+/// Lowers tokens that would go on with a repetition of more than `dry_allowed_length` tokens, by
+/// `dry_multiplier * dry_base^excess`. The texts in `seq_breakers` end a repetition. A multiplier
+/// of 0, a base below 1 or `dry_penalty_last_n <= 0` turn it off. NULL when there are breakers but
+/// no vocabulary to find them in.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_sampler_init_dry(
+    vocab: *const llama_vocab,
+    dry_multiplier: f32,
+    dry_base: f32,
+    dry_allowed_length: i32,
+    dry_penalty_last_n: i32,
+    seq_breakers: *mut *const c_char,
+    num_breakers: usize,
+) -> *mut llama_sampler {
+    const NAME: &str = "llama_sampler_init_dry";
+    guard::call(ptr::null_mut(), NAME, || {
+        let make = |breakers| {
+            let (allowed, last_n) = (dry_allowed_length, dry_penalty_last_n);
+            into_handle(Dry::new(dry_multiplier, dry_base, allowed, last_n, breakers))
+        };
+        if Dry::is_off_with(dry_multiplier, dry_base, dry_penalty_last_n) {
+            return make(Breakers::default());
+        }
+        // SAFETY: NULL or num_breakers texts, each NULL or terminated.
+        let texts: Vec<&[u8]> = unsafe { array(seq_breakers, num_breakers) }
+            .iter()
+            .map(|text| unsafe { c_str(*text) }.map_or(&[][..], CStr::to_bytes))
+            .collect();
+        // SAFETY: NULL or a vocabulary whose model lives during this call.
+        let found = match unsafe { vocab_ref(vocab) } {
+            _ if texts.is_empty() => Ok(Breakers::default()),
+            Some(vocab) => Breakers::find(vocab, &texts).map_err(|error| error.to_string()),
+            None => Err("the vocabulary is NULL".to_owned()),
+        };
+        found.map_or_else(
+            |error| {
+                log_error!("{NAME}: {error}");
+                ptr::null_mut()
+            },
+            make,
+        )
+    })
+}
+
+/// Chooses what fills a gap in a text; to be used after top-k and top-p. The model must live as
+/// long as the sampler. NULL without a vocabulary.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn llama_sampler_init_infill(
+    vocab: *const llama_vocab,
+) -> *mut llama_sampler {
+    guard::call(ptr::null_mut(), "llama_sampler_init_infill", || {
+        // SAFETY: NULL or a vocabulary whose model outlives the sampler.
+        match unsafe { vocab_ref::<'static>(vocab) } {
+            Some(vocab) => into_handle(Infill::new(vocab)),
+            None => {
+                log_error!("llama_sampler_init_infill: the vocabulary is NULL");
+                ptr::null_mut()
+            }
+        }
     })
 }
 

@@ -8,9 +8,13 @@ use super::chain::CChain;
 use crate::ffi::guard;
 use crate::ffi::types::{llama_sampler, llama_sampler_i, llama_token, llama_token_data_array};
 use crate::sampler::{
-    AdaptiveP, Dist, Greedy, LogitBias, MinP, Mirostat, MirostatV2, Penalties, Sampler, Temp,
-    TempExt, TopK, TopNSigma, TopP, Typical, Xtc,
+    AdaptiveP, Dist, Dry, Greedy, Infill, LogitBias, MinP, Mirostat, MirostatV2, Penalties,
+    Sampler, Temp, TempExt, TopK, TopNSigma, TopP, Typical, Xtc,
 };
+use crate::vocab::Vocab;
+
+/// Infill over a vocabulary that the caller keeps alive, as `llama.h` demands.
+type CInfill = Infill<&'static Vocab>;
 
 /// A sampler that C can hold.
 pub(super) trait Kind: Sampler + Clone + 'static {
@@ -55,7 +59,9 @@ macro_rules! kinds {
 kinds! {
     AdaptiveP,
     Dist,
+    Dry,
     Greedy,
+    CInfill,
     LogitBias,
     MinP,
     Mirostat,

@@ -6,7 +6,6 @@
 pub mod ggml;
 pub mod ggml_backend;
 pub mod llama;
-pub mod sampler;
 
 use crate::log_error;
 
