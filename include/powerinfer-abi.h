@@ -752,6 +752,9 @@ struct llama_memory_i;
 // A loaded model.
 struct llama_model;
 
+// The vocabulary of a model. A handle points to the `Vocab` itself; C sees an opaque struct.
+struct llama_vocab;
+
 // Token id; `LLAMA_TOKEN_NULL` is none.
 typedef int32_t llama_token;
 
@@ -1059,9 +1062,6 @@ struct llama_model_params {
 
 // Takes log text; one call is not one line.
 typedef void (*ggml_log_callback)(enum ggml_log_level level, const char *text, void *user_data);
-
-// The vocabulary of a model; the handle is a pointer into it.
-typedef Vocab llama_vocab;
 
 // Settings of a sampler chain.
 struct llama_sampler_chain_params {
@@ -2004,7 +2004,7 @@ LLAMA_API llama_pos llama_memory_seq_pos_max(llama_memory_t mem, llama_seq_id se
 LLAMA_API bool llama_memory_can_shift(llama_memory_t mem);
 
 // The vocabulary of a model, valid as long as the model; NULL for NULL.
-LLAMA_API const llama_vocab *llama_model_get_vocab(const struct llama_model *model);
+LLAMA_API const struct llama_vocab *llama_model_get_vocab(const struct llama_model *model);
 
 // How rotary embedding pairs values; NONE without a model.
 LLAMA_API enum llama_rope_type llama_model_rope_type(const struct llama_model *model);
@@ -2290,7 +2290,7 @@ struct llama_sampler *llama_sampler_init_penalties(int32_t n_vocab,
 // of 0, a base below 1 or `dry_penalty_last_n <= 0` turn it off. NULL when there are breakers but
 // no vocabulary to find them in.
 LLAMA_API
-struct llama_sampler *llama_sampler_init_dry(const llama_vocab *vocab,
+struct llama_sampler *llama_sampler_init_dry(const struct llama_vocab *vocab,
                                              float dry_multiplier,
                                              float dry_base,
                                              int32_t dry_allowed_length,
@@ -2300,7 +2300,7 @@ struct llama_sampler *llama_sampler_init_dry(const llama_vocab *vocab,
 
 // Chooses what fills a gap in a text; to be used after top-k and top-p. The model must live as
 // long as the sampler. NULL without a vocabulary.
-LLAMA_API struct llama_sampler *llama_sampler_init_infill(const llama_vocab *vocab);
+LLAMA_API struct llama_sampler *llama_sampler_init_infill(const struct llama_vocab *vocab);
 
 // Chooses tokens whose probability is near a target.
 LLAMA_API
@@ -2606,14 +2606,14 @@ size_t llama_state_seq_set_data_ext(struct llama_context *ctx,
 
 // Allows only text of a GBNF grammar. NULL when the grammar does not parse.
 LLAMA_API
-struct llama_sampler *llama_sampler_init_grammar(const llama_vocab *vocab,
+struct llama_sampler *llama_sampler_init_grammar(const struct llama_vocab *vocab,
                                                  const char *grammar_str,
                                                  const char *grammar_root);
 
 // A grammar that starts at a trigger word or token.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_sampler_init_grammar_lazy_patterns instead")
-struct llama_sampler *llama_sampler_init_grammar_lazy(const llama_vocab *vocab,
+struct llama_sampler *llama_sampler_init_grammar_lazy(const struct llama_vocab *vocab,
                                                       const char *grammar_str,
                                                       const char *grammar_root,
                                                       const char **trigger_words,
@@ -2624,7 +2624,7 @@ struct llama_sampler *llama_sampler_init_grammar_lazy(const llama_vocab *vocab,
 // A grammar that starts at a trigger token or where a pattern matches the whole text so far. NULL
 // when it does not parse.
 LLAMA_API
-struct llama_sampler *llama_sampler_init_grammar_lazy_patterns(const llama_vocab *vocab,
+struct llama_sampler *llama_sampler_init_grammar_lazy_patterns(const struct llama_vocab *vocab,
                                                                const char *grammar_str,
                                                                const char *grammar_root,
                                                                const char **trigger_patterns,
@@ -2655,7 +2655,7 @@ void llama_opt_epoch(struct llama_context *lctx,
 // nothing written, when n_tokens_max is too small; INT32_MIN when it cannot be done. add_special
 // adds what the model wants around a text, parse_special recognises tokens such as <|im_end|>.
 LLAMA_API
-int32_t llama_tokenize(const llama_vocab *vocab,
+int32_t llama_tokenize(const struct llama_vocab *vocab,
                        const char *text,
                        int32_t text_len,
                        llama_token *tokens,
@@ -2667,7 +2667,7 @@ int32_t llama_tokenize(const llama_vocab *vocab,
 // minus that, with nothing written, when the buffer is too small; 0 when there is no such token.
 // Control tokens are empty unless special is set.
 LLAMA_API
-int32_t llama_token_to_piece(const llama_vocab *vocab,
+int32_t llama_token_to_piece(const struct llama_vocab *vocab,
                              llama_token token,
                              char *buf,
                              int32_t length,
@@ -2678,7 +2678,7 @@ int32_t llama_token_to_piece(const llama_vocab *vocab,
 // nothing written, when the buffer is too small. Ids that are no tokens are left out.
 // remove_special leaves out what llama_tokenize adds, unparse_special shows control tokens.
 LLAMA_API
-int32_t llama_detokenize(const llama_vocab *vocab,
+int32_t llama_detokenize(const struct llama_vocab *vocab,
                          const llama_token *tokens,
                          int32_t n_tokens,
                          char *text,
@@ -2687,194 +2687,196 @@ int32_t llama_detokenize(const llama_vocab *vocab,
                          bool unparse_special);
 
 // Family of the tokenizer; NONE without a vocabulary.
-LLAMA_API enum llama_vocab_type llama_vocab_type(const llama_vocab *vocab);
+LLAMA_API enum llama_vocab_type llama_vocab_type(const struct llama_vocab *vocab);
 
 // Number of tokens.
-LLAMA_API int32_t llama_vocab_n_tokens(const llama_vocab *vocab);
+LLAMA_API int32_t llama_vocab_n_tokens(const struct llama_vocab *vocab);
 
 // A token as the file spells it, valid as long as the model; NULL when there is no such token.
-LLAMA_API const char *llama_vocab_get_text(const llama_vocab *vocab, llama_token token);
+LLAMA_API const char *llama_vocab_get_text(const struct llama_vocab *vocab, llama_token token);
 
 // Score of a token; 0 when there is no such token.
-LLAMA_API float llama_vocab_get_score(const llama_vocab *vocab, llama_token token);
+LLAMA_API float llama_vocab_get_score(const struct llama_vocab *vocab, llama_token token);
 
 // Attribute bits of a token; UNDEFINED when there is no such token.
-LLAMA_API enum llama_token_attr llama_vocab_get_attr(const llama_vocab *vocab, llama_token token);
+LLAMA_API
+enum llama_token_attr llama_vocab_get_attr(const struct llama_vocab *vocab,
+                                           llama_token token);
 
 // Whether a token ends generation.
-LLAMA_API bool llama_vocab_is_eog(const llama_vocab *vocab, llama_token token);
+LLAMA_API bool llama_vocab_is_eog(const struct llama_vocab *vocab, llama_token token);
 
 // Whether a token is control or unprintable.
-LLAMA_API bool llama_vocab_is_control(const llama_vocab *vocab, llama_token token);
+LLAMA_API bool llama_vocab_is_control(const struct llama_vocab *vocab, llama_token token);
 
 // Whether llama_tokenize adds the begin token.
-LLAMA_API bool llama_vocab_get_add_bos(const llama_vocab *vocab);
+LLAMA_API bool llama_vocab_get_add_bos(const struct llama_vocab *vocab);
 
 // Whether llama_tokenize adds the end token.
-LLAMA_API bool llama_vocab_get_add_eos(const llama_vocab *vocab);
+LLAMA_API bool llama_vocab_get_add_eos(const struct llama_vocab *vocab);
 
 // Whether the model wants a separator between two texts.
-LLAMA_API bool llama_vocab_get_add_sep(const llama_vocab *vocab);
+LLAMA_API bool llama_vocab_get_add_sep(const struct llama_vocab *vocab);
 
 // Tokens that the model must never produce, valid as long as the model, and how many; NULL and 0
 // when there are none.
 LLAMA_API
-const llama_token *llama_vocab_get_suppress_tokens(const llama_vocab *vocab,
+const llama_token *llama_vocab_get_suppress_tokens(const struct llama_vocab *vocab,
                                                    int32_t *n_suppress_tokens);
 
 // Token that begins a sequence; -1 when there is none.
-LLAMA_API llama_token llama_vocab_bos(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_bos(const struct llama_vocab *vocab);
 
 // Token that ends a sequence; -1 when there is none.
-LLAMA_API llama_token llama_vocab_eos(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_eos(const struct llama_vocab *vocab);
 
 // Token that ends a turn; -1 when there is none.
-LLAMA_API llama_token llama_vocab_eot(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_eot(const struct llama_vocab *vocab);
 
 // Token that separates sentences; -1 when there is none.
-LLAMA_API llama_token llama_vocab_sep(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_sep(const struct llama_vocab *vocab);
 
 // Token of a line feed; -1 when there is none.
-LLAMA_API llama_token llama_vocab_nl(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_nl(const struct llama_vocab *vocab);
 
 // Padding token; -1 when there is none.
-LLAMA_API llama_token llama_vocab_pad(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_pad(const struct llama_vocab *vocab);
 
 // Mask token; -1 when there is none.
-LLAMA_API llama_token llama_vocab_mask(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_mask(const struct llama_vocab *vocab);
 
 // Fill-in-the-middle: before the prefix; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_pre(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_fim_pre(const struct llama_vocab *vocab);
 
 // Fill-in-the-middle: before the suffix; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_suf(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_fim_suf(const struct llama_vocab *vocab);
 
 // Fill-in-the-middle: before the middle; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_mid(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_fim_mid(const struct llama_vocab *vocab);
 
 // Fill-in-the-middle: padding; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_pad(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_fim_pad(const struct llama_vocab *vocab);
 
 // Fill-in-the-middle: repository name; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_rep(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_fim_rep(const struct llama_vocab *vocab);
 
 // Fill-in-the-middle: file separator; -1 when there is none.
-LLAMA_API llama_token llama_vocab_fim_sep(const llama_vocab *vocab);
+LLAMA_API llama_token llama_vocab_fim_sep(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_n_tokens.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_n_tokens instead")
-int32_t llama_n_vocab(const llama_vocab *vocab);
+int32_t llama_n_vocab(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_get_text.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_get_text instead")
-const char *llama_token_get_text(const llama_vocab *vocab,
+const char *llama_token_get_text(const struct llama_vocab *vocab,
                                  llama_token token);
 
 // Old name of llama_vocab_get_score.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_get_score instead")
-float llama_token_get_score(const llama_vocab *vocab,
+float llama_token_get_score(const struct llama_vocab *vocab,
                             llama_token token);
 
 // Old name of llama_vocab_get_attr.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_get_attr instead")
-enum llama_token_attr llama_token_get_attr(const llama_vocab *vocab,
+enum llama_token_attr llama_token_get_attr(const struct llama_vocab *vocab,
                                            llama_token token);
 
 // Old name of llama_vocab_is_eog.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_is_eog instead")
-bool llama_token_is_eog(const llama_vocab *vocab,
+bool llama_token_is_eog(const struct llama_vocab *vocab,
                         llama_token token);
 
 // Old name of llama_vocab_is_control.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_is_control instead")
-bool llama_token_is_control(const llama_vocab *vocab,
+bool llama_token_is_control(const struct llama_vocab *vocab,
                             llama_token token);
 
 // Old name of llama_vocab_bos.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_bos instead")
-llama_token llama_token_bos(const llama_vocab *vocab);
+llama_token llama_token_bos(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_eos.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_eos instead")
-llama_token llama_token_eos(const llama_vocab *vocab);
+llama_token llama_token_eos(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_eot.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_eot instead")
-llama_token llama_token_eot(const llama_vocab *vocab);
+llama_token llama_token_eot(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_bos, which the classifier token is.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_bos instead")
-llama_token llama_token_cls(const llama_vocab *vocab);
+llama_token llama_token_cls(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_sep.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_sep instead")
-llama_token llama_token_sep(const llama_vocab *vocab);
+llama_token llama_token_sep(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_nl.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_nl instead")
-llama_token llama_token_nl(const llama_vocab *vocab);
+llama_token llama_token_nl(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_pad.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_pad instead")
-llama_token llama_token_pad(const llama_vocab *vocab);
+llama_token llama_token_pad(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_get_add_bos.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_get_add_bos instead")
-bool llama_add_bos_token(const llama_vocab *vocab);
+bool llama_add_bos_token(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_get_add_eos.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_get_add_eos instead")
-bool llama_add_eos_token(const llama_vocab *vocab);
+bool llama_add_eos_token(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_fim_pre.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_fim_pre instead")
-llama_token llama_token_fim_pre(const llama_vocab *vocab);
+llama_token llama_token_fim_pre(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_fim_suf.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_fim_suf instead")
-llama_token llama_token_fim_suf(const llama_vocab *vocab);
+llama_token llama_token_fim_suf(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_fim_mid.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_fim_mid instead")
-llama_token llama_token_fim_mid(const llama_vocab *vocab);
+llama_token llama_token_fim_mid(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_fim_pad.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_fim_pad instead")
-llama_token llama_token_fim_pad(const llama_vocab *vocab);
+llama_token llama_token_fim_pad(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_fim_rep.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_fim_rep instead")
-llama_token llama_token_fim_rep(const llama_vocab *vocab);
+llama_token llama_token_fim_rep(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_fim_sep.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_fim_sep instead")
-llama_token llama_token_fim_sep(const llama_vocab *vocab);
+llama_token llama_token_fim_sep(const struct llama_vocab *vocab);
 
 // Old name of llama_vocab_bos, which the classifier token is.
 LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_vocab_bos instead")
-llama_token llama_vocab_cls(const llama_vocab *vocab);
+llama_token llama_vocab_cls(const struct llama_vocab *vocab);
 
 #ifdef __cplusplus
 }  // extern "C"

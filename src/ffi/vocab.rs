@@ -12,9 +12,10 @@ use super::types::{
 use crate::log_error;
 use crate::vocab::{SpecialIds, Vocab};
 
-/// The vocabulary of a model; the handle is a pointer into it.
-#[repr(transparent)]
-pub struct llama_vocab(Vocab);
+/// The vocabulary of a model. A handle points to the [`Vocab`] itself; C sees an opaque struct.
+pub struct llama_vocab {
+    _opaque: [u8; 0],
+}
 
 impl llama_vocab {
     /// The handle of a vocabulary, good as long as that lives.
@@ -28,8 +29,8 @@ impl llama_vocab {
 /// # Safety
 /// `vocab` is NULL or a handle whose model outlives `'a`.
 pub(super) unsafe fn vocab_ref<'a>(vocab: *const llama_vocab) -> Option<&'a Vocab> {
-    // SAFETY: the caller's promise; a vocabulary never changes.
-    unsafe { vocab.as_ref() }.map(|v| &v.0)
+    // SAFETY: the caller's promise; handles are made of `&Vocab`, and a vocabulary never changes.
+    unsafe { vocab.cast::<Vocab>().as_ref() }
 }
 
 /// A length for C, which counts in `i32`.
