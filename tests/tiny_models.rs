@@ -6,7 +6,7 @@
 mod common;
 
 use common::tiny::{self, Spec};
-use common::{context_of, decode};
+use common::{context, decode};
 use powerinfer::engine::Context;
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ fn goldens() -> Value {
 }
 
 fn logits(spec: &Spec, reference: bool) -> Vec<Vec<f32>> {
-    let mut ctx = context_of(&tiny::model(spec), |p| (p.n_ctx, p.reference) = (256, reference));
+    let mut ctx = context(&tiny::bare_model(spec), |p| p.reference = reference);
     let tokens = tiny::tokens(BATCH + SINGLE, spec.n_vocab);
     decode(&mut ctx, &tokens[..BATCH], true);
     let row = |ctx: &mut Context, i: i32| ctx.outputs().logits_ith(i).unwrap().to_vec();

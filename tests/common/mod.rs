@@ -56,14 +56,6 @@ pub fn context(model: &Arc<Model>, change: impl FnOnce(&mut ContextParams)) -> C
     Context::new(Arc::clone(model), params(change)).unwrap()
 }
 
-/// A context with [`params`], over a model with its vocabulary.
-pub fn context_of(
-    model: &powerinfer::api::Model,
-    change: impl FnOnce(&mut ContextParams),
-) -> Context {
-    model.context(params(change)).unwrap()
-}
-
 /// Decodes tokens of sequence 0 at the next positions; all outputs or the last one's.
 pub fn decode(ctx: &mut Context, tokens: &[i32], all: bool) {
     let outputs = vec![true; tokens.len()];

@@ -13,10 +13,11 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use powerinfer::api::{LoadOptions, Model};
-use powerinfer::gguf::{Array, ByteStr, Magic, StrArray, Value, Writer};
+use powerinfer::gguf::{Array, ByteStr, Magic, ModelFiles, StrArray, Value, Writer};
 use powerinfer::quant::QuantType::{self, BF16, F16, F32, Q4_0, Q4_1, Q8_0};
 use powerinfer::quant::{dequantize_row, quantize_row};
 
@@ -163,9 +164,11 @@ pub fn twin_bytes(spec: &Spec) -> Vec<u8> {
     write(spec, true)
 }
 
-/// The model, loaded.
-pub fn model(spec: &Spec) -> Model {
-    load(&bytes(spec), &LoadOptions::default()).unwrap()
+/// The model without its vocabulary.
+pub fn bare_model(spec: &Spec) -> Arc<powerinfer::model::Model> {
+    let options = LoadOptions::default();
+    let files = ModelFiles::open_file(unnamed_file(&bytes(spec)), "tiny.gguf", &options).unwrap();
+    Arc::new(powerinfer::model::Model::load(files, false, &mut |_| true).unwrap())
 }
 
 /// Loads a model from memory.
