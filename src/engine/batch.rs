@@ -63,6 +63,12 @@ pub fn check(batch: &Batch<'_>, limits: &Limits, kv: &KvCache) -> Result<Vec<Tok
         Input::Tokens(ids) => ids.len(),
         Input::Embeddings(x) => x.len() / limits.n_embd,
     };
+    if let Input::Embeddings(x) = batch.input
+        && !x.len().is_multiple_of(limits.n_embd)
+    {
+        let n_embd = limits.n_embd;
+        return bad(format!("the batch has {} numbers, no whole embeddings of {n_embd}", x.len()));
+    }
     if n == 0 {
         return bad("the batch has no tokens".into());
     }
@@ -95,11 +101,12 @@ pub fn check(batch: &Batch<'_>, limits: &Limits, kv: &KvCache) -> Result<Vec<Tok
         let seqs = sequences(i, ids, limits.n_seq_max)?;
         let Some(seq) = seqs.iter().next() else { continue };
         let pos = batch.pos.map_or(next[seq], |p| p[i]);
-        if pos < 0 {
+        // The one after it has to be a position too.
+        if !(0..i32::MAX).contains(&pos) {
             return bad(format!("token {i} of the batch has position {pos}"));
         }
         for s in seqs.iter() {
-            next[s] = pos.saturating_add(1);
+            next[s] = pos + 1;
         }
         let output = limits.all_outputs || batch.outputs.map_or(i + 1 == n, |o| o[i]);
         tokens.push(Token { pos, seqs, seq, output });

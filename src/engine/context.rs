@@ -175,11 +175,12 @@ impl Context {
             return Err(DecodeError::NoWeights);
         }
         let tokens = batch::check(batch, &limits, &self.kv)?;
+        let n_ubatch = self.ubatch_len(tokens.len())?;
         self.check_room(&tokens)?;
         self.kv.apply_shifts(self.runner.table(), self.runner.freqs());
         let n_embd = self.params.embeddings.then_some(hp.n_embd);
         self.outputs.begin(&tokens, hp.n_vocab, n_embd)?;
-        let (width, n_ubatch) = (hp.n_embd, self.ubatch_len(tokens.len())?);
+        let width = hp.n_embd;
         for (i, part) in tokens.chunks(n_ubatch).enumerate() {
             let part_of = |width: usize| i * n_ubatch * width..(i * n_ubatch + part.len()) * width;
             let input = match batch.input {

@@ -178,7 +178,8 @@ impl Cells {
     /// Moves the positions `p0..p1` of a sequence by `delta`; what falls below zero is freed.
     /// The keys are rotated later, see [`Self::take_shifts`].
     pub fn seq_add(&mut self, seq: usize, p0: i32, p1: i32, delta: i32) {
-        self.seq_move(seq, p0, p1, |pos| pos.saturating_add(delta));
+        // The last position must have a next one.
+        self.seq_move(seq, p0, p1, |pos| pos.saturating_add(delta).min(i32::MAX - 1));
     }
 
     /// Divides the positions `p0..p1` of a sequence by `d`.

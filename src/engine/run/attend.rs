@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use super::rows::rows_per_task;
 use super::{Run, Scratch as ThreadScratch};
 use crate::backend::cpu::pool::{Grid, Shared, Task, Worker};
 use crate::backend::cpu::table::attn::TILE;
@@ -99,9 +100,8 @@ impl Work {
             let chunks = first..last / CHUNK + 1;
             block.items.start = self.items.len();
             if split {
-                // A chunk without a token would only be merged away.
-                let full = chunks.filter(|&c| !within(entries, c * CHUNK, CHUNK).is_empty());
-                self.items.extend(full.map(|c| Item { block: b, chunks: c..c + 1 }));
+                let full = full_chunks(entries, chunks);
+                self.items.extend(full.map(|(c, _)| Item { block: b, chunks: c..c + 1 }));
             } else {
                 self.items.push(Item { block: b, chunks });
             }
@@ -120,11 +120,15 @@ impl Work {
     }
 }
 
-/// The entries at positions `from .. from + n`.
-fn within(entries: &[Entry], from: i32, n: i32) -> &[Entry] {
-    let start = entries.partition_point(|e| e.pos < from);
-    let len = entries[start..].partition_point(|e| e.pos < from.saturating_add(n));
-    &entries[start..start + len]
+/// The chunks that have tokens, with these: the gaps of a sequence can be wide.
+fn full_chunks(entries: &[Entry], chunks: Range<i32>) -> impl Iterator<Item = (i32, &[Entry])> {
+    let mut rest = &entries[entries.partition_point(|e| e.pos / CHUNK < chunks.start)..];
+    std::iter::from_fn(move || {
+        let chunk = rest.first()?.pos / CHUNK;
+        let (own, after) = rest.split_at(rest.partition_point(|e| e.pos / CHUNK == chunk));
+        rest = after;
+        chunks.contains(&chunk).then_some((chunk, own))
+    })
 }
 
 /// Elements of a token's partial state for the heads that share one key head:
@@ -284,12 +288,12 @@ impl Run<'_> {
         let dv = spec.head_dim_v;
         let (entries, row0) = self.kv.entries(block.seq);
         a.total.reset(n_q, dv);
-        for chunk in chunks {
+        for (_, entries) in full_chunks(entries, chunks) {
             a.chunk.reset(n_q, dv);
-            for tile in 0..CHUNK / TILE as i32 {
-                let from = chunk * CHUNK + tile * TILE as i32;
+            let tile_of = |e: &Entry| e.pos / TILE as i32;
+            for tile in entries.chunk_by(|a, b| tile_of(a) == tile_of(b)) {
                 // More than a tile's worth only if positions were divided or sequences merged.
-                for entries in within(entries, from, TILE as i32).chunks(TILE) {
+                for entries in tile.chunks(TILE) {
                     self.gather(task, layer, head_kv, entries, row0, a);
                     self.feed(spec, block, entries, a);
                 }
@@ -378,7 +382,7 @@ impl Run<'_> {
         let (n, work) = (self.ubatch.n_tokens(), &self.ubatch.work);
         let (width, dv) = (self.slot(dst).width, spec.head_dim_v);
         let group = spec.n_head / spec.n_head_kv;
-        let grid = Grid { rows: n.div_ceil(4 * worker.n_threads()), cols: width };
+        let grid = Grid { rows: rows_per_task(n, worker), cols: width };
         let ThreadScratch { rows, attend, .. } = scratch;
         rows.ensure(width);
         worker.step(n.div_ceil(grid.rows), |task| {

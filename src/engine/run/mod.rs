@@ -162,7 +162,8 @@ impl Runner {
         }
         self.cos_sin.ensure_rows(n)?;
         for partial in &mut self.partials {
-            partial.ensure_rows(ubatch.work.n_partial_rows())?;
+            // They grow with the context: in few steps.
+            partial.ensure_rows(ubatch.work.n_partial_rows().next_power_of_two())?;
         }
         self.scratch.resize_with(pool.n_threads().max(self.scratch.len()), Mutex::default);
 

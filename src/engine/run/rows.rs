@@ -5,9 +5,9 @@ use crate::backend::cpu::pool::{Grid, Worker};
 use crate::engine::batch::Input;
 use crate::plan::{SlotId, TensorId};
 
-/// Rows of a task when `n` rows are shared out.
-fn rows_per_task(n: usize, worker: &Worker<'_>) -> usize {
-    n.div_ceil(4 * worker.n_threads()).max(1)
+/// Rows of a task when `n` rows are shared out. Not more than a grid can say.
+pub(super) fn rows_per_task(n: usize, worker: &Worker<'_>) -> usize {
+    n.div_ceil(4 * worker.n_threads()).clamp(1, 1024)
 }
 
 impl Run<'_> {
