@@ -2,7 +2,11 @@
 //!
 //! [`Context::decode`] checks a batch ([`batch`]), gives its tokens cells ([`kv`]), and lets all
 //! threads walk the plan's steps ubatch by ubatch ([`run`]) over buffers that are allocated once
-//! ([`buffers`]).
+//! (`buffers`).
+//!
+//! To add a format of the KV cache: its name in [`kv::KvCache::TYPES`] and its conversion in
+//! [`kv::store_row`]; reading goes through the kernel table's `dequant_row`. To add a step: see
+//! [`run`]. To add a way of pooling: `outputs`.
 
 pub mod batch;
 mod buffers;

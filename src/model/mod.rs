@@ -1,4 +1,9 @@
-//! Hyper-parameters, weights, one short file per architecture under [`arch`].
+//! Hyper-parameters, weights, one short file per architecture under [`arch`], whose page says how
+//! to add one.
+//!
+//! A [`Model`] is loaded in three steps: the metadata becomes [`Hparams`], the tensor table becomes
+//! a plan (every weight that the architecture needs is there, with the right shape and a type that
+//! can be computed with), and only then the weights come into memory.
 
 pub mod arch;
 mod ftype;

@@ -1,4 +1,12 @@
 //! The inner loops, one folder per instruction set; `scalar` is the reference of all.
+//!
+//! Kernels know block formats and nothing else: no tensors, no threads, no allocation.
+//!
+//! To add a quantised type: a `Format` in `int8.rs` of each folder (one function that unpacks a
+//! block of 16 or 8 rows) and its dequantisation in `float.rs`; the harnesses in
+//! `tests/kernels_int8.rs` and `tests/kernels_float` then run it over all lengths and offsets. To
+//! add an instruction set: a folder, its name in [`super::Isa`], its row in the tables of
+//! [`super::table`].
 #![allow(unsafe_code, reason = "SIMD loads and stores through pointers")]
 
 #[cfg(target_arch = "x86_64")]
