@@ -2,8 +2,13 @@
 //! mat-vec, operations per second for products and attention.
 //!
 //! `cargo bench --bench kernels_float -- avx512` runs one instruction set.
+//!
+//! Times are processor time of the thread, so that other work on the machine disturbs little.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
+use std::time::Duration;
+
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use powerinfer::backend::cpu::KernelTable;
 use powerinfer::backend::cpu::pool::ColsMut;
@@ -29,7 +34,7 @@ fn weights(ty: QuantType, n: usize) -> Vec<u8> {
 }
 
 /// One token: bound by memory when the weights are larger than the caches.
-fn mat_vec(c: &mut Criterion) {
+fn mat_vec(c: &mut Criterion<CpuTime>) {
     for table in KernelTable::all_supported() {
         for ty in [QuantType::F32, QuantType::F16, QuantType::BF16] {
             for (k, n_rows) in [(576, 1536), (4096, 8192)] {
@@ -51,7 +56,7 @@ fn mat_vec(c: &mut Criterion) {
 }
 
 /// Many tokens; an element is one multiplication and one addition.
-fn mul_mat(c: &mut Criterion) {
+fn mul_mat(c: &mut Criterion<CpuTime>) {
     for table in KernelTable::all_supported() {
         for ty in [QuantType::F32, QuantType::F16, QuantType::Q4_0] {
             for (k, n_rows, n) in [(576, 1536, 512), (4096, 256, 128)] {
@@ -73,7 +78,7 @@ fn mul_mat(c: &mut Criterion) {
 }
 
 /// One tile; an element is one multiplication and one addition of the two products.
-fn attention(c: &mut Criterion) {
+fn attention(c: &mut Criterion<CpuTime>) {
     for table in KernelTable::all_supported() {
         for (head_dim, n_q) in [(64, 1), (64, 3), (64, 48), (128, 1), (128, 64), (80, 32)] {
             let (k, v) = (numbers(TILE * head_dim), numbers(TILE * head_dim));
@@ -104,7 +109,7 @@ fn attention(c: &mut Criterion) {
 }
 
 /// Bytes of f32 that are read and written.
-fn vectors(c: &mut Criterion) {
+fn vectors(c: &mut Criterion<CpuTime>) {
     for table in KernelTable::all_supported() {
         let n = 1536;
         let (x, w, half) = (numbers(n), numbers(n), weights(QuantType::F16, n));
@@ -121,5 +126,46 @@ fn vectors(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, mat_vec, mul_mat, attention, vectors);
+/// Processor time of this thread.
+struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    #[allow(unsafe_code, reason = "asks the system for the thread's clock")]
+    fn start(&self) -> Duration {
+        let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: t is a valid, writable timespec.
+        let rc = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
+        assert_eq!(rc, 0, "the thread's clock exists");
+        Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+    }
+
+    fn end(&self, start: Duration) -> Duration {
+        self.start() - start
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        *a + *b
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        value.as_nanos() as f64
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = mat_vec, mul_mat, attention, vectors
+}
 criterion_main!(benches);

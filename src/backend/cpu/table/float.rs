@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Isa, KernelTable, WeightRows};
 use crate::backend::cpu::kernels::scalar;
-use crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32};
+use crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32, SCRATCH_PAD};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::cpu::kernels::{avx2, avx512};
 use crate::backend::cpu::pool::ColsMut;
@@ -59,7 +59,7 @@ const SCRATCH_FLOATS: usize = 64 * 1024;
 
 /// Rows that are decoded together: as many as fit, a multiple of the register tile's 4.
 fn rows_at_once(k: usize) -> usize {
-    (SCRATCH_FLOATS / k.max(1)).clamp(4, 32) / 4 * 4
+    (SCRATCH_FLOATS / (k + SCRATCH_PAD)).clamp(4, 32) / 4 * 4
 }
 
 impl KernelTable {
@@ -122,7 +122,7 @@ impl KernelTable {
             x: act.x,
             n_tokens: act.n,
         };
-        scratch.ensure(rows_at_once(w.k) * w.k * size_of::<f32>());
+        scratch.ensure(rows_at_once(w.k) * (w.k + SCRATCH_PAD) * size_of::<f32>());
         // SAFETY: AlignedVec starts at a 64-byte boundary; every bit pattern is an f32.
         let (_, scratch, _) = unsafe { scratch.align_to_mut::<f32>() };
         // SAFETY: the processor has the table's instruction set, the shapes were just checked.

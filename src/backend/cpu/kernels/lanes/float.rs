@@ -1,7 +1,7 @@
 //! Rows of weights as f32, f32 to half, and matrix products with f32 activations.
 
 use super::Lanes;
-use crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32};
+use crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32, SCRATCH_PAD};
 use crate::backend::cpu::pool::ColsMut;
 use crate::quant::QuantType;
 
@@ -150,12 +150,13 @@ const ROWS: usize = 4;
 
 /// The product of [`MatF32`], with at most `T` tokens in a register tile.
 ///
-/// Rows go in groups that stay in the L2 cache while all tokens pass by. F32 rows, and half
-/// precision rows that only few tokens want, are read as they are; the rest is decoded into
-/// `scratch` first, which gives the same numbers.
+/// Rows go in groups that stay in the L2 cache while all tokens pass by. Plain numbers that only
+/// few tokens want are read as they are; the rest is decoded into `scratch` first, which gives
+/// the same numbers.
 ///
 /// # Safety
-/// Needs the instruction set of `V`; all lengths fit, `scratch` holds 4 rows or more.
+/// Needs the instruction set of `V`; all lengths fit, `scratch` holds 4 rows with
+/// [`SCRATCH_PAD`] each, or more.
 #[inline(always)]
 pub(in super::super) unsafe fn mul_mat<V: Lanes, const T: usize>(
     m: &MatF32<'_>,
@@ -164,7 +165,9 @@ pub(in super::super) unsafe fn mul_mat<V: Lanes, const T: usize>(
     dequant: fn(QuantType) -> Option<DequantRow>,
 ) {
     let (y, ld) = y.as_raw();
-    let group = (scratch.len() / m.k.max(1)).clamp(ROWS, 32);
+    // Decoded rows lie a little apart, or rows of a power of two would share few cache sets.
+    let stride = m.k + SCRATCH_PAD;
+    let group = (scratch.len() / stride).clamp(ROWS, 32) / ROWS * ROWS;
     let few = m.n_tokens <= T;
     let Some(dequant) = dequant(m.ty) else { return };
     for r0 in (0..m.n_rows).step_by(group) {
@@ -173,7 +176,9 @@ pub(in super::super) unsafe fn mul_mat<V: Lanes, const T: usize>(
         unsafe {
             let (w, y) = (m.w.as_ptr().add(r0 * m.row_bytes), y.add(r0));
             match m.ty {
-                QuantType::F32 => group_product::<V, Single, T>(m, w, m.row_bytes, n_rows, y, ld),
+                QuantType::F32 if few => {
+                    group_product::<V, Single, T>(m, w, m.row_bytes, n_rows, y, ld);
+                }
                 QuantType::F16 if few => {
                     group_product::<V, Half, T>(m, w, m.row_bytes, n_rows, y, ld);
                 }
@@ -182,10 +187,10 @@ pub(in super::super) unsafe fn mul_mat<V: Lanes, const T: usize>(
                 }
                 _ => {
                     for r in 0..n_rows {
-                        dequant(m.row(r0 + r), &mut scratch[r * m.k..][..m.k]);
+                        dequant(m.row(r0 + r), &mut scratch[r * stride..][..m.k]);
                     }
                     let w = scratch.as_ptr().cast();
-                    group_product::<V, Single, T>(m, w, m.k * 4, n_rows, y, ld);
+                    group_product::<V, Single, T>(m, w, stride * 4, n_rows, y, ld);
                 }
             }
         }

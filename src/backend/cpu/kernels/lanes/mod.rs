@@ -141,7 +141,7 @@ pub(super) unsafe fn tanh<V: Lanes>(x: V) -> V {
         let near = p.mul(z).fma(x, x);
         let e = exp(x.abs().add(x.abs()));
         let far = V::splat(1.0).sub(V::splat(2.0).div(e.add(V::splat(1.0))));
-        x.abs().select_lt(V::splat(0.625), near, far.copysign(x))
+        x.abs().select_lt(V::splat(0.625), near, far).copysign(x)
     }
 }
 
@@ -216,3 +216,84 @@ macro_rules! lane_kernels {
     )*};
 }
 pub(super) use lane_kernels;
+
+#[cfg(test)]
+mod tests {
+    use std::arch::x86_64::{__m256, __m512};
+
+    use super::{Lanes, exp, tanh};
+    use crate::backend::cpu::{Isa, KernelTable};
+
+    /// # Safety
+    /// Needs the instruction set of `V`; whole registers.
+    #[inline(always)]
+    unsafe fn map<V: Lanes>(x: &[f32], exps: &mut [f32], tanhs: &mut [f32]) {
+        for i in (0..x.len()).step_by(V::N) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let v = V::load(x.as_ptr().add(i));
+                exp(v).store(exps.as_mut_ptr().add(i));
+                tanh(v).store(tanhs.as_mut_ptr().add(i));
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn map_avx2(x: &[f32], exps: &mut [f32], tanhs: &mut [f32]) {
+        // SAFETY: the caller's promise.
+        unsafe { map::<__m256>(x, exps, tanhs) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    unsafe fn map_avx512(x: &[f32], exps: &mut [f32], tanhs: &mut [f32]) {
+        // SAFETY: the caller's promise.
+        unsafe { map::<__m512>(x, exps, tanhs) }
+    }
+
+    /// Error in units of the last place of the f32 next to `want`.
+    fn ulps(got: f32, want: f64) -> f64 {
+        let exponent = want.abs().log2().floor().max(-126.0);
+        (f64::from(got) - want).abs() / (exponent - 23.0).exp2()
+    }
+
+    #[test]
+    fn exp_and_tanh_are_accurate_everywhere() {
+        // Every 997th number between -110 and 100, and all the edges.
+        let spread = |lo: f32, hi: f32| (lo.to_bits()..hi.to_bits()).step_by(997);
+        let mut x: Vec<f32> = spread(0.0, 100.0).map(f32::from_bits).collect();
+        x.extend(spread(-0.0, -110.0).map(f32::from_bits));
+        x.extend([-104.0, -103.98, -103.96, -103.0, -87.4, 88.722_83, 88.722_84, 89.0, 1e30]);
+        x.extend([-1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN, 0.0, -0.0]);
+        x.resize(x.len().next_multiple_of(16), 0.625);
+        let runs = [
+            (Isa::Avx2, map_avx2 as unsafe fn(&[f32], &mut [f32], &mut [f32])),
+            (Isa::Avx512, map_avx512),
+        ];
+        for (isa, map) in runs {
+            if KernelTable::for_isa(isa).is_none() {
+                continue;
+            }
+            let (mut exps, mut tanhs) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+            // SAFETY: the processor has the instruction set; 16 divides the lengths.
+            unsafe { map(&x, &mut exps, &mut tanhs) };
+            for ((x, e), t) in x.iter().zip(exps).zip(tanhs) {
+                let (exact_e, exact_t) = (f64::from(*x).exp(), f64::from(*x).tanh());
+                if x.is_nan() {
+                    assert!(e.is_nan() && t.is_nan());
+                    continue;
+                }
+                // Where f32 ends, the rounded value decides.
+                let end = (exact_e as f32).is_infinite() || exact_e as f32 == 0.0;
+                assert!(
+                    if end { e == exact_e as f32 } else { ulps(e, exact_e) <= 1.5 },
+                    "{isa} e^{x} = {e}"
+                );
+                assert!(
+                    t.abs() <= 1.0 && t.is_sign_negative() == x.is_sign_negative(),
+                    "{isa} tanh {x} = {t}"
+                );
+                assert!(exact_t == 0.0 || ulps(t, exact_t) <= 3.0, "{isa} tanh {x} = {t}");
+            }
+        }
+    }
+}

@@ -11,6 +11,9 @@ use crate::quant::QuantType;
 /// in a second rounding where the format has a minimum.
 pub(crate) type DequantRow = unsafe fn(bytes: &[u8], out: &mut [f32]);
 
+/// Elements between decoded rows in the scratch of a product.
+pub(crate) const SCRATCH_PAD: usize = 16;
+
 /// One product `y[token][row] = w[row] . x[token]`, the lengths already checked.
 #[derive(Clone, Copy)]
 pub(crate) struct MatF32<'a> {
