@@ -44,7 +44,11 @@ fn names_of_enums() {
         assert_eq!(text(llama_ftype_name(15)), "Q4_K - Medium");
         assert_eq!(text(llama_ftype_name(1024 + 2)), "(guessed) Q4_0");
         assert_eq!(text(llama_ftype_name(5)), "unknown, may not work");
-        assert_eq!(text(llama_ftype_name(c_int::MIN)), "unknown, may not work");
+        assert_eq!(text(llama_ftype_name(41)), "Q2_0");
+        assert_eq!(text(llama_ftype_name(1024 + 99)), "(guessed) unknown, may not work");
+        for bad in [-1, c_int::MIN, c_int::MAX] {
+            assert!(text(llama_ftype_name(bad)).ends_with("unknown, may not work"));
+        }
         assert_eq!(text(llama_flash_attn_type_name(-1)), "auto");
         assert_eq!(text(llama_flash_attn_type_name(99)), "unknown");
         for mode in -1..=4 {

@@ -5,6 +5,7 @@
 
 use core::ffi::c_int;
 
+use super::load::model_ref;
 use super::types::{ggml_backend_dev_t, llama_context, llama_model};
 use crate::log_error;
 
@@ -14,10 +15,12 @@ pub unsafe extern "C" fn llama_get_ctx_other(_ctx: *mut llama_context) -> *mut l
     core::ptr::null_mut()
 }
 
-/// Number of experts of a model: 0, a dense one.
+/// Number of experts of a model; 0 for a dense one.
 #[unsafe(export_name = "_Z20llama_model_n_expertPK11llama_model")]
-pub unsafe extern "C" fn llama_model_n_expert(_model: *const llama_model) -> i32 {
-    0
+pub unsafe extern "C" fn llama_model_n_expert(model: *const llama_model) -> i32 {
+    // SAFETY: NULL or a model.
+    let hparams = unsafe { model_ref(model) }.and_then(|m| m.model.hparams());
+    hparams.and_then(|h| i32::try_from(h.n_expert).ok()).unwrap_or(0)
 }
 
 /// Number of devices beside the processor that a model is on.

@@ -1,68 +1,35 @@
 //! Names of enum values, and names of split files.
 
 use core::ffi::{c_char, c_int};
+use std::ffi::CString;
+use std::sync::OnceLock;
 
 use super::guard;
 use super::strings::{c_str, snprintf};
 use super::types::{
-    llama_flash_attn_type as FlashAttn, llama_flash_attn_type_e, llama_ftype as Ftype,
-    llama_ftype_e, llama_load_mode as LoadMode, llama_load_mode_e, llama_model_meta_key as MetaKey,
+    llama_flash_attn_type as FlashAttn, llama_flash_attn_type_e, llama_ftype_e,
+    llama_load_mode as LoadMode, llama_load_mode_e, llama_model_meta_key as MetaKey,
     llama_model_meta_key_e,
 };
+use crate::api::Ftype;
 use crate::log_error;
 
 /// Name of a file type, for example "Q4_0". The bit GUESSED puts "(guessed) " before it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_ftype_name(ftype: llama_ftype_e) -> *const c_char {
-    const GUESSED: c_int = Ftype::LLAMA_FTYPE_GUESSED as c_int;
-    const PREFIX: usize = "(guessed) ".len();
-    let guessed = ftype & GUESSED != 0;
-    let name = ftype_name(ftype & !GUESSED).to_bytes_with_nul();
-    // The names begin with the prefix; an ordinary one starts behind it.
-    name[if guessed { 0 } else { PREFIX }..].as_ptr().cast()
-}
-
-fn ftype_name(ftype: c_int) -> &'static core::ffi::CStr {
-    use Ftype::*;
-    match Ftype::try_from(ftype) {
-        Ok(LLAMA_FTYPE_ALL_F32) => c"(guessed) all F32",
-        Ok(LLAMA_FTYPE_MOSTLY_F16) => c"(guessed) F16",
-        Ok(LLAMA_FTYPE_MOSTLY_BF16) => c"(guessed) BF16",
-        Ok(LLAMA_FTYPE_MOSTLY_Q1_0) => c"(guessed) Q1_0",
-        Ok(LLAMA_FTYPE_MOSTLY_Q2_0) => c"(guessed) Q2_0",
-        Ok(LLAMA_FTYPE_MOSTLY_Q4_0) => c"(guessed) Q4_0",
-        Ok(LLAMA_FTYPE_MOSTLY_Q4_1) => c"(guessed) Q4_1",
-        Ok(LLAMA_FTYPE_MOSTLY_Q5_0) => c"(guessed) Q5_0",
-        Ok(LLAMA_FTYPE_MOSTLY_Q5_1) => c"(guessed) Q5_1",
-        Ok(LLAMA_FTYPE_MOSTLY_Q8_0) => c"(guessed) Q8_0",
-        Ok(LLAMA_FTYPE_MOSTLY_Q2_K) => c"(guessed) Q2_K - Medium",
-        Ok(LLAMA_FTYPE_MOSTLY_Q2_K_S) => c"(guessed) Q2_K - Small",
-        Ok(LLAMA_FTYPE_MOSTLY_Q3_K_S) => c"(guessed) Q3_K - Small",
-        Ok(LLAMA_FTYPE_MOSTLY_Q3_K_M) => c"(guessed) Q3_K - Medium",
-        Ok(LLAMA_FTYPE_MOSTLY_Q3_K_L) => c"(guessed) Q3_K - Large",
-        Ok(LLAMA_FTYPE_MOSTLY_Q4_K_S) => c"(guessed) Q4_K - Small",
-        Ok(LLAMA_FTYPE_MOSTLY_Q4_K_M) => c"(guessed) Q4_K - Medium",
-        Ok(LLAMA_FTYPE_MOSTLY_Q5_K_S) => c"(guessed) Q5_K - Small",
-        Ok(LLAMA_FTYPE_MOSTLY_Q5_K_M) => c"(guessed) Q5_K - Medium",
-        Ok(LLAMA_FTYPE_MOSTLY_Q6_K) => c"(guessed) Q6_K",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ2_XXS) => c"(guessed) IQ2_XXS - 2.0625 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ2_XS) => c"(guessed) IQ2_XS - 2.3125 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ2_S) => c"(guessed) IQ2_S - 2.5 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ2_M) => c"(guessed) IQ2_M - 2.7 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ3_XS) => c"(guessed) IQ3_XS - 3.3 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ3_XXS) => c"(guessed) IQ3_XXS - 3.0625 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ3_S) => c"(guessed) IQ3_S - 3.4375 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ3_M) => c"(guessed) IQ3_S mix - 3.66 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ1_S) => c"(guessed) IQ1_S - 1.5625 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ1_M) => c"(guessed) IQ1_M - 1.75 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ4_NL) => c"(guessed) IQ4_NL - 4.5 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_IQ4_XS) => c"(guessed) IQ4_XS - 4.25 bpw",
-        Ok(LLAMA_FTYPE_MOSTLY_TQ1_0) => c"(guessed) TQ1_0 - 1.69 bpw ternary",
-        Ok(LLAMA_FTYPE_MOSTLY_TQ2_0) => c"(guessed) TQ2_0 - 2.06 bpw ternary",
-        Ok(LLAMA_FTYPE_MOSTLY_MXFP4_MOE) => c"(guessed) MXFP4 MoE",
-        Ok(LLAMA_FTYPE_MOSTLY_NVFP4) => c"(guessed) NVFP4",
-        Ok(LLAMA_FTYPE_GUESSED) | Err(_) => c"(guessed) unknown, may not work",
-    }
+    /// More than there are types: a greater number has no name.
+    const N: u32 = 64;
+    static NAMES: OnceLock<[Vec<CString>; 2]> = OnceLock::new();
+    guard::call(c"".as_ptr(), "llama_ftype_name", || {
+        let ftype = Ftype::from_c_id(ftype.cast_unsigned());
+        let names = NAMES.get_or_init(|| {
+            [false, true].map(|guessed| {
+                let name = |id| CString::new(Ftype { id, guessed }.name()).unwrap_or_default();
+                (0..=N).map(name).collect()
+            })
+        });
+        names[usize::from(ftype.guessed)][ftype.id.min(N) as usize].as_ptr()
+    })
 }
 
 /// "auto", "disabled" or "enabled"; "unknown" for another number.

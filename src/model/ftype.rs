@@ -48,6 +48,11 @@ impl Ftype {
         if self.guessed { self.id | GUESSED } else { self.id }
     }
 
+    /// The type that a number of the C ABI stands for.
+    pub fn from_c_id(id: u32) -> Self {
+        Self { id: id & !GUESSED, guessed: id & GUESSED != 0 }
+    }
+
     /// Name for descriptions; `unknown, may not work` when there is none.
     pub fn name(self) -> String {
         let name = match self.id {
@@ -67,9 +72,28 @@ impl Ftype {
             16 => "Q5_K - Small",
             17 => "Q5_K - Medium",
             18 => "Q6_K",
+            19 => "IQ2_XXS - 2.0625 bpw",
+            20 => "IQ2_XS - 2.3125 bpw",
+            21 => "Q2_K - Small",
+            22 => "IQ3_XS - 3.3 bpw",
+            23 => "IQ3_XXS - 3.0625 bpw",
+            24 => "IQ1_S - 1.5625 bpw",
+            25 => "IQ4_NL - 4.5 bpw",
+            26 => "IQ3_S - 3.4375 bpw",
+            27 => "IQ3_S mix - 3.66 bpw",
+            28 => "IQ2_S - 2.5 bpw",
+            29 => "IQ2_M - 2.7 bpw",
+            30 => "IQ4_XS - 4.25 bpw",
+            31 => "IQ1_M - 1.75 bpw",
             32 => "BF16",
+            36 => "TQ1_0 - 1.69 bpw ternary",
+            37 => "TQ2_0 - 2.06 bpw ternary",
+            38 => "MXFP4 MoE",
+            39 => "NVFP4",
+            40 => "Q1_0",
+            41 => "Q2_0",
             _ => "unknown, may not work",
         };
-        if self.guessed { format!("{name} (guessed)") } else { name.to_owned() }
+        if self.guessed { format!("(guessed) {name}") } else { name.to_owned() }
     }
 }
