@@ -1,53 +1,14 @@
 //! Once a ubatch of a size was computed, the next of that size allocates nothing worth a mention.
 //!
 //! This test is alone in its program: it counts what every thread of it allocates.
-#![allow(unsafe_code, reason = "an allocator that counts")]
+#![allow(unsafe_code, dead_code, reason = "counts what the engine allocates")]
 
 mod common;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "common/meter.rs"]
+mod meter;
 
 use common::{context, tiny};
 use powerinfer::engine::{Batch, Context, Input};
-
-struct Counting;
-
-/// Bytes asked for so far, and how many times.
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-static CALLS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: everything is the system allocator's.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        BYTES.fetch_add(new_size, Ordering::Relaxed);
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(ptr, layout, new_size) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Bytes and calls while a batch of `n` tokens is computed, all outputs wanted.
 fn cost(ctx: &mut Context, n: usize) -> (usize, usize) {
@@ -55,10 +16,7 @@ fn cost(ctx: &mut Context, n: usize) -> (usize, usize) {
     let outputs = vec![true; n];
     let batch =
         Batch { input: Input::Tokens(&tokens), pos: None, seq_ids: None, outputs: Some(&outputs) };
-    let before = (BYTES.load(Ordering::Relaxed), CALLS.load(Ordering::Relaxed));
-    ctx.decode(&batch).unwrap();
-    let after = (BYTES.load(Ordering::Relaxed), CALLS.load(Ordering::Relaxed));
-    (after.0 - before.0, after.1 - before.1)
+    meter::total(|| ctx.decode(&batch).unwrap())
 }
 
 /// What the check of a batch takes: a list of its tokens.

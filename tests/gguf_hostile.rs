@@ -1,65 +1,22 @@
 //! Files that lie: every count, length, offset, alignment, dimension, type and string, truncation
 //! at every byte, a flip of every bit. The reader answers with an error that says what is wrong,
 //! soon, and without memory for what was only claimed.
-#![allow(unsafe_code, reason = "counts what the reader allocates")]
+#![allow(unsafe_code, dead_code, reason = "counts what the reader allocates")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "common/meter.rs"]
+mod meter;
+
 use std::time::{Duration, Instant};
 
 use powerinfer::gguf::{self, Array, Error, Header, Magic, Value, Writer};
 use powerinfer::quant::{self, QuantType};
 
-/// Notes the most bytes that this thread had allocated at a time.
-struct Meter;
-
-thread_local! {
-    static NOW: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    let _ = NOW.try_with(|now| {
-        now.set(now.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(now.get())));
-    });
-}
-
-// SAFETY: hands everything on to the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Meter {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promises, unchanged.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promises, unchanged.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size as isize - layout.size() as isize);
-        // SAFETY: the caller's promises, unchanged.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promises, unchanged.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static METER: Meter = Meter;
-
 /// Parses, and fails when that took memory or time out of proportion to the input.
 fn parse(bytes: &[u8]) -> gguf::Result<Header> {
-    NOW.set(0);
-    PEAK.set(0);
     let start = Instant::now();
-    let result = gguf::parse(bytes, "f");
+    let (result, peak) = meter::peak(|| gguf::parse(bytes, "f"));
     let took = start.elapsed();
-    let (peak, most) = (PEAK.get(), 16 * bytes.len() as isize + 8192);
+    let most = 16 * bytes.len() as isize + 8192;
     assert!(peak <= most, "{peak} bytes allocated for a file of {}", bytes.len());
     assert!(took < Duration::from_millis(500), "took {took:?}");
     result

@@ -1,5 +1,7 @@
 //! Hyper-parameters that architectures share, read from `<arch>.*` keys.
 
+use std::ops::RangeInclusive;
+
 use crate::gguf::Metadata;
 
 use super::Error;
@@ -26,8 +28,21 @@ impl Pooling {
     }
 }
 
-/// Most layers that a file may claim; real models have up to 126.
-const MAX_LAYERS: u32 = 1024;
+/// What a file may claim, beyond which it is damaged or means harm. Buffers are as wide as these
+/// say; how wide one can be at most, the tiles of the thread pool decide.
+mod limits {
+    /// Layers; real models have up to 126.
+    pub const LAYERS: usize = 1024;
+    /// Width of the residual stream, of all heads together, of the feed-forward network; real
+    /// models have up to 53248.
+    pub const WIDTH: usize = 1 << 18;
+    /// Heads; real models have up to 128.
+    pub const HEADS: usize = 4096;
+    /// Tokens of a vocabulary; real models have up to 262144.
+    pub const VOCAB: usize = 1 << 24;
+    /// Tokens of context; real models have up to ten million.
+    pub const CONTEXT: usize = 1 << 26;
+}
 
 /// Sizes and constants of a model. Lengths are in elements.
 #[derive(Clone, Debug)]
@@ -68,30 +83,23 @@ impl Hparams {
     /// Reads what decoder models share.
     pub fn read(meta: &Metadata, arch: &str) -> Result<Self, Error> {
         let key = |name: &str| format!("{arch}.{name}");
-        let size = |name: &str| -> Result<usize, Error> {
-            match meta.require_u32(&key(name))? {
-                0 => Err(bad(&key(name), "0", "a positive number")),
-                n => Ok(n as usize),
-            }
+        let within = |name: &str, n: u32, most: usize| -> Result<usize, Error> {
+            let size = usize::try_from(n).ok().filter(|n| (1..=most).contains(n));
+            let expected = || format!("a number from 1 to {most}");
+            size.ok_or_else(|| bad(&key(name), &n.to_string(), &expected()))
         };
-        let n_layer = size("block_count")?;
-        if n_layer > MAX_LAYERS as usize {
-            let expected = format!("at most {MAX_LAYERS}");
-            return Err(bad(&key("block_count"), &n_layer.to_string(), &expected));
-        }
-        let per_layer = |name: &str| -> Result<Vec<usize>, Error> {
+        let size = |name: &str, most: usize| within(name, meta.require_u32(&key(name))?, most);
+        let n_layer = size("block_count", limits::LAYERS)?;
+        let per_layer = |name: &str, most: usize| -> Result<Vec<usize>, Error> {
             let values = meta.get_u32_per_layer(&key(name), n_layer)?;
             let values = values.ok_or_else(|| bad(&key(name), "nothing", "a number"))?;
-            match values.contains(&0) {
-                true => Err(bad(&key(name), "0", "a positive number")),
-                false => Ok(values.into_iter().map(|v| v as usize).collect()),
-            }
+            values.into_iter().map(|n| within(name, n, most)).collect()
         };
-        let n_embd = size("embedding_length")?;
-        let n_head = per_layer("attention.head_count")?;
+        let n_embd = size("embedding_length", limits::WIDTH)?;
+        let n_head = per_layer("attention.head_count", limits::HEADS)?;
         let n_head_kv = match meta.get(&key("attention.head_count_kv")) {
             None => n_head.clone(),
-            Some(_) => per_layer("attention.head_count_kv")?,
+            Some(_) => per_layer("attention.head_count_kv", limits::HEADS)?,
         };
         for (h, kv) in n_head.iter().zip(&n_head_kv) {
             if h % kv != 0 {
@@ -108,15 +116,28 @@ impl Hparams {
         if head_dim_k == 0 || head_dim_v == 0 {
             return Err(bad(&key("attention.head_count"), &n_head[0].to_string(), "fewer heads"));
         }
+        let most = limits::WIDTH / n_head.iter().max().unwrap_or(&1);
+        for (name, dim) in
+            [("attention.key_length", head_dim_k), ("attention.value_length", head_dim_v)]
+        {
+            if dim > most {
+                return Err(bad(&key(name), &dim.to_string(), &format!("at most {most}")));
+            }
+        }
         let n_rot = optional_size("rope.dimension_count", head_dim_k)?;
         if n_rot > head_dim_k || n_rot % 2 != 0 {
             let expected = format!("an even number up to {head_dim_k}");
             return Err(bad(&key("rope.dimension_count"), &n_rot.to_string(), &expected));
         }
-        let n_ctx_train = size("context_length")?;
+        let n_ctx_train = size("context_length", limits::CONTEXT)?;
         let n_vocab = match meta.get_array("tokenizer.ggml.tokens")? {
-            Some(tokens) => tokens.len(),
-            None => size("vocab_size")?,
+            Some(tokens) if (1..=limits::VOCAB).contains(&tokens.len()) => tokens.len(),
+            Some(tokens) => {
+                let found = format!("{} tokens", tokens.len());
+                let expected = format!("1 to {}", limits::VOCAB);
+                return Err(bad("tokenizer.ggml.tokens", &found, &expected));
+            }
+            None => size("vocab_size", limits::VOCAB)?,
         };
         let pooling = match meta.get_i64(&key("pooling_type"))? {
             // "Unspecified" is -1, which some files hold as an unsigned number.
@@ -131,12 +152,13 @@ impl Hparams {
             n_ctx_train,
             n_embd,
             n_layer,
-            n_ff: per_layer("feed_forward_length")?,
+            n_ff: per_layer("feed_forward_length", limits::WIDTH)?,
             head_dim_k,
             head_dim_v,
             n_rot,
             n_expert: meta.get_u32(&key("expert_count"))?.unwrap_or(0),
-            rms_eps: meta.get_f32(&key("attention.layer_norm_rms_epsilon"))?.unwrap_or(0.0),
+            rms_eps: number(meta, &key("attention.layer_norm_rms_epsilon"), 0.0..=1.0)?
+                .unwrap_or(0.0),
             rope: read_rope(meta, arch, n_ctx_train)?,
             causal: meta.get_bool(&key("attention.causal"))?.unwrap_or(true),
             pooling,
@@ -156,21 +178,35 @@ fn read_rope(meta: &Metadata, arch: &str, n_ctx_train: usize) -> Result<RopeTrai
             return Err(bad(&key("scaling.type"), other, "none, linear or yarn"));
         }
     };
-    let factor = match meta.get_f32(&key("scaling.factor"))? {
+    let any = f32::MIN..=f32::MAX;
+    let positive = f32::MIN_POSITIVE..=f32::MAX;
+    let factor = match number(meta, &key("scaling.factor"), 0.0..=f32::MAX)? {
         Some(factor) => factor,
-        None => meta.get_f32(&key("scale_linear"))?.unwrap_or(0.0),
+        None => number(meta, &key("scale_linear"), 0.0..=f32::MAX)?.unwrap_or(0.0),
     };
     let n_ctx_orig = meta.get_u32(&key("scaling.original_context_length"))?;
     Ok(RopeTraining {
-        freq_base: meta.get_f32(&key("freq_base"))?.unwrap_or(10000.0),
+        freq_base: number(meta, &key("freq_base"), positive.clone())?.unwrap_or(10000.0),
         freq_scale: if factor == 0.0 { 1.0 } else { 1.0 / factor },
         scaling,
         n_ctx_orig: n_ctx_orig.filter(|&n| n > 0).map_or(n_ctx_train, |n| n as usize),
-        attn_factor: meta.get_f32(&key("scaling.attn_factor"))?.unwrap_or(1.0),
-        yarn_beta_fast: meta.get_f32(&key("scaling.yarn_beta_fast"))?.unwrap_or(32.0),
-        yarn_beta_slow: meta.get_f32(&key("scaling.yarn_beta_slow"))?.unwrap_or(1.0),
-        yarn_ext_factor: meta.get_f32(&key("scaling.yarn_ext_factor"))?.unwrap_or(-1.0),
+        attn_factor: number(meta, &key("scaling.attn_factor"), any.clone())?.unwrap_or(1.0),
+        yarn_beta_fast: number(meta, &key("scaling.yarn_beta_fast"), positive.clone())?
+            .unwrap_or(32.0),
+        yarn_beta_slow: number(meta, &key("scaling.yarn_beta_slow"), positive)?.unwrap_or(1.0),
+        yarn_ext_factor: number(meta, &key("scaling.yarn_ext_factor"), any)?.unwrap_or(-1.0),
     })
+}
+
+/// A number in this range, so never NaN or infinite.
+fn number(meta: &Metadata, key: &str, range: RangeInclusive<f32>) -> Result<Option<f32>, Error> {
+    match meta.get_f32(key)? {
+        Some(x) if !range.contains(&x) => {
+            let expected = format!("a number from {:e} to {:e}", range.start(), range.end());
+            Err(bad(key, &x.to_string(), &expected))
+        }
+        x => Ok(x),
+    }
 }
 
 fn bad(key: &str, found: &str, expected: &str) -> Error {

@@ -156,12 +156,19 @@ pub fn spec(name: &str) -> Spec {
 
 /// The file.
 pub fn bytes(spec: &Spec) -> Vec<u8> {
-    write(spec, false)
+    write(&keys(spec, false), &tensors(spec, false))
 }
 
 /// The same numbers for llama.cpp: all F32.
 pub fn twin_bytes(spec: &Spec) -> Vec<u8> {
-    write(spec, true)
+    write(&keys(spec, true), &tensors(spec, true))
+}
+
+/// The file with other keys and tensors than it should have.
+pub fn edited_bytes(spec: &Spec, edit: impl FnOnce(&mut Writer, &mut Vec<Tensor>)) -> Vec<u8> {
+    let (mut keys, mut tensors) = (keys(spec, false), tensors(spec, false));
+    edit(&mut keys, &mut tensors);
+    write(&keys, &tensors)
 }
 
 /// The model without its vocabulary.
@@ -226,12 +233,12 @@ impl Rng {
     }
 }
 
-/// A tensor to be: extents, type, numbers.
-struct Tensor {
-    name: String,
-    dims: Vec<usize>,
-    ty: QuantType,
-    data: Vec<u8>,
+/// A tensor to be.
+pub struct Tensor {
+    pub name: String,
+    pub dims: Vec<usize>,
+    pub ty: QuantType,
+    pub data: Vec<u8>,
 }
 
 struct Tensors<'a> {
@@ -363,7 +370,7 @@ fn quantized(ty: QuantType, numbers: &[f32]) -> Vec<u8> {
     data
 }
 
-fn write(spec: &Spec, twin: bool) -> Vec<u8> {
+fn tensors(spec: &Spec, twin: bool) -> Vec<Tensor> {
     let s = spec;
     let rng = Rng(s.seed << 32);
     let mut t = Tensors { spec, twin, rng, n_matrices: 0, all: Vec::new() };
@@ -376,17 +383,25 @@ fn write(spec: &Spec, twin: bool) -> Vec<u8> {
     if !s.tied {
         t.matrix("output.weight".into(), s.n_embd, s.n_vocab, 3.0);
     }
+    t.all
+}
 
+fn keys(spec: &Spec, twin: bool) -> Writer {
     let mut w = Writer::new(Magic::Gguf);
     for (key, value) in metadata(spec, twin) {
         w.set(key, value).unwrap();
     }
-    for t in &t.all {
+    w
+}
+
+fn write(keys: &Writer, tensors: &[Tensor]) -> Vec<u8> {
+    let mut w = keys.clone();
+    for t in tensors {
         let dims: Vec<u64> = t.dims.iter().map(|&d| d as u64).collect();
         w.add_tensor(&t.name, &dims, t.ty).unwrap();
     }
     let mut out = w.start(Vec::new()).unwrap();
-    for t in &t.all {
+    for t in tensors {
         out.write(&t.data).unwrap();
     }
     out.finish().unwrap()

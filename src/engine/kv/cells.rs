@@ -56,8 +56,12 @@ pub struct Entry {
 }
 
 /// The cells of one stream. A cell without sequences is free.
+///
+/// The lists are as long as cells were ever used: a context can be made for far more tokens than
+/// it will see.
 #[derive(Debug)]
 pub struct Cells {
+    n_cells: usize,
     pos: Vec<i32>,
     seqs: Vec<SeqSet>,
     /// Rotation that a cell's keys still lack, in positions.
@@ -74,9 +78,10 @@ impl Cells {
     /// `n_cells` free cells for sequences below `n_seqs`.
     pub fn new(n_cells: usize, n_seqs: usize) -> Self {
         Self {
-            pos: vec![-1; n_cells],
-            seqs: vec![SeqSet::default(); n_cells],
-            shift: vec![0; n_cells],
+            n_cells,
+            pos: Vec::new(),
+            seqs: Vec::new(),
+            shift: Vec::new(),
             has_shift: false,
             by_seq: vec![Vec::new(); n_seqs],
             n_used: 0,
@@ -86,7 +91,7 @@ impl Cells {
 
     /// Cells without a token.
     pub fn n_free(&self) -> usize {
-        self.pos.len() - self.n_used
+        self.n_cells - self.n_used
     }
 
     /// The tokens of a sequence in order of position.
@@ -106,8 +111,21 @@ impl Cells {
 
     /// Gives a token a free cell; `None` when there is none.
     pub fn place(&mut self, pos: i32, seqs: SeqSet) -> Option<u32> {
-        let n = self.pos.len();
-        let at = (0..n).map(|i| (self.head + i) % n).find(|&c| self.seqs[c].is_empty())?;
+        if self.n_free() == 0 {
+            return None;
+        }
+        let n = self.seqs.len();
+        let is_free = |c: &usize| self.seqs[*c].is_empty();
+        let at = match (self.head..n).find(is_free) {
+            Some(at) => at,
+            None if n < self.n_cells => {
+                self.pos.push(-1);
+                self.seqs.push(SeqSet::default());
+                self.shift.push(0);
+                n
+            }
+            None => (0..n).find(is_free)?,
+        };
         self.head = at + 1;
         self.n_used += 1;
         (self.pos[at], self.seqs[at], self.shift[at]) = (pos, seqs, 0);
@@ -140,7 +158,11 @@ impl Cells {
 
     /// Frees everything.
     pub fn clear(&mut self) {
-        *self = Self::new(self.pos.len(), self.by_seq.len());
+        self.pos.clear();
+        self.seqs.clear();
+        self.shift.clear();
+        self.by_seq.iter_mut().for_each(Vec::clear);
+        (self.has_shift, self.n_used, self.head) = (false, 0, 0);
     }
 
     /// Takes the positions `p0..p1` out of a sequence.

@@ -7,6 +7,7 @@ use crate::plan::{Attention, Builder};
 pub(super) const SPEC: ArchSpec = ArchSpec { name: "llama", hparams, build, size_name };
 
 fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
+    meta.require_f32("llama.attention.layer_norm_rms_epsilon")?;
     let hp = Hparams::read(meta, "llama")?;
     if hp.n_expert > 0 {
         return Err(Error::Unsupported(format!("llama with {} experts", hp.n_expert)));

@@ -1,0 +1,336 @@
+//! Models that lie or are damaged: cut anywhere, any bit of the metadata flipped, bits of the
+//! weights flipped, sizes that make no sense. Loading answers with an error that says what is
+//! wrong, or gives a model that computes something; never a panic, and never time or memory out
+//! of proportion to the file.
+#![allow(unsafe_code, dead_code, reason = "counts what loading allocates")]
+
+mod common;
+#[path = "common/meter.rs"]
+mod meter;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
+
+use common::tiny::{self, MICRO, Rope, Spec, Tensor};
+use powerinfer::api::{Batch, ContextParams, Input, LoadMode, LoadOptions, Model};
+use powerinfer::gguf::{Array, ByteStr, Value, Writer, parse};
+use powerinfer::quant::QuantType;
+use powerinfer::util::log::{Level, Sink, set_sink};
+
+/// Loads a file and, if that works, uses the model: the vocabulary, then 8 tokens.
+fn try_model(bytes: &[u8], options: &LoadOptions) -> Result<(), String> {
+    let model = tiny::load(bytes, options).map_err(|e| e.to_string())?;
+    let _ = (model.description(), model.chat_template(None));
+    let text = b"the <|im_end|> and\n";
+    if let Ok(tokens) = model.vocab().tokenize(text, true, true) {
+        let _ = model.vocab().detokenize(&tokens, false, true);
+    }
+    decode(&model)
+}
+
+fn decode(model: &Model) -> Result<(), String> {
+    let params = ContextParams {
+        n_ctx: 256,
+        n_threads: 1,
+        n_threads_batch: 1,
+        reference: false,
+        ..ContextParams::default()
+    };
+    let mut ctx = model.context(params).map_err(|e| e.to_string())?;
+    let n_vocab = model.hparams().unwrap().n_vocab as i32;
+    let tokens: Vec<i32> = (0..8).map(|i| i * 5 % n_vocab).collect();
+    for input in [Input::Tokens(&tokens[..7]), Input::Tokens(&tokens[7..])] {
+        let batch = Batch { input, pos: None, seq_ids: None, outputs: None };
+        ctx.decode(&batch).map_err(|e| e.to_string())?;
+    }
+    assert_eq!(ctx.outputs().logits_ith(-1).unwrap().len(), n_vocab as usize);
+    Ok(())
+}
+
+/// Takes the warnings about thousands of damaged files, which are to be short too.
+struct Quiet;
+
+impl Sink for Quiet {
+    fn write(&self, _: Level, text: &str) {
+        assert!(text.len() < 1000, "a message as long as a file: {text}");
+    }
+}
+
+/// The same, watched.
+fn check(bytes: &[u8], what: impl Fn() -> String) -> Result<(), String> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| set_sink(Some(Arc::new(Quiet))));
+    let start = Instant::now();
+    let options = LoadOptions { prefetch: false, ..LoadOptions::default() };
+    let run = || catch_unwind(AssertUnwindSafe(|| try_model(bytes, &options)));
+    let (result, peak) = meter::peak(run);
+    let result = result.unwrap_or_else(|_| panic!("{}: panicked, see above", what()));
+    let took = start.elapsed();
+    assert!(peak < 64 << 20, "{}: {peak} bytes allocated", what());
+    assert!(took < Duration::from_secs(5), "{}: took {took:?}", what());
+    if let Err(text) = &result {
+        assert!(text.len() > 10 && text.len() < 1000, "{}: '{text}'", what());
+    }
+    result
+}
+
+#[test]
+fn an_undamaged_model_runs() {
+    check(&tiny::bytes(&MICRO), || "micro".into()).unwrap();
+}
+
+/// Where the last tensor ends, before padding.
+fn end_of_data(bytes: &[u8]) -> usize {
+    let header = parse(bytes, "micro").unwrap();
+    let last = header.tensors.last().unwrap();
+    (header.data_offset + last.offset + last.n_bytes) as usize
+}
+
+#[test]
+fn cut_anywhere() {
+    let bytes = tiny::bytes(&MICRO);
+    let end = end_of_data(&bytes);
+    for len in (0..end).step_by(end / 200).chain([end - 1]) {
+        let error = check(&bytes[..len], || format!("the first {len} bytes")).unwrap_err();
+        assert!(error.contains("tiny.gguf"), "{error}");
+    }
+}
+
+#[test]
+fn any_bit_of_the_metadata() {
+    let mut bytes = tiny::bytes(&MICRO);
+    let n_bits = parse(&bytes, "micro").unwrap().data_offset as usize * 8;
+    let mut n_run = 0;
+    for bit in 0..n_bits {
+        let flip = 1 << (bit % 8);
+        bytes[bit / 8] ^= flip;
+        n_run += usize::from(check(&bytes, || format!("bit {bit}")).is_ok());
+        bytes[bit / 8] ^= flip;
+    }
+    // Letters of names and texts can change, lengths and types cannot.
+    assert!(n_bits / 10 < n_run && n_run < n_bits * 9 / 10, "{n_run} of {n_bits} models run");
+}
+
+#[test]
+fn bits_of_the_weights() {
+    for name in ["micro", "gqa"] {
+        let mut bytes = tiny::bytes(&tiny::spec(name));
+        let data = parse(&bytes, "tiny").unwrap().data_offset as usize;
+        for (i, token) in tiny::tokens(1000, (bytes.len() - data) * 8).into_iter().enumerate() {
+            let bit = data * 8 + token as usize;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            // Scales become infinite or NaN on the way: still no reason to fail.
+            check(&bytes, || format!("{name}: the first {i} bits")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn reading_instead_of_mapping() {
+    let bytes = tiny::bytes(&MICRO);
+    for mode in [LoadMode::None, LoadMode::Mmap, LoadMode::DirectIo] {
+        let options = LoadOptions { mode, ..LoadOptions::default() };
+        try_model(&bytes, &options).unwrap();
+        for len in [0, 100, bytes.len() / 2, end_of_data(&bytes) - 1] {
+            assert!(try_model(&bytes[..len], &options).is_err(), "{mode:?}: {len} bytes");
+        }
+    }
+}
+
+/// The error about a model with another value of a key, or without it.
+fn with_key(key: &str, value: Option<Value>) -> String {
+    let edit = |w: &mut Writer, _: &mut Vec<Tensor>| match value {
+        Some(value) => w.set(key, value).unwrap(),
+        None => drop(w.remove(key)),
+    };
+    let bytes = tiny::edited_bytes(&MICRO, edit);
+    let result = check(&bytes, || key.into());
+    result.expect_err("loading refuses")
+}
+
+#[test]
+fn sizes_that_make_no_sense_are_refused_by_key() {
+    let big = u32::MAX;
+    let sizes: &[(&str, &[u32], &str)] = &[
+        ("context_length", &[0, big], "a number from 1 to 67108864"),
+        ("embedding_length", &[0, 1 << 19, big], "a number from 1 to 262144"),
+        ("block_count", &[0, 1025, big], "a number from 1 to 1024"),
+        ("feed_forward_length", &[0, 1 << 19, big], "a number from 1 to 262144"),
+        ("attention.head_count", &[0, 4097, big], "a number from 1 to 4096"),
+        ("attention.head_count_kv", &[0, 4097, big], "a number from 1 to 4096"),
+        ("attention.head_count_kv", &[3], "a divisor of the 2 query heads"),
+        ("attention.key_length", &[1 << 18, big], "at most 131072"),
+        ("attention.value_length", &[1 << 18, big], "at most 131072"),
+        ("rope.dimension_count", &[15, 18, big], "an even number up to 16"),
+        ("pooling_type", &[5, 77], "0 to 4"),
+    ];
+    for &(name, values, expected) in sizes {
+        for &value in values {
+            let key = format!("llama.{name}");
+            let error = with_key(&key, Some(Value::U32(value)));
+            assert_eq!(error, format!("key '{key}' has {value}, expected {expected}"));
+        }
+    }
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused_by_key() {
+    let keys = [
+        "attention.layer_norm_rms_epsilon",
+        "rope.freq_base",
+        "rope.scaling.factor",
+        "rope.scaling.attn_factor",
+        "rope.scaling.yarn_beta_fast",
+        "rope.scaling.yarn_beta_slow",
+        "rope.scaling.yarn_ext_factor",
+    ];
+    for key in keys {
+        let key = format!("llama.{key}");
+        let of_any_sign = key.contains("attn_factor") || key.contains("ext_factor");
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0] {
+            if value == -1.0 && of_any_sign {
+                continue;
+            }
+            let error = with_key(&key, Some(Value::F32(value)));
+            assert!(error.starts_with(&format!("key '{key}' has {value}, expected")), "{error}");
+        }
+    }
+    // Would be infinite in F32.
+    let error = with_key("llama.rope.freq_base", Some(Value::F64(1e300)));
+    assert!(error.starts_with("key 'llama.rope.freq_base' has inf"), "{error}");
+    assert!(with_key("llama.rope.freq_base", Some(Value::F32(0.0))).contains("has 0, expected"));
+}
+
+#[test]
+fn other_values_are_refused_by_key() {
+    let text = |text: &str| Some(Value::Str(ByteStr::from(text)));
+    let list = |list: Vec<u32>| Some(Value::Array(Array::U32(list)));
+    let cases = [
+        ("general.architecture", None, "key 'general.architecture' is missing"),
+        ("general.architecture", text("lama"), "unsupported architecture 'lama'"),
+        ("llama.embedding_length", None, "key 'llama.embedding_length' is missing"),
+        ("llama.attention.layer_norm_rms_epsilon", None, "layer_norm_rms_epsilon' is missing"),
+        ("llama.embedding_length", text("64"), "found str \"64\", expected u32"),
+        ("llama.embedding_length", Some(Value::I32(-32)), "found i32 -32, expected u32"),
+        ("llama.embedding_length", Some(Value::U64(1 << 32)), "found u64 4294967296, expected u32"),
+        ("llama.block_count", Some(Value::U32(2)), "tensor 'blk.1.attn_norm.weight' is missing"),
+        ("llama.embedding_length", Some(Value::U32(64)), "tensor 'token_embd.weight' has shape"),
+        ("llama.attention.head_count", list(vec![2, 2]), "found 2 elements, expected 1"),
+        ("llama.attention.head_count", Some(Value::U32(4)), "'blk.0.attn_q.weight' has shape"),
+        ("llama.attention.key_length", Some(Value::U32(17)), "'blk.0.attn_q.weight' has shape"),
+        ("llama.rope.scaling.type", text("banana"), "has banana, expected none, linear or yarn"),
+        ("llama.expert_count", Some(Value::U32(2)), "unsupported model: llama with 2 experts"),
+        ("tokenizer.ggml.model", text("banana"), "banana"),
+    ];
+    for (key, value, expected) in cases {
+        let error = with_key(key, value);
+        assert!(error.contains(expected), "{key}: {error}");
+    }
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_refused_by_name() {
+    let error_with = |name: &str, edit: &dyn Fn(&mut Tensor)| {
+        let bytes = tiny::edited_bytes(&MICRO, |_, all| {
+            edit(all.iter_mut().find(|t| t.name == name).unwrap());
+        });
+        check(&bytes, || name.into()).unwrap_err()
+    };
+    let renamed = |t: &mut Tensor| t.name.push('x');
+    let resized = |t: &mut Tensor| {
+        t.dims = vec![32];
+        t.data.resize(t.ty.row_bytes(32).unwrap() as usize, 0);
+    };
+    let retyped = |t: &mut Tensor| {
+        t.ty = QuantType::BF16;
+        t.data.resize(t.dims.iter().product::<usize>() * 2, 0);
+    };
+    let unknown = |t: &mut Tensor| {
+        t.ty = QuantType::Q6_K;
+        t.dims = vec![256, 4];
+        t.data.resize(4 * 210, 0);
+    };
+    for name in ["token_embd.weight", "blk.0.attn_q.weight", "blk.0.ffn_down.weight"] {
+        let missing = format!("tensor '{name}' is missing");
+        assert!(error_with(name, &renamed).starts_with(&missing), "{name}");
+        let shape = format!("tensor '{name}' has shape [32], expected [32, ");
+        assert!(error_with(name, &resized).starts_with(&shape), "{name}");
+        let error = error_with(name, &unknown);
+        assert!(error.starts_with(&format!("tensor '{name}' has shape [256, 4]")), "{error}");
+    }
+    // What steps read number by number has to be plain numbers.
+    for name in ["output_norm.weight", "rope_freqs.weight", "blk.0.attn_norm.weight"] {
+        let error = format!("tensor '{name}' has type bf16, which is not supported");
+        assert_eq!(error_with(name, &retyped), error);
+    }
+    let short = error_with("rope_freqs.weight", &|t| (t.dims, t.data) = (vec![7], vec![0; 28]));
+    assert_eq!(short, "tensor 'rope_freqs.weight' has shape [7], expected [8]");
+}
+
+/// Sizes inside the limits that the file has no numbers for.
+#[test]
+fn the_largest_allowed_sizes_take_no_memory() {
+    for (key, value) in [
+        ("embedding_length", 1 << 18),
+        ("block_count", 1024),
+        ("feed_forward_length", 1 << 18),
+        ("attention.head_count", 4096),
+        ("attention.key_length", 1 << 17),
+        ("vocab_size", u32::MAX),
+    ] {
+        let bytes = tiny::edited_bytes(&MICRO, |w, _| {
+            w.set(&format!("llama.{key}"), Value::U32(value)).unwrap();
+            if key == "vocab_size" {
+                w.set("tokenizer.ggml.model", Value::Str(ByteStr::from("none"))).unwrap();
+                w.remove("tokenizer.ggml.tokens").unwrap();
+            }
+        });
+        let (result, peak) = meter::peak(|| check(&bytes, || key.into()));
+        assert!(result.is_err(), "{key}");
+        assert!(peak < 1 << 20, "{key}: {peak} bytes");
+    }
+}
+
+#[test]
+fn an_empty_vocabulary_is_refused() {
+    let bytes = tiny::edited_bytes(&MICRO, |w, _| {
+        w.set("tokenizer.ggml.tokens", Value::Array(Array::Str(<_>::default()))).unwrap();
+        w.set("tokenizer.ggml.add_bos_token", Value::Bool(false)).unwrap();
+    });
+    let error = check(&bytes, || "no tokens".into()).unwrap_err();
+    assert_eq!(error, "key 'tokenizer.ggml.tokens' has 0 tokens, expected 1 to 16777216");
+}
+
+/// The longest context that a file can claim costs what is used of it.
+#[test]
+fn a_long_context_costs_what_is_used_of_it() {
+    let bytes = tiny::edited_bytes(&MICRO, |w, _| {
+        w.set("llama.context_length", Value::U32(1 << 24)).unwrap();
+    });
+    let model = tiny::load(&bytes, &LoadOptions::default()).unwrap();
+    let params = ContextParams { n_ctx: 0, n_threads_batch: 1, ..ContextParams::default() };
+    let (ctx, peak) = meter::peak(|| model.context(params));
+    let mut ctx = ctx.unwrap();
+    assert_eq!(ctx.sizes().n_ctx, 1 << 24);
+    // Keys and values of 32 bytes each, which the system gives when they are written.
+    let kv = (2 * 32) << 24;
+    assert!(peak < kv + (1 << 20), "{peak}");
+    let batch = Batch { input: Input::Tokens(&[1, 2]), pos: None, seq_ids: None, outputs: None };
+    ctx.decode(&batch).unwrap();
+}
+
+/// A context that no machine has the addresses for, of heads as wide as a small file can have.
+#[test]
+fn a_context_too_long_for_memory_is_refused() {
+    let (head_dim_k, head_dim_v) = (16384, 16384);
+    let wide = Spec { n_head: 1, head_dim_k, head_dim_v, rope: Rope::Plain, ..MICRO };
+    let model = tiny::load(&tiny::bytes(&wide), &LoadOptions::default()).unwrap();
+    decode(&model).unwrap();
+    let (type_k, type_v) = (QuantType::F32, QuantType::F32);
+    for n_seq_max in [1, 256] {
+        let params = ContextParams { n_ctx: u32::MAX, n_seq_max, type_k, type_v, ..<_>::default() };
+        let error = model.context(params).err().unwrap().to_string();
+        assert!(error.starts_with("out of memory"), "{error}");
+    }
+}
