@@ -169,3 +169,38 @@ impl Act {
         }
     }
 }
+
+/// Fetches rows that will be needed soon into L2.
+///
+/// The rows of a group are read side by side, too many streams for the processor to foresee. But
+/// groups lie one behind the other, so what comes next is simply what lies ahead. It must go to
+/// L2: in L1 it would throw out lines of the group in use. Measured from RAM with one token, this
+/// is 1.5x faster than L1 as the target at K = 4096, and 1.3x faster than only one group ahead at
+/// K = 576.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead(*const u8);
+
+#[cfg(target_arch = "x86_64")]
+impl Ahead {
+    /// How far ahead, in bytes: what RAM delivers in about a microsecond.
+    const DISTANCE: usize = 16 << 10;
+
+    /// To be used beside a group of `n_rows` rows.
+    #[inline(always)]
+    pub(crate) fn of(rows: Even, n_rows: usize) -> Self {
+        let group = n_rows * rows.stride;
+        Self(rows.base.wrapping_add(Self::DISTANCE.next_multiple_of(group)))
+    }
+
+    /// Fetches the next `bytes` bytes.
+    #[inline(always)]
+    pub(crate) fn fetch(&mut self, bytes: usize) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        for line in 0..bytes.div_ceil(64) {
+            // SAFETY: prefetches are part of SSE, which all x86-64 has, and never fault.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.0.wrapping_add(64 * line).cast()) };
+        }
+        self.0 = self.0.wrapping_add(bytes);
+    }
+}

@@ -8,7 +8,9 @@
 
 use std::arch::x86_64::*;
 
-use crate::backend::cpu::kernels::int8::{Act, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows};
+use crate::backend::cpu::kernels::int8::{
+    Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows,
+};
 use crate::quant::QuantType;
 
 pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
@@ -248,17 +250,13 @@ unsafe fn few_tokens<F: Format<P>, const P: usize, const T: usize>(
     y: *mut f32,
     ld: usize,
 ) {
-    // SAFETY: as the caller vouches; prefetches never fault.
+    // SAFETY: as the caller vouches.
     unsafe {
         let mut rows = rows;
-        // Groups follow each other in memory: fetch the one after next, as on AVX-512.
-        let mut ahead = rows.base.wrapping_add(2 * LANES * rows.stride);
+        let mut ahead = Ahead::of(rows, LANES);
         let mut acc = [[_mm256_setzero_ps(); T]];
         for b in 0..act.n_blocks {
-            for line in 0..(LANES * F::BLOCK_BYTES).div_ceil(64) {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line).cast());
-            }
-            ahead = ahead.wrapping_add(LANES * F::BLOCK_BYTES);
+            ahead.fetch(LANES * F::BLOCK_BYTES);
             let block = F::unpack(rows);
             rows = rows.advance(F::BLOCK_BYTES);
             accumulate::<F, P, 1, T>(&mut acc, &raw const block, act.at(0, b));

@@ -8,7 +8,9 @@
 
 use std::arch::x86_64::*;
 
-use crate::backend::cpu::kernels::int8::{Act, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows};
+use crate::backend::cpu::kernels::int8::{
+    Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows,
+};
 use crate::quant::QuantType;
 
 pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
@@ -295,19 +297,13 @@ unsafe fn broadcast4(q: *const i8, j: usize) -> __m512i {
 /// AVX-512 F, BW, VNNI; 16 rows of `act.n_blocks` blocks, `T` tokens, 16 outputs for each.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn few_tokens<F: Format, const T: usize>(rows: Even, act: Act, y: *mut f32, ld: usize) {
-    // SAFETY: as the caller vouches; prefetches never fault.
+    // SAFETY: as the caller vouches.
     unsafe {
         let mut rows = rows;
-        // Groups follow each other in memory: fetch the one after next while this one is used.
-        // Into L2: with L1 as the target the few miss buffers of a core fill up (Zen 4: a third
-        // slower from RAM).
-        let mut ahead = rows.base.wrapping_add(2 * LANES * rows.stride);
+        let mut ahead = Ahead::of(rows, LANES);
         let mut acc = [_mm512_setzero_ps(); T];
         for b in 0..act.n_blocks {
-            for line in 0..(LANES * F::BLOCK_BYTES).div_ceil(64) {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line).cast());
-            }
-            ahead = ahead.wrapping_add(LANES * F::BLOCK_BYTES);
+            ahead.fetch(LANES * F::BLOCK_BYTES);
             let block = F::unpack(rows);
             rows = rows.advance(F::BLOCK_BYTES);
             for (t, acc) in acc.iter_mut().enumerate() {
