@@ -235,7 +235,11 @@ fn any_company_any_isa_same_bits() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn random_shapes_same_bits(
         ty in proptest::sample::select(&TYPES[..]),
@@ -373,6 +377,33 @@ fn hand_computed_block() {
         let y = mul_mat(table, &w, 0..1, &act.tokens(0..1), &mut AlignedVec::new());
         // 0.5 * (3 * 127 + 10 * 4) - 2 * (127 + 4 - 1)
         assert_eq!(y, [210.5 - 260.0], "{}", table.isa());
+    }
+}
+
+/// 16-bit partial sums at their limits. Quantising never gives the code -128, callers might.
+#[test]
+fn extreme_codes_do_not_saturate() {
+    const K: usize = 64;
+    let mut scratch = AlignedVec::new();
+    let scalar = KernelTable::for_isa(Isa::Scalar).unwrap();
+    for (ty, pattern) in TYPES.into_iter().flat_map(|ty| PATTERNS.map(|p| (ty, p))) {
+        let data = weights(ty, K, 17, pattern);
+        let w = WeightRows { ty, data: &data, k: K, n_rows: 17 };
+        for q in [-128, -127, 127] {
+            let n = 7;
+            let act = Act {
+                k: K,
+                q: vec![q; n * K],
+                d: vec![1.5; n * K / 32],
+                s: vec![32 * i32::from(q); n * K / 32],
+            };
+            let whole = mul_mat(scalar, &w, 0..17, &act.tokens(0..n), &mut scratch);
+            for table in tables() {
+                for n in [1, n] {
+                    check(table, &w, &act, &whole, (0..17, 0..n), &mut scratch);
+                }
+            }
+        }
     }
 }
 

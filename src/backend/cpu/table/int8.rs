@@ -34,9 +34,11 @@ impl Int8Kernels {
     pub(super) const fn of(isa: Isa) -> Self {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512 => avx2::int8::KERNELS,
+            Isa::Avx2 => avx2::int8::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => avx512::int8::KERNELS,
+            Isa::Avx512 => avx512::int8::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => avx512::int8::KERNELS_VNNI,
             _ => scalar::int8::KERNELS,
         }
     }

@@ -1,30 +1,46 @@
-//! Integer mat-mul with AVX-512 VNNI: 16 weight rows side by side, one per 32-bit lane.
+//! Integer mat-mul with AVX-512: 16 weight rows side by side, one per 32-bit lane.
 //!
 //! A block of 16 rows is unpacked into 8 registers; register `j` holds in lane `r` the codes
-//! `4j..4j+4` of row `r`. Then one `vpdpbusd` with four activation codes, broadcast, advances 16
-//! outputs by four steps of K. For few tokens the unpacked block is used where it is, in
-//! registers; for many it goes to a tile in L1 first, and the tile meets all tokens.
+//! `4j..4j+4` of row `r`. Then one dot step with four activation codes, broadcast, advances 16
+//! outputs by four steps of K: a `vpdpbusd` where there is VNNI, else as on AVX2. For few tokens
+//! the unpacked block is used where it is, in registers; for many it goes to a tile in L1 first,
+//! and the tile meets all tokens.
 #![allow(clippy::needless_range_loop, reason = "index loops unroll into registers, zips may not")]
 
 use std::arch::x86_64::*;
 
+use super::int8_unpack::{Block16, Format, LANES, Q4_0, Q4_1, Q8_0};
 use crate::backend::cpu::kernels::int8::{
     Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows,
 };
 use crate::quant::QuantType;
 
+/// With VNNI.
+pub(crate) const KERNELS_VNNI: Int8Kernels = Int8Kernels {
+    quantize,
+    rows: &[
+        (QuantType::Q4_0, mul_mat_vnni::<Q4_0>),
+        (QuantType::Q4_1, mul_mat_vnni::<Q4_1>),
+        (QuantType::Q8_0, mul_mat_vnni::<Q8_0>),
+    ],
+    scratch_bytes,
+};
+
+/// Without VNNI.
 pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
     quantize,
     rows: &[
-        (QuantType::Q4_0, mul_mat::<Q4_0>),
-        (QuantType::Q4_1, mul_mat::<Q4_1>),
-        (QuantType::Q8_0, mul_mat::<Q8_0>),
+        (QuantType::Q4_0, mul_mat_bw::<Q4_0>),
+        (QuantType::Q4_1, mul_mat_bw::<Q4_1>),
+        (QuantType::Q8_0, mul_mat_bw::<Q8_0>),
     ],
-    scratch_bytes: |_| GROUPS * CHUNK * size_of::<Block16>(),
+    scratch_bytes,
 };
 
-/// Weight rows in a group.
-const LANES: usize = 16;
+const fn scratch_bytes(_n_blocks: usize) -> usize {
+    GROUPS * CHUNK * size_of::<Block16>()
+}
+
 /// Groups that share the activations of a micro-kernel.
 const GROUPS: usize = 2;
 /// Tokens of a micro-kernel: 2 x 4 integer and 2 x 4 float sums leave room for the operands.
@@ -34,189 +50,77 @@ const CHUNK: usize = 20;
 /// Up to this many tokens blocks are multiplied as they are unpacked.
 const FEW_TOKENS: usize = 4;
 
-/// A block of 16 rows, unpacked.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Block16 {
-    /// Lane `r` of register `j`: codes `4j..4j+4` of row `r`, as unsigned bytes.
-    codes: [__m512i; 8],
-    scale: __m512,
-    /// Unused by types without a minimum.
-    min: __m512,
-}
-
-/// What differs between weight types.
-///
-/// # Safety
-/// `unpack` reads only `BLOCK_BYTES` bytes at each row.
-unsafe trait Format {
-    const BLOCK_BYTES: usize;
-    const OFFSET: i32;
-    const HAS_MIN: bool;
+/// The exact sum of a block's products, four of them per step and lane.
+trait Dot {
+    type Sum: Copy;
     /// # Safety
-    /// AVX-512 F, BW; a whole block can be read at every row.
-    unsafe fn unpack(rows: impl Rows) -> Block16;
+    /// The instructions of the implementation; likewise below.
+    unsafe fn start(isum: __m512i) -> Self::Sum;
+    /// # Safety
+    /// As for `start`.
+    unsafe fn step<F: Format>(sum: Self::Sum, codes: __m512i, q: __m512i) -> Self::Sum;
+    /// # Safety
+    /// As for `start`; `isum` is what was given there.
+    unsafe fn finish<F: Format>(sum: Self::Sum, isum: __m512i) -> __m512i;
 }
 
-/// 16 bytes at `offset` of each block: row `4i + p` in 128-bit lane `i` of register `p`.
-///
-/// # Safety
-/// AVX-512 F; the bytes can be read.
-#[inline(always)]
-unsafe fn load_16x16(rows: impl Rows, offset: usize) -> [__m512i; 4] {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let mut x = [_mm512_setzero_si512(); 4];
-        for (p, x) in x.iter_mut().enumerate() {
-            let row = |i: usize| rows.row(4 * i + p).wrapping_add(offset).cast();
-            *x = _mm512_castsi128_si512(_mm_loadu_si128(row(0)));
-            *x = _mm512_mask_broadcast_i32x4(*x, 0x00f0, _mm_loadu_si128(row(1)));
-            *x = _mm512_mask_broadcast_i32x4(*x, 0x0f00, _mm_loadu_si128(row(2)));
-            *x = _mm512_mask_broadcast_i32x4(*x, 0xf000, _mm_loadu_si128(row(3)));
-        }
-        x
-    }
-}
+/// `vpdpbusd`.
+struct Vnni;
 
-/// From 16 bytes of 16 rows as [`load_16x16`] gives them to their dwords `j`, one row per lane.
-///
-/// # Safety
-/// AVX-512 F.
-#[inline(always)]
-unsafe fn transpose(x: [__m512i; 4]) -> [__m512i; 4] {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let lo01 = _mm512_unpacklo_epi32(x[0], x[1]);
-        let hi01 = _mm512_unpackhi_epi32(x[0], x[1]);
-        let lo23 = _mm512_unpacklo_epi32(x[2], x[3]);
-        let hi23 = _mm512_unpackhi_epi32(x[2], x[3]);
-        [
-            _mm512_unpacklo_epi64(lo01, lo23),
-            _mm512_unpackhi_epi64(lo01, lo23),
-            _mm512_unpacklo_epi64(hi01, hi23),
-            _mm512_unpackhi_epi64(hi01, hi23),
-        ]
-    }
-}
-
-/// The first four bytes of each block, one row per lane: scale, and what follows it.
-///
-/// # Safety
-/// AVX-512 F; the bytes can be read.
-#[inline(always)]
-unsafe fn heads(rows: impl Rows) -> __m512i {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let head = |r: usize| rows.row(r).cast::<i32>().read_unaligned();
-        _mm512_setr_epi32(
-            head(0),
-            head(1),
-            head(2),
-            head(3),
-            head(4),
-            head(5),
-            head(6),
-            head(7),
-            head(8),
-            head(9),
-            head(10),
-            head(11),
-            head(12),
-            head(13),
-            head(14),
-            head(15),
-        )
-    }
-}
-
-/// The f16 in the low half of each lane.
-///
-/// # Safety
-/// AVX-512 F.
-#[inline(always)]
-unsafe fn low_halves(x: __m512i) -> __m512 {
-    // SAFETY: as the caller vouches.
-    unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)) }
-}
-
-/// Codes in nibbles, element `i` low and element `16 + i` high in byte `i`.
-///
-/// # Safety
-/// AVX-512 F; the 16 bytes at `offset` of each row can be read.
-#[inline(always)]
-unsafe fn nibbles(rows: impl Rows, offset: usize) -> [__m512i; 8] {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let bytes = transpose(load_16x16(rows, offset));
-        let mask = _mm512_set1_epi8(15);
-        let mut codes = [mask; 8];
-        for j in 0..4 {
-            codes[j] = _mm512_and_si512(bytes[j], mask);
-            codes[4 + j] = _mm512_and_si512(_mm512_srli_epi32::<4>(bytes[j]), mask);
-        }
-        codes
-    }
-}
-
-struct Q4_0;
-// SAFETY: reads 4 and 16 of 18 bytes.
-unsafe impl Format for Q4_0 {
-    const BLOCK_BYTES: usize = 18;
-    const OFFSET: i32 = 8;
-    const HAS_MIN: bool = false;
+impl Dot for Vnni {
+    type Sum = __m512i;
     #[inline(always)]
-    unsafe fn unpack(rows: impl Rows) -> Block16 {
+    unsafe fn start(isum: __m512i) -> __m512i {
+        isum
+    }
+    #[inline(always)]
+    unsafe fn step<F: Format>(sum: __m512i, codes: __m512i, q: __m512i) -> __m512i {
+        // SAFETY: as the caller vouches.
+        unsafe { _mm512_dpbusd_epi32(sum, codes, q) }
+    }
+    #[inline(always)]
+    unsafe fn finish<F: Format>(sum: __m512i, _isum: __m512i) -> __m512i {
+        sum
+    }
+}
+
+/// `vpmaddubsw` on nibbles: 8 steps of at most 2 * 15 * 128 fit into 16 bits.
+struct Nibbles;
+
+impl Dot for Nibbles {
+    /// Sums over the low and over the high nibbles of the codes.
+    type Sum = [__m512i; 2];
+    #[inline(always)]
+    unsafe fn start(_isum: __m512i) -> Self::Sum {
+        // SAFETY: as the caller vouches.
+        unsafe { [_mm512_setzero_si512(); 2] }
+    }
+    #[inline(always)]
+    unsafe fn step<F: Format>(sum: Self::Sum, codes: __m512i, q: __m512i) -> Self::Sum {
         // SAFETY: as the caller vouches.
         unsafe {
-            Block16 {
-                codes: nibbles(rows, 2),
-                scale: low_halves(heads(rows)),
-                min: _mm512_setzero_ps(),
+            if F::BITS <= 4 {
+                return [_mm512_add_epi16(sum[0], _mm512_maddubs_epi16(codes, q)), sum[1]];
             }
+            let mask = _mm512_set1_epi8(15);
+            let lo = _mm512_and_si512(codes, mask);
+            let hi = _mm512_and_si512(_mm512_srli_epi32::<4>(codes), mask);
+            [
+                _mm512_add_epi16(sum[0], _mm512_maddubs_epi16(lo, q)),
+                _mm512_add_epi16(sum[1], _mm512_maddubs_epi16(hi, q)),
+            ]
         }
     }
-}
-
-struct Q4_1;
-// SAFETY: reads 4 and 16 of 20 bytes.
-unsafe impl Format for Q4_1 {
-    const BLOCK_BYTES: usize = 20;
-    const OFFSET: i32 = 0;
-    const HAS_MIN: bool = true;
     #[inline(always)]
-    unsafe fn unpack(rows: impl Rows) -> Block16 {
+    unsafe fn finish<F: Format>(sum: Self::Sum, isum: __m512i) -> __m512i {
         // SAFETY: as the caller vouches.
         unsafe {
-            let heads = heads(rows);
-            Block16 {
-                codes: nibbles(rows, 4),
-                scale: low_halves(heads),
-                min: low_halves(_mm512_srli_epi32::<16>(heads)),
+            let lo = _mm512_madd_epi16(sum[0], _mm512_set1_epi16(1));
+            let isum = _mm512_add_epi32(isum, lo);
+            if F::BITS <= 4 {
+                return isum;
             }
-        }
-    }
-}
-
-struct Q8_0;
-// SAFETY: reads 4 and twice 16 of 34 bytes.
-unsafe impl Format for Q8_0 {
-    const BLOCK_BYTES: usize = 34;
-    const OFFSET: i32 = 128;
-    const HAS_MIN: bool = false;
-    #[inline(always)]
-    unsafe fn unpack(rows: impl Rows) -> Block16 {
-        // SAFETY: as the caller vouches.
-        unsafe {
-            let lo = transpose(load_16x16(rows, 2));
-            let hi = transpose(load_16x16(rows, 18));
-            // Adding 128 modulo 256 makes signed codes unsigned.
-            let sign = _mm512_set1_epi8(-128);
-            let mut codes = [sign; 8];
-            for j in 0..4 {
-                codes[j] = _mm512_xor_si512(lo[j], sign);
-                codes[4 + j] = _mm512_xor_si512(hi[j], sign);
-            }
-            Block16 { codes, scale: low_halves(heads(rows)), min: _mm512_setzero_ps() }
+            _mm512_add_epi32(isum, _mm512_madd_epi16(sum[1], _mm512_set1_epi16(16)))
         }
     }
 }
@@ -294,9 +198,14 @@ unsafe fn broadcast4(q: *const i8, j: usize) -> __m512i {
 /// All of K for 16 rows and `T` tokens, straight from the weights.
 ///
 /// # Safety
-/// AVX-512 F, BW, VNNI; 16 rows of `act.n_blocks` blocks, `T` tokens, 16 outputs for each.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn few_tokens<F: Format, const T: usize>(rows: Even, act: Act, y: *mut f32, ld: usize) {
+/// AVX-512 F, BW and what `D` needs; 16 rows of `act.n_blocks` blocks, `T` tokens, 16 outputs for each.
+#[inline(always)]
+unsafe fn few_tokens<D: Dot, F: Format, const T: usize>(
+    rows: Even,
+    act: Act,
+    y: *mut f32,
+    ld: usize,
+) {
     // SAFETY: as the caller vouches.
     unsafe {
         let mut rows = rows;
@@ -309,13 +218,11 @@ unsafe fn few_tokens<F: Format, const T: usize>(rows: Even, act: Act, y: *mut f3
             for (t, acc) in acc.iter_mut().enumerate() {
                 let act = act.at(t, b);
                 let f = factors::<F>(act);
-                let mut even = f.isum;
-                let mut odd = _mm512_setzero_si512();
-                for j in (0..8).step_by(2) {
-                    even = _mm512_dpbusd_epi32(even, block.codes[j], broadcast4(act.q, j));
-                    odd = _mm512_dpbusd_epi32(odd, block.codes[j + 1], broadcast4(act.q, j + 1));
+                let mut sum = D::start(f.isum);
+                for j in 0..8 {
+                    sum = D::step::<F>(sum, block.codes[j], broadcast4(act.q, j));
                 }
-                let isum = _mm512_add_epi32(even, odd);
+                let isum = D::finish::<F>(sum, f.isum);
                 *acc = accumulate::<F>(*acc, isum, block.scale, block.min, f);
             }
         }
@@ -339,10 +246,10 @@ struct Out {
 /// A chunk of K for `G` unpacked groups of rows and `T` tokens.
 ///
 /// # Safety
-/// AVX-512 F, BW, VNNI; `G` tiles of `n` blocks at distance [`CHUNK`], `T` tokens of `n` blocks at
+/// AVX-512 F, BW and what `D` needs; `G` tiles of `n` blocks at distance [`CHUNK`], `T` tokens of `n` blocks at
 /// `act`, outputs for them.
 #[inline(always)]
-unsafe fn micro<F: Format, const G: usize, const T: usize>(
+unsafe fn micro<D: Dot, F: Format, const G: usize, const T: usize>(
     tile: *const Block16,
     n: usize,
     act: Act,
@@ -361,12 +268,12 @@ unsafe fn micro<F: Format, const G: usize, const T: usize>(
         }
         for b in 0..n {
             let tile = tile.add(b);
-            let mut isum = [[_mm512_setzero_si512(); T]; G];
+            let mut sum = [[D::start(_mm512_setzero_si512()); T]; G];
             let mut f = [Factors::zero(); T];
             for t in 0..T {
                 f[t] = factors::<F>(act.at(t, b));
-                for isum in &mut isum {
-                    isum[t] = f[t].isum;
+                for sum in &mut sum {
+                    sum[t] = D::start(f[t].isum);
                 }
             }
             for j in 0..8 {
@@ -374,10 +281,10 @@ unsafe fn micro<F: Format, const G: usize, const T: usize>(
                 for (t, q) in q.iter_mut().enumerate() {
                     *q = broadcast4(act.at(t, b).q, j);
                 }
-                for (g, isum) in isum.iter_mut().enumerate() {
+                for (g, sum) in sum.iter_mut().enumerate() {
                     let codes = (*tile.add(g * CHUNK)).codes[j];
-                    for (isum, q) in isum.iter_mut().zip(q) {
-                        *isum = _mm512_dpbusd_epi32(*isum, codes, q);
+                    for (sum, q) in sum.iter_mut().zip(q) {
+                        *sum = D::step::<F>(*sum, codes, q);
                     }
                 }
             }
@@ -385,7 +292,8 @@ unsafe fn micro<F: Format, const G: usize, const T: usize>(
                 let block = tile.add(g * CHUNK);
                 for (t, acc) in acc.iter_mut().enumerate() {
                     let (scale, min) = ((*block).scale, (*block).min);
-                    *acc = accumulate::<F>(*acc, isum[g][t], scale, min, f[t]);
+                    let isum = D::finish::<F>(sum[g][t], f[t].isum);
+                    *acc = accumulate::<F>(*acc, isum, scale, min, f[t]);
                 }
             }
         }
@@ -401,8 +309,8 @@ unsafe fn micro<F: Format, const G: usize, const T: usize>(
 ///
 /// # Safety
 /// As for [`micro`], with `n_tokens` tokens.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn all_tokens<F: Format, const G: usize>(
+#[inline(always)]
+unsafe fn all_tokens<D: Dot, F: Format, const G: usize>(
     tile: *const Block16,
     n: usize,
     act: Act,
@@ -416,10 +324,10 @@ unsafe fn all_tokens<F: Format, const G: usize>(
         // SAFETY: as the caller vouches; each micro-kernel takes no more tokens than there are.
         unsafe {
             match n_tokens - t {
-                1 => micro::<F, G, 1>(tile, n, act, out),
-                2 => micro::<F, G, 2>(tile, n, act, out),
-                3 => micro::<F, G, 3>(tile, n, act, out),
-                _ => micro::<F, G, TOKENS>(tile, n, act, out),
+                1 => micro::<D, F, G, 1>(tile, n, act, out),
+                2 => micro::<D, F, G, 2>(tile, n, act, out),
+                3 => micro::<D, F, G, 3>(tile, n, act, out),
+                _ => micro::<D, F, G, TOKENS>(tile, n, act, out),
             }
         }
         t += TOKENS;
@@ -430,7 +338,7 @@ unsafe fn all_tokens<F: Format, const G: usize>(
 ///
 /// # Safety
 /// AVX-512 F, BW; the rows have `n` blocks and `tile` has room for them.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[inline(always)]
 unsafe fn unpack<F: Format>(rows: impl Rows, n: usize, tile: *mut Block16) {
     // SAFETY: as the caller vouches.
     unsafe {
@@ -441,9 +349,10 @@ unsafe fn unpack<F: Format>(rows: impl Rows, n: usize, tile: *mut Block16) {
 }
 
 /// # Safety
-/// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn mul_mat<F: Format>(a: &MulMatQ8) {
+/// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says, with what `D` needs. Inlined, like all
+/// it calls, into a function that has those instructions enabled.
+#[inline(always)]
+unsafe fn mul_mat<D: Dot, F: Format>(a: &MulMatQ8) {
     let act = Act::of(a);
     let tile = a.scratch.cast::<Block16>();
     let mut i = 0;
@@ -455,10 +364,10 @@ unsafe fn mul_mat<F: Format>(a: &MulMatQ8) {
         unsafe {
             if left >= LANES && a.n_tokens <= FEW_TOKENS {
                 match a.n_tokens {
-                    1 => few_tokens::<F, 1>(rows, act, y, a.ld),
-                    2 => few_tokens::<F, 2>(rows, act, y, a.ld),
-                    3 => few_tokens::<F, 3>(rows, act, y, a.ld),
-                    _ => few_tokens::<F, FEW_TOKENS>(rows, act, y, a.ld),
+                    1 => few_tokens::<D, F, 1>(rows, act, y, a.ld),
+                    2 => few_tokens::<D, F, 2>(rows, act, y, a.ld),
+                    3 => few_tokens::<D, F, 3>(rows, act, y, a.ld),
+                    _ => few_tokens::<D, F, FEW_TOKENS>(rows, act, y, a.ld),
                 }
                 i += LANES;
                 continue;
@@ -471,19 +380,35 @@ unsafe fn mul_mat<F: Format>(a: &MulMatQ8) {
                     for g in 0..GROUPS {
                         unpack::<F>(rows.advance(g * LANES * a.row_bytes), n, tile.add(g * CHUNK));
                     }
-                    all_tokens::<F, GROUPS>(tile, n, act, a.n_tokens, out);
+                    all_tokens::<D, F, GROUPS>(tile, n, act, a.n_tokens, out);
                 } else if left >= LANES {
                     unpack::<F>(rows, n, tile);
-                    all_tokens::<F, 1>(tile, n, act, a.n_tokens, out);
+                    all_tokens::<D, F, 1>(tile, n, act, a.n_tokens, out);
                 } else {
                     unpack::<F>(Clamped { rows, last: left - 1 }, n, tile);
                     let out = Out { mask: (1 << left) - 1, ..out };
-                    all_tokens::<F, 1>(tile, n, act, a.n_tokens, out);
+                    all_tokens::<D, F, 1>(tile, n, act, a.n_tokens, out);
                 }
             }
             i += if left >= GROUPS * LANES { GROUPS * LANES } else { LANES };
         }
     }
+}
+
+/// # Safety
+/// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn mul_mat_vnni<F: Format>(a: &MulMatQ8) {
+    // SAFETY: as the caller vouches.
+    unsafe { mul_mat::<Vnni, F>(a) };
+}
+
+/// # Safety
+/// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+unsafe fn mul_mat_bw<F: Format>(a: &MulMatQ8) {
+    // SAFETY: as the caller vouches.
+    unsafe { mul_mat::<Nibbles, F>(a) };
 }
 
 /// # Safety
