@@ -1,8 +1,8 @@
 //! The architectures, one short file each.
 //!
 //! To add one: a file with the three parts of `llama.rs` (read hyper-parameters, refuse what is
-//! not supported, lay out the steps from the blocks of [`Builder`]) and a line in [`ARCHS`]; a tiny
-//! random model with logits of an independent implementation comes with it.
+//! not supported, lay out the steps from the blocks of [`Builder`]) and a line in [`ARCHS`]; tiny
+//! random models with logits of an independent implementation come with it (`tests/common/tiny.rs`).
 
 mod llama;
 
