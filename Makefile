@@ -7,7 +7,7 @@
 # fetched by pip into target/ when they are missing.
 
 MODEL  ?= $(DEFAULT_MODEL)
-PROMPT ?= The best thing about running a language model on your own computer is
+PROMPT ?= Once upon a time, in a village by the sea, there lived
 ARGS   ?=
 PREFIX ?= /usr/local
 LIB    ?= lib
