@@ -91,8 +91,9 @@ export MODEL PROMPT
 # ---- tests ----
 
 # The C programs are among the tests, also under AddressSanitizer and UndefinedBehaviorSanitizer.
-# Tests that need the model are skipped with a line when it cannot be fetched.
-test: check tools
+# Tests that need the model, or cmake, are skipped with a line when it cannot be fetched.
+test: check
+	@$(MAKE) --no-print-directory tools || echo 'no cmake and ninja: the tests that need them are skipped'
 	@$(MAKE) --no-print-directory model || echo 'no model: the tests that need it are skipped'
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run; else cargo test --tests; fi
 	cargo test --doc

@@ -133,7 +133,7 @@ def commit():
 def markdown(report):
     where = report["machine"]
     lines = [f"{report['date']}, commit {report['commit']}, {report['threads']} threads, "
-             f"{report['rounds']} interleaved rounds",
+             f"{report['rounds']} interleaved rounds, load average {report['load_average']:.1f} before",
              f"{where['cpu']}, {where['cores']} CPUs ({' '.join(where['flags'])})", ""]
     for model in report["models"]:
         lines += [f"**{model['model']}** ({model['file_mib']:.1f} MiB; KV cache of the first test "
@@ -167,7 +167,7 @@ def main():
         libraries = {"ours": library_folder(options.ours, folder / "ours"),
                      "peer": library_folder(options.peer, folder / "peer")}
         binary = build(folder, options.include)
-        report = {"date": datetime.date.today().isoformat(), "commit": commit(),
+        report = {"load_average": os.getloadavg()[0], "date": datetime.date.today().isoformat(), "commit": commit(),
                   "machine": machine(), "threads": options.threads, "rounds": options.rounds,
                   "models": [compare(options, binary, libraries, m) for m in options.models]}
 
