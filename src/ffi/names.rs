@@ -2,7 +2,8 @@
 
 use core::ffi::{c_char, c_int};
 use std::ffi::CString;
-use std::sync::OnceLock;
+
+use once_cell::sync::OnceCell;
 
 use super::guard;
 use super::strings::{c_str, snprintf};
@@ -19,7 +20,7 @@ use crate::log_error;
 pub unsafe extern "C" fn llama_ftype_name(ftype: llama_ftype_e) -> *const c_char {
     /// More than there are types: a greater number has no name.
     const N: u32 = 64;
-    static NAMES: OnceLock<[Vec<CString>; 2]> = OnceLock::new();
+    static NAMES: OnceCell<[Vec<CString>; 2]> = OnceCell::new();
     guard::call(c"".as_ptr(), "llama_ftype_name", || {
         let ftype = Ftype::from_c_id(ftype.cast_unsigned());
         let names = NAMES.get_or_init(|| {

@@ -40,6 +40,8 @@ struct Core {
     arch: &'static ArchSpec,
     hparams: Hparams,
     plan: Plan,
+    /// The weights are in memory, not only their names.
+    has_data: bool,
 }
 
 /// Number formats that the engine computes with.
@@ -97,11 +99,12 @@ impl Model {
             let arch = arch::find(&arch_name)?;
             let hparams = (arch.hparams)(files.meta())?;
             let plan = plan_of(arch, &hparams, &weights)?;
-            core = Some(Core { arch, hparams, plan });
             files.load_tensors(progress)?;
             for (weight, info) in weights.iter_mut().zip(files.tensors()) {
                 weight.data = files.data(info).ok();
             }
+            let has_data = weights.iter().all(|w| w.data.is_some());
+            core = Some(Core { arch, hparams, plan, has_data });
         }
         let meta = files.into_meta();
         Ok(Self { meta, arch_name, core, ftype, weights, n_bytes, n_params })
@@ -144,7 +147,7 @@ impl Model {
 
     /// Whether the weights are in memory.
     pub fn has_data(&self) -> bool {
-        self.core.is_some() && self.weights.iter().all(|w| w.data.is_some())
+        self.core.as_ref().is_some_and(|c| c.has_data)
     }
 
     /// Bytes of all tensors.

@@ -233,6 +233,11 @@ impl Cells {
         }
     }
 
+    /// Whether keys have to be rotated.
+    pub fn has_shifts(&self) -> bool {
+        self.has_shift
+    }
+
     /// The cells whose keys have to be rotated, with the positions to rotate by; forgets them.
     pub fn take_shifts(&mut self) -> Vec<(u32, i32)> {
         if !std::mem::take(&mut self.has_shift) {

@@ -194,6 +194,9 @@ impl KvCache {
 
     /// Rotates the keys of all cells that were moved since the last call.
     pub fn apply_shifts(&mut self, table: &KernelTable, freqs: &RopeFreqs) {
+        if !self.streams.iter().any(Cells::has_shifts) {
+            return;
+        }
         // The keys already have the magnitude: this is a pure rotation.
         let freqs = RopeFreqs { magnitude: 1.0, ..freqs.clone() };
         let mut cos_sin = vec![0.0; freqs.inv_freq.len() * 2];

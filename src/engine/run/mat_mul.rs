@@ -8,10 +8,9 @@ use crate::engine::buffers::uses_q8;
 use crate::plan::{Mat, SlotId};
 use crate::util::aligned::AlignedVec;
 
-/// Outputs that a kernel computes together; tasks are multiples of it.
+/// Outputs that a kernel computes together; tasks are multiples of it. With many tokens a task is
+/// just these: their decoded weights fit in the L1 cache.
 const ROWS: usize = 16;
-/// Outputs of a task when many tokens are computed: their decoded weights fit in the L1 cache.
-const GEMM_ROWS: usize = 16;
 /// Most outputs of a task.
 const MAX_COLS: usize = 1 << 18;
 
@@ -30,7 +29,7 @@ impl Run<'_> {
         // Enough tasks to even out what threads get, few enough to hand out cheaply.
         let cols = match n {
             0..8 => width.div_ceil(8 * worker.n_threads()).next_multiple_of(ROWS),
-            _ => GEMM_ROWS,
+            _ => ROWS,
         };
         let grid = Grid { rows: usize::MAX, cols: cols.min(MAX_COLS) };
         let n_tasks = if n == 0 { 0 } else { width.div_ceil(grid.cols) };

@@ -17,7 +17,7 @@ use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::{Pool, Shared, Worker};
 use crate::backend::cpu::table::WeightRows;
 use crate::model::{Model, RopeFreqs};
-use crate::plan::{Plan, SlotId, StepKind, TensorId};
+use crate::plan::{Plan, Rows, SlotId, StepKind, TensorId};
 use crate::util::aligned::{AlignedVec, OutOfMemory};
 use crate::util::bytes;
 
@@ -46,6 +46,13 @@ pub struct Ubatch {
 impl Ubatch {
     fn n_tokens(&self) -> usize {
         self.pos.len()
+    }
+
+    fn n_rows(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.n_tokens(),
+            Rows::Outputs => self.outputs.len(),
+        }
     }
 }
 
@@ -153,14 +160,10 @@ impl Runner {
         causal: bool,
         abort: Option<&dyn Abort>,
     ) -> Result<(), Stop> {
-        let n = ubatch.n_tokens();
         for (slot, spec) in self.slots.iter_mut().zip(&plan.slots) {
-            slot.ensure_rows(match spec.rows {
-                crate::plan::Rows::Tokens => n,
-                crate::plan::Rows::Outputs => ubatch.outputs.len(),
-            })?;
+            slot.ensure_rows(ubatch.n_rows(spec.rows))?;
         }
-        self.cos_sin.ensure_rows(n)?;
+        self.cos_sin.ensure_rows(ubatch.n_tokens())?;
         for partial in &mut self.partials {
             // They grow with the context: in few steps.
             partial.ensure_rows(ubatch.work.n_partial_rows().next_power_of_two())?;
@@ -221,10 +224,7 @@ impl Run<'_> {
 
     /// Rows that a slot has in this run.
     fn n_rows(&self, id: SlotId) -> usize {
-        match self.plan.slot(id).rows {
-            crate::plan::Rows::Tokens => self.ubatch.n_tokens(),
-            crate::plan::Rows::Outputs => self.ubatch.outputs.len(),
-        }
+        self.ubatch.n_rows(self.plan.slot(id).rows)
     }
 
     fn bytes_of(&self, id: TensorId) -> &[u8] {
