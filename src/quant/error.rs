@@ -12,6 +12,12 @@ pub enum Error {
         /// The type.
         ty: QuantType,
     },
+    /// Blocks of this type can be read, not made.
+    #[error("numbers cannot be quantised to type {ty}")]
+    NoQuantizer {
+        /// The type.
+        ty: QuantType,
+    },
     /// The bytes are not a whole number of blocks.
     #[error("found {found} bytes of type {ty}, expected a multiple of {expected}")]
     BlockSize {

@@ -10,11 +10,11 @@ pub(super) const F32: Codec = Codec {
             *y = f32::from_le_bytes(*x);
         }
     },
-    quantize: |src, dst| {
+    quantize: Some(|src, _, dst| {
         for (y, x) in dst.as_chunks_mut().0.iter_mut().zip(src) {
             *y = x.to_le_bytes();
         }
-    },
+    }),
 };
 
 pub(super) const F16: Codec = Codec {
@@ -23,11 +23,11 @@ pub(super) const F16: Codec = Codec {
             *y = f16::from_le_bytes(*x).to_f32();
         }
     },
-    quantize: |src, dst| {
+    quantize: Some(|src, _, dst| {
         for (y, x) in dst.as_chunks_mut().0.iter_mut().zip(src) {
             *y = f16::from_f32(*x).to_le_bytes();
         }
-    },
+    }),
 };
 
 pub(super) const BF16: Codec = Codec {
@@ -36,9 +36,9 @@ pub(super) const BF16: Codec = Codec {
             *y = bf16::from_le_bytes(*x).to_f32();
         }
     },
-    quantize: |src, dst| {
+    quantize: Some(|src, _, dst| {
         for (y, x) in dst.as_chunks_mut().0.iter_mut().zip(src) {
             *y = bf16::from_f32(*x).to_le_bytes();
         }
-    },
+    }),
 };

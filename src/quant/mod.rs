@@ -3,7 +3,7 @@
 //! The codecs are plain loops that round as the format's reference does, and what kernels are
 //! held to. Tests compare them bit for bit with the `gguf` Python package.
 //!
-//! To add a type: a row in [`types`], a codec file beside the others and its arm in `codec`,
+//! To add a type: a row in [`types`], a codec in the file of its family and its line in `codec`,
 //! an arm in `validate`, kernels under `backend/cpu/kernels`, golden blocks from an
 //! independent implementation (`tests/goldens/gen_quant.py`).
 
@@ -18,10 +18,18 @@ pub use error::Error;
 pub use types::{QuantType, TypeInfo};
 pub use validate::validate;
 
+/// Whole blocks to as many numbers as they hold.
+type Dequantize = fn(&[u8], &mut [f32]);
+
+/// A row of numbers to as many blocks as hold them. The second slice, as long as the row, says
+/// how much each number's error counts; formats whose reference takes no weights ignore it.
+type Quantize = fn(&[f32], Option<&[f32]>, &mut [u8]);
+
 /// The two directions of one type, for lengths that fit each other.
 struct Codec {
-    dequantize: fn(&[u8], &mut [f32]),
-    quantize: fn(&[f32], &mut [u8]),
+    dequantize: Dequantize,
+    /// None for formats that nobody rounds to here.
+    quantize: Option<Quantize>,
 }
 
 fn codec(ty: QuantType) -> Option<Codec> {
@@ -36,9 +44,14 @@ fn codec(ty: QuantType) -> Option<Codec> {
     })
 }
 
-/// Whether [`dequantize_row`] and [`quantize_row`] know the type.
+/// Whether [`dequantize_row`] knows the type.
 pub fn is_supported(ty: QuantType) -> bool {
     codec(ty).is_some()
+}
+
+/// Whether [`quantize_row`] knows the type.
+pub fn can_quantize(ty: QuantType) -> bool {
+    codec(ty).is_some_and(|c| c.quantize.is_some())
 }
 
 /// The numbers of `src`, which has to hold exactly as many elements as `dst`.
@@ -53,7 +66,8 @@ pub fn dequantize_row(ty: QuantType, src: &[u8], dst: &mut [f32]) -> Result<(), 
 /// Numbers that are not finite give some block, never a panic.
 pub fn quantize_row(ty: QuantType, src: &[f32], dst: &mut [u8]) -> Result<(), Error> {
     let codec = fitting_codec(ty, dst.len(), src.len())?;
-    (codec.quantize)(src, dst);
+    let quantize = codec.quantize.ok_or(Error::NoQuantizer { ty })?;
+    quantize(src, None, dst);
     Ok(())
 }
 

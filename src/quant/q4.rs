@@ -33,7 +33,7 @@ pub(super) const Q4_0: Codec = Codec {
             }
         }
     },
-    quantize: |src, dst| {
+    quantize: Some(|src, _, dst| {
         let blocks = dst.as_chunks_mut::<Q4_0_BYTES>().0;
         for ([d0, d1, qs @ ..], x) in blocks.iter_mut().zip(src.as_chunks::<LEN>().0) {
             // The number farthest from zero, with its sign, becomes -8 exactly.
@@ -46,7 +46,7 @@ pub(super) const Q4_0: Codec = Codec {
                 *q = level(x[j]) | level(x[j + HALF]) << 4;
             }
         }
-    },
+    }),
 };
 
 pub(super) const Q4_1: Codec = Codec {
@@ -61,7 +61,7 @@ pub(super) const Q4_1: Codec = Codec {
             }
         }
     },
-    quantize: |src, dst| {
+    quantize: Some(|src, _, dst| {
         let blocks = dst.as_chunks_mut::<Q4_1_BYTES>().0;
         for ([d0, d1, m0, m1, qs @ ..], x) in blocks.iter_mut().zip(src.as_chunks::<LEN>().0) {
             let min = x.iter().copied().fold(f32::INFINITY, f32::min);
@@ -75,7 +75,7 @@ pub(super) const Q4_1: Codec = Codec {
                 *q = level(x[j]) | level(x[j + HALF]) << 4;
             }
         }
-    },
+    }),
 };
 
 /// `1 / d`, or 0 for a block of equal numbers.

@@ -22,7 +22,7 @@ pub(super) const Q8_0: Codec = Codec {
             }
         }
     },
-    quantize: |src, dst| {
+    quantize: Some(|src, _, dst| {
         let blocks = dst.as_chunks_mut::<BYTES>().0;
         for ([d0, d1, qs @ ..], x) in blocks.iter_mut().zip(src.as_chunks::<LEN>().0) {
             let max = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -33,5 +33,5 @@ pub(super) const Q8_0: Codec = Codec {
                 *q = (v * id).round() as i8 as u8; // halves away from zero
             }
         }
-    },
+    }),
 };
