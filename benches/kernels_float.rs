@@ -15,6 +15,7 @@ use powerinfer::backend::cpu::pool::ColsMut;
 use powerinfer::backend::cpu::table::attn::{AttnState, AttnTile, TILE};
 use powerinfer::backend::cpu::table::{ActF32, WeightRows};
 use powerinfer::quant::QuantType;
+use powerinfer::tensor::Activation;
 use powerinfer::util::aligned::AlignedVec;
 
 /// Numbers of ordinary size, from a linear congruential generator.
@@ -116,8 +117,12 @@ fn vectors(c: &mut Criterion<CpuTime>) {
         let (mut y, mut bits) = (numbers(n), vec![0; n]);
         let mut group = c.benchmark_group(format!("vec/{}", table.isa()));
         group.throughput(Throughput::Elements(n as u64));
-        group.bench_function("rms_norm", |b| b.iter(|| table.rms_norm(&x, &w, 1e-5, &mut y)));
-        group.bench_function("silu_mul", |b| b.iter(|| table.silu_mul(&x, &w, &mut y)));
+        group.bench_function("rms_norm", |b| b.iter(|| table.rms_norm(&x, Some(&w), 1e-5, &mut y)));
+        for act in Activation::ALL {
+            group.bench_function(format!("{act:?}"), |b| {
+                b.iter(|| table.activate(act, &x, Some(&w), &mut y));
+            });
+        }
         group.bench_function("rope_norm", |b| b.iter(|| table.rope_norm(&mut y, 64, &x[..64])));
         group.bench_function("load_f16", |b| {
             b.iter(|| table.dequant_row(QuantType::F16, &half, &mut y));

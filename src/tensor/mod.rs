@@ -1,6 +1,11 @@
-//! Shapes of tensors, in the order of the GGUF format: `ne[0]` is the contiguous dimension.
+//! Shapes of tensors, in the order of the GGUF format: `ne[0]` is the contiguous dimension; and
+//! the activation functions that plans name and backends compute.
+
+mod activation;
 
 use std::fmt;
+
+pub use activation::Activation;
 
 /// Most dimensions that a tensor can have.
 pub const MAX_DIMS: usize = 4;

@@ -1,6 +1,7 @@
 //! Norms, sums, activations and rotary positions.
 
 use powerinfer::backend::cpu::KernelTable;
+use powerinfer::tensor::Activation;
 
 use crate::guard::Guarded;
 use crate::{LENGTHS, Rng, bits, bits_or_nan, reference};
@@ -21,7 +22,7 @@ fn rms_norm_equals_f64() {
                 let x: Vec<f32> = rng.floats(n).iter().map(|v| v * size).collect();
                 let w = rng.floats(n);
                 let mut y = Guarded::new(&vec![f32::NAN; n]);
-                table.rms_norm(&Guarded::new(&x), &Guarded::new(&w), eps, &mut y);
+                table.rms_norm(&Guarded::new(&x), Some(&Guarded::new(&w)), eps, &mut y);
                 let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / n as f64;
                 let scale = 1.0 / (mean + f64::from(eps)).sqrt();
                 for i in 0..n {
@@ -61,7 +62,7 @@ fn silu_is_within_4_ulp_everywhere() {
     for table in KernelTable::all_supported() {
         let up = vec![1.0; gate.len()];
         let mut out = vec![f32::NAN; gate.len()];
-        table.silu_mul(&gate, &up, &mut out);
+        table.activate(Activation::Silu, &gate, Some(&up), &mut out);
         for (g, got) in gate.iter().zip(&out) {
             // e^88.73 overflows in f32, so the quotient is 0 where f64 has 1e-37.
             let wide = f64::from(*g);
@@ -78,7 +79,8 @@ fn silu_at_the_ends() {
     for table in KernelTable::all_supported() {
         for n in 1..=gate.len() {
             let mut out = Guarded::new(&vec![7.0; n]);
-            table.silu_mul(&Guarded::new(&gate[..n]), &Guarded::new(&vec![2.0; n]), &mut out);
+            let (gate, up) = (Guarded::new(&gate[..n]), Guarded::new(&vec![2.0; n]));
+            table.activate(Activation::Silu, &gate, Some(&up), &mut out);
             let want = [f32::NAN, 2e30, -0.0, f32::INFINITY, 0.0, -0.0, 400.0, -0.0];
             assert_eq!(bits_or_nan(&out), bits_or_nan(&want[..n]), "{}", table.isa());
         }
@@ -92,10 +94,10 @@ fn silu_does_not_depend_on_the_place() {
         let gate: Vec<f32> = rng.floats(61).iter().map(|v| v * 20.0).collect();
         let up = rng.floats(61);
         let mut all = vec![0.0; 61];
-        table.silu_mul(&gate, &up, &mut all);
+        table.activate(Activation::Silu, &gate, Some(&up), &mut all);
         for i in 0..61 {
             let mut one = [0.0];
-            table.silu_mul(&gate[i..=i], &up[i..=i], &mut one);
+            table.activate(Activation::Silu, &gate[i..=i], Some(&up[i..=i]), &mut one);
             assert_eq!(one[0].to_bits(), all[i].to_bits(), "{} {i}", table.isa());
         }
     }

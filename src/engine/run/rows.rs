@@ -4,6 +4,7 @@ use super::{Run, Scratch};
 use crate::backend::cpu::pool::{Grid, Worker};
 use crate::engine::batch::Input;
 use crate::plan::{SlotId, TensorId};
+use crate::tensor::Activation;
 
 /// Rows of a task when `n` rows are shared out. Not more than a grid can say.
 pub(super) fn rows_per_task(n: usize, worker: &Worker<'_>) -> usize {
@@ -66,7 +67,7 @@ impl Run<'_> {
             let x = self.slot(src).read(task, tile.rows());
             for (r, x) in x.chunks_exact(width).enumerate() {
                 tile.put(self.table(), r, &mut scratch.rows[..width], |y| {
-                    self.table().rms_norm(x, weight, eps, y);
+                    self.table().rms_norm(x, Some(weight), eps, y);
                 });
             }
         });
@@ -96,7 +97,8 @@ impl Run<'_> {
             for (r, x) in x.chunks_exact(2 * width).enumerate() {
                 let (gate, up) = x.split_at(width);
                 tile.put(self.table(), r, &mut scratch.rows[..cols.len()], |y| {
-                    self.table().silu_mul(&gate[cols.clone()], &up[cols.clone()], y);
+                    let (gate, up) = (&gate[cols.clone()], &up[cols.clone()]);
+                    self.table().activate(Activation::Silu, gate, Some(up), y);
                 });
             }
         });

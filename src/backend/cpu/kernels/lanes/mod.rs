@@ -12,6 +12,7 @@
 //! To add an instruction set: implement [`Lanes`], invoke the macro, name the kernels in `table`.
 #![allow(clippy::needless_range_loop, reason = "register tiles are indexed by position")]
 
+pub(super) mod act;
 pub(super) mod attn;
 pub(super) mod float;
 pub(super) mod vec;
@@ -154,6 +155,7 @@ macro_rules! lane_kernels {
         use $crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32, dequant_f32};
         use $crate::backend::cpu::pool::ColsMut;
         use $crate::quant::QuantType;
+        use $crate::tensor::Activation;
 
         lane_kernels! { @wrap $v, $features;
             fn dequant_f16 in float(bytes: &[u8], out: &mut [f32]);
@@ -162,10 +164,17 @@ macro_rules! lane_kernels {
             fn dequant_q4_1 in float(bytes: &[u8], out: &mut [f32]);
             fn dequant_q8_0 in float(bytes: &[u8], out: &mut [f32]);
             fn store_f16 in float(x: &[f32], out: &mut [u16]);
-            fn rms_norm in vec(x: &[f32], w: &[f32], eps: f32, y: &mut [f32]);
+            fn rms_norm in vec(x: Option<&[f32]>, w: Option<&[f32]>, eps: f32, y: &mut [f32]);
             fn add in vec(x: &[f32], y: &mut [f32]);
             fn scale in vec(a: f32, y: &mut [f32]);
-            fn silu_mul in vec(gate: &[f32], up: &[f32], out: &mut [f32]);
+            fn axpy in vec(a: f32, x: &[f32], y: &mut [f32]);
+            fn soft_cap in vec(cap: f32, y: &mut [f32]);
+            fn activate in act(
+                act: Activation,
+                gate: &[f32],
+                up: Option<&[f32]>,
+                out: &mut [f32]
+            );
             fn rope_norm in vec(x: &mut [f32], head_dim: usize, cos_sin: &[f32]);
             fn blend in vec(a: f32, total: &mut [f32], b: f32, part: &[f32]);
             fn divide in vec(acc: &[f32], l: f32, out: &mut [f32]);

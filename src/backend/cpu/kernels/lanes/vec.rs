@@ -1,31 +1,39 @@
 //! Operations on vectors of f32, element by element but for the sum of squares.
 
-use super::{Lanes, exp};
+use super::{Lanes, tanh};
 use crate::backend::cpu::kernels::scalar::vec::rms_scale;
 
-/// Runs `$one::<V>` over slices of equal length `$n`: whole registers, then one part.
+/// Runs `$one` over slices of equal length `$n`: whole registers, then one part.
 /// `$load` slices are read, `$out` is written; `$arg`s are the same for all.
 macro_rules! each {
-    ($v:ty, $n:expr, $out:expr, $one:ident($($arg:expr),*; $($load:expr),*)) => {{
+    ($v:ty, $n:expr, $out:expr, $($one:ident)::+ ($($arg:expr),*; $($load:expr),*)) => {{
         let (n, out) = ($n, $out);
         let mut i = 0;
         while i + <$v>::N <= n {
-            $one::<$v>($($arg,)* $(<$v>::load($load.add(i))),*).store(out.add(i));
+            $($one)::+($($arg,)* $(<$v>::load($load.add(i))),*).store(out.add(i));
             i += <$v>::N;
         }
         if i < n {
-            $one::<$v>($($arg,)* $(<$v>::load_part($load.add(i), n - i)),*)
+            $($one)::+($($arg,)* $(<$v>::load_part($load.add(i), n - i)),*)
                 .store_part(out.add(i), n - i);
         }
     }};
 }
+pub(super) use each;
 
 /// # Safety
 /// Needs the instruction set of `V`; equal lengths.
 #[inline(always)]
-pub(in super::super) unsafe fn rms_norm<V: Lanes>(x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) {
-    let (n, x, w, y) = (x.len(), x.as_ptr(), w.as_ptr(), y.as_mut_ptr());
-    // SAFETY: the caller's promise; i stays inside the equal lengths.
+pub(in super::super) unsafe fn rms_norm<V: Lanes>(
+    x: Option<&[f32]>,
+    w: Option<&[f32]>,
+    eps: f32,
+    y: &mut [f32],
+) {
+    let (n, y) = (y.len(), y.as_mut_ptr());
+    let x = x.map_or(y.cast_const(), <[f32]>::as_ptr);
+    // SAFETY: the caller's promise; i stays inside the equal lengths. x and y are the same or
+    // apart, and every register is read before it is written.
     unsafe {
         let mut sum = V::wide_zero();
         let mut i = 0;
@@ -35,7 +43,10 @@ pub(in super::super) unsafe fn rms_norm<V: Lanes>(x: &[f32], w: &[f32], eps: f32
         }
         sum = V::load_part(x.add(i), n - i).wide_add_squares(sum);
         let scale = V::splat(rms_scale(V::wide_sum(sum), n, eps));
-        each!(V, n, y, product3(scale; x, w));
+        match w.map(<[f32]>::as_ptr) {
+            Some(w) => each!(V, n, y, product3(scale; x, w)),
+            None => each!(V, n, y, mul2(scale; x)),
+        }
     }
 }
 
@@ -84,21 +95,35 @@ unsafe fn mul2<V: Lanes>(a: V, y: V) -> V {
 /// # Safety
 /// Needs the instruction set of `V`; equal lengths.
 #[inline(always)]
-pub(in super::super) unsafe fn silu_mul<V: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    let (n, gate, up, out) = (out.len(), gate.as_ptr(), up.as_ptr(), out.as_mut_ptr());
+pub(in super::super) unsafe fn axpy<V: Lanes>(a: f32, x: &[f32], y: &mut [f32]) {
+    let (n, x, y) = (y.len(), x.as_ptr(), y.as_mut_ptr());
     // SAFETY: the caller's promise.
-    unsafe { each!(V, n, out, silu2(; gate, up)) }
+    unsafe { each!(V, n, y, axpy2(V::splat(a); x, y)) }
 }
 
 /// # Safety
 /// Needs the instruction set of `V`.
 #[inline(always)]
-unsafe fn silu2<V: Lanes>(gate: V, up: V) -> V {
+unsafe fn axpy2<V: Lanes>(a: V, x: V, y: V) -> V {
     // SAFETY: the caller's promise.
-    unsafe {
-        let e = exp(V::splat(-0.0).sub(gate));
-        gate.div(e.add(V::splat(1.0))).mul(up)
-    }
+    unsafe { x.fma(a, y) }
+}
+
+/// # Safety
+/// Needs the instruction set of `V`.
+#[inline(always)]
+pub(in super::super) unsafe fn soft_cap<V: Lanes>(cap: f32, y: &mut [f32]) {
+    let (n, y) = (y.len(), y.as_mut_ptr());
+    // SAFETY: the caller's promise.
+    unsafe { each!(V, n, y, cap2(V::splat(cap); y)) }
+}
+
+/// # Safety
+/// Needs the instruction set of `V`.
+#[inline(always)]
+unsafe fn cap2<V: Lanes>(cap: V, y: V) -> V {
+    // SAFETY: the caller's promise.
+    unsafe { tanh(y.div(cap)).mul(cap) }
 }
 
 /// # Safety

@@ -1,5 +1,6 @@
 //! Plain loops: the reference of every other kernel, and what runs on a machine without AVX2.
 
+pub(crate) mod act;
 pub(crate) mod attn;
 pub(crate) mod float;
 pub(crate) mod int8;
