@@ -9,6 +9,7 @@
 
 mod error;
 mod float;
+pub mod iq;
 mod q4;
 mod q8;
 pub mod types;
@@ -40,6 +41,15 @@ fn codec(ty: QuantType) -> Option<Codec> {
         QuantType::Q4_0 => q4::Q4_0,
         QuantType::Q4_1 => q4::Q4_1,
         QuantType::Q8_0 => q8::Q8_0,
+        QuantType::IQ1_S => iq::IQ1_S,
+        QuantType::IQ1_M => iq::IQ1_M,
+        QuantType::IQ2_XXS => iq::IQ2_XXS,
+        QuantType::IQ2_XS => iq::IQ2_XS,
+        QuantType::IQ2_S => iq::IQ2_S,
+        QuantType::IQ3_XXS => iq::IQ3_XXS,
+        QuantType::IQ3_S => iq::IQ3_S,
+        QuantType::IQ4_NL => iq::IQ4_NL,
+        QuantType::IQ4_XS => iq::IQ4_XS,
         _ => return None,
     })
 }
