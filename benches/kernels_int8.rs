@@ -11,7 +11,15 @@ use powerinfer::util::aligned::AlignedVec;
 use std::hint::black_box;
 use std::time::Duration;
 
-const TYPES: [QuantType; 3] = [QuantType::Q4_0, QuantType::Q4_1, QuantType::Q8_0];
+const TYPES: [QuantType; 7] = [
+    QuantType::Q4_0,
+    QuantType::Q4_1,
+    QuantType::Q8_0,
+    QuantType::Q5_0,
+    QuantType::Q5_1,
+    QuantType::IQ4_NL,
+    QuantType::MXFP4,
+];
 
 /// Random codes with small, finite scales.
 fn weights(ty: QuantType, n_bytes: usize) -> Vec<u8> {
@@ -23,9 +31,10 @@ fn weights(ty: QuantType, n_bytes: usize) -> Vec<u8> {
         })
         .collect();
     for block in data.chunks_exact_mut(ty.info().block_bytes) {
-        block[1] = 0x21;
-        if ty == QuantType::Q4_1 {
-            block[3] = 0xa1;
+        match ty {
+            QuantType::MXFP4 => block[0] = 0x78,
+            QuantType::Q4_1 | QuantType::Q5_1 => (block[1], block[3]) = (0x21, 0xa1),
+            _ => block[1] = 0x21,
         }
     }
     data

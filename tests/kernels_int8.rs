@@ -13,7 +13,15 @@ use powerinfer::quant::QuantType;
 use powerinfer::util::aligned::AlignedVec;
 use proptest::prelude::*;
 
-const TYPES: [QuantType; 3] = [QuantType::Q4_0, QuantType::Q4_1, QuantType::Q8_0];
+const TYPES: [QuantType; 7] = [
+    QuantType::Q4_0,
+    QuantType::Q4_1,
+    QuantType::Q8_0,
+    QuantType::Q5_0,
+    QuantType::Q5_1,
+    QuantType::IQ4_NL,
+    QuantType::MXFP4,
+];
 
 /// xorshift64: small, repeatable, good enough for test data.
 struct Random(u64);
@@ -39,9 +47,9 @@ impl Random {
 enum Pattern {
     /// Bytes counting 0..251 over everything, scales included.
     Painted,
-    /// All codes at their largest, scales at the largest half.
+    /// All codes at their largest, scales at the largest half (MXFP4: 2^60).
     AllOnes,
-    /// All codes zero (for Q8_0: -128), scales at the most negative half.
+    /// All codes at their lowest, scales at the most negative half (MXFP4: 2^-128).
     Lowest,
     /// Random codes, scales around 0.01.
     Random,
@@ -54,7 +62,11 @@ const PATTERNS: [Pattern; 5] =
 
 /// Halves at the front of a block: scale, and minimum where there is one.
 fn n_halves(ty: QuantType) -> usize {
-    if ty == QuantType::Q4_1 { 2 } else { 1 }
+    match ty {
+        QuantType::Q4_1 | QuantType::Q5_1 => 2,
+        QuantType::MXFP4 => 0,
+        _ => 1,
+    }
 }
 
 fn weights(ty: QuantType, k: usize, n_rows: usize, pattern: Pattern) -> Vec<u8> {
@@ -80,11 +92,21 @@ fn weights(ty: QuantType, k: usize, n_rows: usize, pattern: Pattern) -> Vec<u8> 
         }
         codes.fill_with(|| match (pattern, ty) {
             (Pattern::AllOnes, QuantType::Q8_0) => 127,
+            (Pattern::AllOnes, QuantType::MXFP4) => 0x77,
             (Pattern::AllOnes, _) => 0xff,
             (Pattern::Lowest, QuantType::Q8_0) => 0x80,
+            (Pattern::Lowest, QuantType::MXFP4) => 0xff,
             (Pattern::Lowest, _) => 0,
             _ => random.byte(),
         });
+        if ty == QuantType::MXFP4 {
+            block[0] = match pattern {
+                Pattern::AllOnes => 188,
+                Pattern::Lowest => 0,
+                Pattern::NonFinite => [0, 1, 2, 3, 127, 255][random.next() as usize % 6],
+                _ => 118 + random.byte() % 6,
+            };
+        }
     }
     data
 }
@@ -327,9 +349,26 @@ fn quantise_special_blocks() {
 fn dequantise(ty: QuantType, block: &[u8], i: usize) -> f64 {
     let half = |at: usize| f64::from(f16::from_le_bytes([block[at], block[at + 1]]));
     let nibble = |at: usize| f64::from(block[at + i % 16] >> (4 * (i / 16)) & 15);
+    let bit = |at: usize| f64::from(block[at + i / 8] >> (i % 8) & 1);
     match ty {
         QuantType::Q4_0 => half(0) * (nibble(2) - 8.0),
         QuantType::Q4_1 => half(0) * nibble(4) + half(2),
+        QuantType::Q5_0 => half(0) * (nibble(6) + 16.0 * bit(2) - 16.0),
+        QuantType::Q5_1 => half(0) * (nibble(8) + 16.0 * bit(4)) + half(2),
+        QuantType::IQ4_NL => {
+            let values = [
+                -127., -104., -83., -65., -49., -35., -22., -10., 1., 13., 25., 38., 53., 69., 89.,
+                113.,
+            ];
+            half(0) * values[nibble(2) as usize]
+        }
+        QuantType::MXFP4 => {
+            // Sign, two bits of exponent, one of mantissa.
+            let e2m1 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+            let code = nibble(1) as usize;
+            let sign = if code < 8 { 1.0 } else { -1.0 };
+            sign * e2m1[code % 8] * 2f64.powi(i32::from(block[0]) - 127)
+        }
         _ => half(0) * f64::from(block[2 + i].cast_signed()),
     }
 }

@@ -14,13 +14,17 @@
 //!   (it lies in -127..=127), `s` = sum of the 32 `q`.
 //!
 //! Weights: integer codes `u` with an offset `o` that is common to the type, a scale `dw` and for
-//! some types a minimum `m`, both f16 in the file and widened exactly.
+//! some types a minimum `m`, both f16 in the file (for MXFP4 an exponent) and widened exactly.
 //!
 //! | type | code | offset | minimum |
 //! |---|---|---|---|
 //! | Q4_0 | nibble, 0..=15 | 8 | no |
 //! | Q4_1 | nibble, 0..=15 | 0 | yes |
+//! | Q5_0 | nibble and a fifth bit, 0..=31 | 16 | no |
+//! | Q5_1 | nibble and a fifth bit, 0..=31 | 0 | yes |
 //! | Q8_0 | signed byte + 128 | 128 | no |
+//! | IQ4_NL | [`IQ4_NL_VALUES`] of a nibble + 128 | 128 | no |
+//! | MXFP4 | [`MXFP4_VALUES`] of a nibble + 12 | 12 | no; scale by [`mxfp4_scale`] |
 //!
 //! An output starts at `acc = +0.0`, and for every block in ascending order
 //!
@@ -43,6 +47,32 @@ use crate::quant::QuantType;
 
 /// Elements along K that share a scale, in weights and in activations.
 pub(crate) const BLOCK: usize = 32;
+
+/// What the nibbles of IQ4_NL and IQ4_XS stand for (the formats' definition).
+pub(crate) const IQ4_NL_VALUES: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// What the nibbles of MXFP4 and NVFP4 stand for: E2M1 numbers (OCP Microscaling Formats v1.0),
+/// doubled to be integers.
+pub(crate) const MXFP4_VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// The scale of [`MXFP4_VALUES`] for an E8M0 exponent: `2^(e - 128)`, exact (0 and 1 are
+/// subnormal), as GGUF has it also for 255, which is NaN in E8M0.
+pub(crate) const fn mxfp4_scale(e: u8) -> f32 {
+    f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e as u32 - 1) << 23 })
+}
+
+/// A table of codes less their offset, as the unsigned bytes that a product wants.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const fn unsigned_values(values: [i8; 16], offset: i32) -> [u8; 16] {
+    let mut out = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        out[i] = (values[i] as i32 + offset) as u8;
+        i += 1;
+    }
+    out
+}
 
 /// One call of a mat-mul kernel: `n_rows` weight rows times `n_tokens` activation rows.
 #[derive(Clone, Copy)]

@@ -4,10 +4,12 @@
 //! holds in lane `r` the codes `4j..4j+4` of row `r`. The product is `vpmaddubsw`, whose 16-bit
 //! sums would saturate with codes of 8 bits. So codes come as planes of 4 bits: a plane's 8
 //! products of at most 2 * 15 * 128 fit into 16 bits together, and are widened once per block.
+//! Codes of 5 bits are one plane that is widened twice per block.
 #![allow(clippy::needless_range_loop, reason = "index loops unroll into registers, zips may not")]
 
 use std::arch::x86_64::*;
 
+use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
 use crate::backend::cpu::kernels::int8::{
     Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows,
 };
@@ -19,6 +21,10 @@ pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
         (QuantType::Q4_0, mul_mat::<Q4_0, 1, 2, 2>),
         (QuantType::Q4_1, mul_mat::<Q4_1, 1, 2, 2>),
         (QuantType::Q8_0, mul_mat::<Q8_0, 2, 1, 3>),
+        (QuantType::Q5_0, mul_mat::<Q5_0, 1, 2, 2>),
+        (QuantType::Q5_1, mul_mat::<Q5_1, 1, 2, 2>),
+        (QuantType::IQ4_NL, mul_mat::<IQ4_NL, 2, 1, 3>),
+        (QuantType::MXFP4, mul_mat::<MXFP4, 1, 2, 2>),
     ],
     scratch_bytes: |_| (2 * CHUNK * size_of::<Block8<1>>()).max(CHUNK * size_of::<Block8<2>>()),
 };
@@ -33,21 +39,23 @@ const FEW_TOKENS: usize = 2;
 /// A block of 8 rows, unpacked.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Block8<const PLANES: usize> {
+pub(super) struct Block8<const PLANES: usize> {
     /// The codes' bits `4p..4p+4`; lane `r` of register `j` of a plane: codes `4j..4j+4` of row `r`.
-    planes: [[__m256i; 8]; PLANES],
-    scale: __m256,
+    pub(super) planes: [[__m256i; 8]; PLANES],
+    pub(super) scale: __m256,
     /// Unused by types without a minimum.
-    min: __m256,
+    pub(super) min: __m256,
 }
 
 /// What differs between weight types.
 ///
 /// # Safety
 /// `unpack` reads only `BLOCK_BYTES` bytes at each row.
-unsafe trait Format<const PLANES: usize> {
+pub(super) unsafe trait Format<const PLANES: usize> {
     const BLOCK_BYTES: usize;
     const OFFSET: i32;
+    /// Bits of a plane that can be set: 4 or 5.
+    const PLANE_BITS: u32 = 4;
     const HAS_MIN: bool;
     /// # Safety
     /// AVX2, F16C; a whole block can be read at every row.
@@ -59,7 +67,7 @@ unsafe trait Format<const PLANES: usize> {
 /// # Safety
 /// AVX2; the bytes can be read.
 #[inline(always)]
-unsafe fn dwords(rows: impl Rows, offset: usize) -> [__m256i; 4] {
+pub(super) unsafe fn dwords(rows: impl Rows, offset: usize) -> [__m256i; 4] {
     // SAFETY: as the caller vouches.
     unsafe {
         // Rows p and 4 + p in the two halves of register p; then two 4x4 transpositions.
@@ -87,7 +95,7 @@ unsafe fn dwords(rows: impl Rows, offset: usize) -> [__m256i; 4] {
 /// # Safety
 /// AVX2, F16C; the bytes can be read.
 #[inline(always)]
-unsafe fn halves(rows: impl Rows, offset: usize) -> __m256 {
+pub(super) unsafe fn halves(rows: impl Rows, offset: usize) -> __m256 {
     // SAFETY: as the caller vouches.
     unsafe {
         let at = |r: usize| rows.row(r).add(offset).cast::<i16>().read_unaligned();
@@ -99,7 +107,7 @@ unsafe fn halves(rows: impl Rows, offset: usize) -> __m256 {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-unsafe fn low_nibbles(x: __m256i) -> __m256i {
+pub(super) unsafe fn low_nibbles(x: __m256i) -> __m256i {
     // SAFETY: as the caller vouches.
     unsafe { _mm256_and_si256(x, _mm256_set1_epi8(15)) }
 }
@@ -107,7 +115,7 @@ unsafe fn low_nibbles(x: __m256i) -> __m256i {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-unsafe fn high_nibbles(x: __m256i) -> __m256i {
+pub(super) unsafe fn high_nibbles(x: __m256i) -> __m256i {
     // SAFETY: as the caller vouches.
     unsafe { low_nibbles(_mm256_srli_epi32::<4>(x)) }
 }
@@ -117,7 +125,7 @@ unsafe fn high_nibbles(x: __m256i) -> __m256i {
 /// # Safety
 /// AVX2; the 16 bytes at `offset` of each row can be read.
 #[inline(always)]
-unsafe fn nibble_codes(rows: impl Rows, offset: usize) -> [__m256i; 8] {
+pub(super) unsafe fn nibble_codes(rows: impl Rows, offset: usize) -> [__m256i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let x = dwords(rows, offset);
@@ -186,6 +194,29 @@ unsafe impl Format<2> for Q8_0 {
     }
 }
 
+/// Adds the sums over the planes to those of the codes.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn widen<const P: usize, const G: usize, const T: usize>(
+    isum: &mut [[__m256i; T]; G],
+    sum16: &[[[__m256i; P]; T]; G],
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        for p in 0..P {
+            let weight = _mm256_set1_epi16(1 << (4 * p));
+            for g in 0..G {
+                for t in 0..T {
+                    let plane = _mm256_madd_epi16(sum16[g][t][p], weight);
+                    isum[g][t] = _mm256_add_epi32(isum[g][t], plane);
+                }
+            }
+        }
+    }
+}
+
 /// Adds a block to `T` outputs of 8 rows of `G` groups, as the contract says.
 ///
 /// # Safety
@@ -199,7 +230,12 @@ unsafe fn accumulate<F: Format<P>, const P: usize, const G: usize, const T: usiz
     // SAFETY: as the caller vouches.
     unsafe {
         let mut sum16 = [[[_mm256_setzero_si256(); P]; T]; G];
+        let mut isum = [[_mm256_setzero_si256(); T]; G];
         for j in 0..8 {
+            if F::PLANE_BITS > 4 && j == 4 {
+                widen(&mut isum, &sum16);
+                sum16 = [[[_mm256_setzero_si256(); P]; T]; G];
+            }
             for t in 0..T {
                 let q = act.at(t, 0).q.add(4 * j).cast::<i32>().read_unaligned();
                 let q = _mm256_set1_epi32(q);
@@ -212,16 +248,7 @@ unsafe fn accumulate<F: Format<P>, const P: usize, const G: usize, const T: usiz
                 }
             }
         }
-        let mut isum = [[_mm256_setzero_si256(); T]; G];
-        for p in 0..P {
-            let weight = _mm256_set1_epi16(1 << (4 * p));
-            for g in 0..G {
-                for t in 0..T {
-                    let plane = _mm256_madd_epi16(sum16[g][t][p], weight);
-                    isum[g][t] = _mm256_add_epi32(isum[g][t], plane);
-                }
-            }
-        }
+        widen(&mut isum, &sum16);
         for t in 0..T {
             let act = act.at(t, 0);
             let (d, s) = (_mm256_set1_ps(*act.d), _mm256_set1_epi32(*act.s));

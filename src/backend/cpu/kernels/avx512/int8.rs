@@ -9,6 +9,7 @@
 
 use std::arch::x86_64::*;
 
+use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
 use super::int8_unpack::{Block16, Format, LANES, Q4_0, Q4_1, Q8_0};
 use crate::backend::cpu::kernels::int8::{
     Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows,
@@ -22,6 +23,10 @@ pub(crate) const KERNELS_VNNI: Int8Kernels = Int8Kernels {
         (QuantType::Q4_0, mul_mat_vnni::<Q4_0>),
         (QuantType::Q4_1, mul_mat_vnni::<Q4_1>),
         (QuantType::Q8_0, mul_mat_vnni::<Q8_0>),
+        (QuantType::Q5_0, mul_mat_vnni::<Q5_0>),
+        (QuantType::Q5_1, mul_mat_vnni::<Q5_1>),
+        (QuantType::IQ4_NL, mul_mat_vnni::<IQ4_NL>),
+        (QuantType::MXFP4, mul_mat_vnni::<MXFP4>),
     ],
     scratch_bytes,
 };
@@ -33,6 +38,10 @@ pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
         (QuantType::Q4_0, mul_mat_bw::<Q4_0>),
         (QuantType::Q4_1, mul_mat_bw::<Q4_1>),
         (QuantType::Q8_0, mul_mat_bw::<Q8_0>),
+        (QuantType::Q5_0, mul_mat_bw::<Q5_0>),
+        (QuantType::Q5_1, mul_mat_bw::<Q5_1>),
+        (QuantType::IQ4_NL, mul_mat_bw::<IQ4_NL>),
+        (QuantType::MXFP4, mul_mat_bw::<MXFP4>),
     ],
     scratch_bytes,
 };
@@ -84,11 +93,13 @@ impl Dot for Vnni {
     }
 }
 
-/// `vpmaddubsw` on nibbles: 8 steps of at most 2 * 15 * 128 fit into 16 bits.
+/// `vpmaddubsw` on nibbles: 8 steps of at most 2 * 15 * 128 fit into 16 bits. So do 4 steps with
+/// codes of 5 bits.
 struct Nibbles;
 
 impl Dot for Nibbles {
-    /// Sums over the low and over the high nibbles of the codes.
+    /// Sums over the low and over the high nibbles of the codes; for 5 bits, over every other
+    /// step, the next one first.
     type Sum = [__m512i; 2];
     #[inline(always)]
     unsafe fn start(_isum: __m512i) -> Self::Sum {
@@ -101,6 +112,9 @@ impl Dot for Nibbles {
         unsafe {
             if F::BITS <= 4 {
                 return [_mm512_add_epi16(sum[0], _mm512_maddubs_epi16(codes, q)), sum[1]];
+            }
+            if F::BITS == 5 {
+                return [sum[1], _mm512_add_epi16(sum[0], _mm512_maddubs_epi16(codes, q))];
             }
             let mask = _mm512_set1_epi8(15);
             let lo = _mm512_and_si512(codes, mask);
@@ -120,7 +134,8 @@ impl Dot for Nibbles {
             if F::BITS <= 4 {
                 return isum;
             }
-            _mm512_add_epi32(isum, _mm512_madd_epi16(sum[1], _mm512_set1_epi16(16)))
+            let weight = if F::BITS == 5 { 1 } else { 16 };
+            _mm512_add_epi32(isum, _mm512_madd_epi16(sum[1], _mm512_set1_epi16(weight)))
         }
     }
 }

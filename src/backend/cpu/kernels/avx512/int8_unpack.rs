@@ -1,6 +1,6 @@
 //! Unpacking a block of 16 weight rows into registers, one row per 32-bit lane.
 //!
-//! To add a weight type: a [`Format`] here, a line in the two tables of `int8.rs`.
+//! To add a weight type: a [`Format`] here or in a file beside this one, a line in the two tables of `int8.rs`.
 
 use std::arch::x86_64::*;
 
@@ -81,7 +81,7 @@ unsafe fn transpose(x: [__m512i; 4]) -> [__m512i; 4] {
 /// # Safety
 /// AVX-512 F; the bytes can be read.
 #[inline(always)]
-unsafe fn heads(rows: impl Rows) -> __m512i {
+pub(super) unsafe fn heads(rows: impl Rows) -> __m512i {
     // SAFETY: as the caller vouches.
     unsafe {
         let head = |r: usize| rows.row(r).cast::<i32>().read_unaligned();
@@ -111,7 +111,7 @@ unsafe fn heads(rows: impl Rows) -> __m512i {
 /// # Safety
 /// AVX-512 F.
 #[inline(always)]
-unsafe fn low_halves(x: __m512i) -> __m512 {
+pub(super) unsafe fn low_halves(x: __m512i) -> __m512 {
     // SAFETY: as the caller vouches.
     unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)) }
 }
@@ -121,7 +121,7 @@ unsafe fn low_halves(x: __m512i) -> __m512 {
 /// # Safety
 /// AVX-512 F; the 16 bytes at `offset` of each row can be read.
 #[inline(always)]
-unsafe fn nibbles(rows: impl Rows, offset: usize) -> [__m512i; 8] {
+pub(super) unsafe fn nibbles(rows: impl Rows, offset: usize) -> [__m512i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let bytes = transpose(load_16x16(rows, offset));

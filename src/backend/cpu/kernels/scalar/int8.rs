@@ -3,6 +3,7 @@
 
 use half::f16;
 
+use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
 use crate::backend::cpu::kernels::int8::{BLOCK, Int8Kernels, MulMatQ8};
 use crate::quant::QuantType;
 
@@ -12,18 +13,22 @@ pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
         (QuantType::Q4_0, mul_mat::<Q4_0>),
         (QuantType::Q4_1, mul_mat::<Q4_1>),
         (QuantType::Q8_0, mul_mat::<Q8_0>),
+        (QuantType::Q5_0, mul_mat::<Q5_0>),
+        (QuantType::Q5_1, mul_mat::<Q5_1>),
+        (QuantType::IQ4_NL, mul_mat::<IQ4_NL>),
+        (QuantType::MXFP4, mul_mat::<MXFP4>),
     ],
     scratch_bytes: |_| 0,
 };
 
 /// A decoded block: codes less their offset, scale, minimum.
-struct Block {
-    codes: [i32; BLOCK],
-    scale: f32,
-    min: f32,
+pub(super) struct Block {
+    pub(super) codes: [i32; BLOCK],
+    pub(super) scale: f32,
+    pub(super) min: f32,
 }
 
-trait Format {
+pub(super) trait Format {
     const BLOCK_BYTES: usize;
     const HAS_MIN: bool;
     fn decode(block: &[u8]) -> Block;
@@ -33,12 +38,12 @@ struct Q4_0;
 struct Q4_1;
 struct Q8_0;
 
-fn half_at(block: &[u8], at: usize) -> f32 {
+pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
 /// Element `i` is the low nibble of byte `i`, element `16 + i` the high one.
-fn nibbles(bytes: &[u8], offset: i32) -> [i32; BLOCK] {
+pub(super) fn nibbles(bytes: &[u8], offset: i32) -> [i32; BLOCK] {
     std::array::from_fn(|i| {
         let byte = bytes[i % 16];
         i32::from(if i < 16 { byte & 15 } else { byte >> 4 }) - offset

@@ -4,4 +4,5 @@ pub(crate) mod act;
 pub(crate) mod attn;
 pub(crate) mod float;
 pub(crate) mod int8;
+mod int8_blocks;
 pub(crate) mod vec;
