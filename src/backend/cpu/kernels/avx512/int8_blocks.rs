@@ -58,7 +58,8 @@ unsafe fn fifth_bits(mut codes: [__m512i; 8], high: __m512i) -> [__m512i; 8] {
             let bits =
                 _mm512_set1_epi32(if j % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
             let set = _mm512_test_epi8_mask(bytes, bits);
-            codes[j] = _mm512_mask_add_epi8(codes[j], set, codes[j], _mm512_set1_epi8(16));
+            let bit = _mm512_maskz_mov_epi8(set, _mm512_set1_epi8(16));
+            codes[j] = _mm512_or_si512(codes[j], bit);
         }
         codes
     }
