@@ -11,4 +11,5 @@ pub use crate::engine::{
 };
 pub use crate::gguf::{KvOverride, LoadMode, LoadOptions, OverrideValue, Progress};
 pub use crate::model::{Ftype, Hparams, Pooling, RopeParams, RopeScaling};
+pub use crate::plan::RopeStyle;
 pub use model::{Error, Model};

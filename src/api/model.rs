@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::engine::{Context, ContextError, ContextParams};
 use crate::gguf::{self, LoadOptions, Metadata, ModelFiles, Progress};
 use crate::model::{self, Ftype, Hparams};
+use crate::plan::RopeStyle;
 use crate::vocab::{self, Vocab};
 
 /// Why a model cannot be loaded.
@@ -84,6 +85,11 @@ impl Model {
     /// Sizes and constants; `None` for a model loaded for its vocabulary only.
     pub fn hparams(&self) -> Option<&Hparams> {
         self.inner.hparams()
+    }
+
+    /// Pairs of the architecture's rotary embedding, if it has one.
+    pub fn rope_style(&self) -> Option<RopeStyle> {
+        self.inner.rope_style()
     }
 
     /// `general.architecture`.

@@ -40,8 +40,14 @@ pub fn for_plan(
     // From the last step to the first: a copy needs what its readers need.
     for step in plan.steps.iter().rev() {
         match &step.kind {
-            StepKind::Embed { dst, .. } => f32[dst.0] = true,
-            StepKind::RmsNorm { src, .. } | StepKind::SiluMul { src, .. } => f32[src.0] = true,
+            StepKind::Embed { dst, .. } | StepKind::AddRow { dst, .. } => f32[dst.0] = true,
+            StepKind::Norm { src, dst, add, .. } => {
+                f32[src.0] = true;
+                f32[dst.0] |= add;
+            }
+            StepKind::Activate { src, .. } => f32[src.0] = true,
+            StepKind::NormHeads { slot, .. } | StepKind::Map { slot, .. } => f32[slot.0] = true,
+            StepKind::Add { src, dst } => (f32[src.0], f32[dst.0]) = (true, true),
             StepKind::MatMul { src, mats, dst, .. } => {
                 for mat in mats {
                     let q = uses_q8(table, mat, reference);
@@ -51,9 +57,10 @@ pub fn for_plan(
                 f32[dst.0] = true;
             }
             StepKind::StoreKv { qkv, .. } | StepKind::Attend { qkv, .. } => f32[qkv.0] = true,
-            StepKind::Select { src, dst } => {
-                f32[src.0] |= f32[dst.0];
-                q8[src.0] |= q8[dst.0];
+            // Rows of 8 bits are copied where the source has them, else made from its f32.
+            StepKind::Copy { src, dst } => {
+                f32[src.0] |= f32[dst.0] || plan.is_summed(*src);
+                q8[src.0] |= q8[dst.0] && !plan.is_summed(*src);
             }
         }
     }
@@ -202,15 +209,25 @@ impl SlotTile<'_> {
     }
 
     /// Copies row `from` of another slot to row `r`, in every format that this one has.
-    pub fn copy(&mut self, r: usize, src: &Slot, task: &Task, from: usize) {
+    pub fn copy(
+        &mut self,
+        table: &KernelTable,
+        r: usize,
+        scratch: &mut [f32],
+        src: &Slot,
+        task: &Task,
+        from: usize,
+    ) {
+        let row = from..from + 1;
+        let (Some(tile), Some(q8)) = (&mut self.q8, &src.q8) else {
+            let x = src.read(task, row);
+            return self.put(table, r, scratch, |y| y.copy_from_slice(x));
+        };
+        tile.q.view.row(r).copy_from_slice(q8.q.read_rows(task, row.clone()));
+        tile.d.view.row(r).copy_from_slice(q8.d.read_rows(task, row.clone()));
+        tile.s.view.row(r).copy_from_slice(q8.s.read_rows(task, row.clone()));
         if let Some(tile) = &mut self.f32 {
-            tile.view.row(r).copy_from_slice(src.read(task, from..from + 1));
-        }
-        if let (Some(tile), Some(src)) = (&mut self.q8, &src.q8) {
-            let row = from..from + 1;
-            tile.q.view.row(r).copy_from_slice(src.q.read_rows(task, row.clone()));
-            tile.d.view.row(r).copy_from_slice(src.d.read_rows(task, row.clone()));
-            tile.s.view.row(r).copy_from_slice(src.s.read_rows(task, row));
+            tile.view.row(r).copy_from_slice(src.read(task, row));
         }
     }
 }

@@ -11,7 +11,8 @@ use super::run::{Abort, Runner, Stop, Ubatch};
 use super::{ContextError, DecodeError};
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::Pool;
-use crate::model::{Model, Pooling, RopeFreqs};
+use crate::model::{Model, Pooling, RopeFreqs, RopeParams, RopeScaling, RopeTraining};
+use crate::plan::{Plan, RopeFactors};
 use crate::quant::QuantType;
 use crate::util::bytes;
 use crate::util::sys::time_us;
@@ -56,9 +57,7 @@ impl Context {
                 format!("architecture '{}' has no classifier to rank with", model.arch_name());
             return Err(ContextError::Invalid(text));
         }
-        let factors = plan.rope_factors.and_then(|id| model.weight(id).data.as_deref());
-        let factors = factors.and_then(bytes::cast::<f32>);
-        let freqs = RopeFreqs::new(hp.n_rot, &hp.rope, &params.rope, factors);
+        let ropes = ropes(&model, plan, &hp.rope, &params.rope, sizes.n_ctx_seq);
         let types = match params.reference {
             true => (QuantType::F32, QuantType::F32),
             false => (params.type_k, params.type_v),
@@ -66,7 +65,7 @@ impl Context {
         let kv =
             KvCache::new(&plan.layers, types, sizes.n_ctx_seq, sizes.n_seq_max, params.kv_unified)?;
         let table = KernelTable::detect();
-        let runner = Runner::new(plan, table, params.reference, freqs)?;
+        let runner = Runner::new(plan, table, params.reference, ropes)?;
         let causal = params.causal.unwrap_or(hp.causal);
         Ok(Self {
             sizes,
@@ -177,7 +176,7 @@ impl Context {
         let tokens = batch::check(batch, &limits, &self.kv)?;
         let n_ubatch = self.ubatch_len(tokens.len())?;
         self.check_room(&tokens)?;
-        self.kv.apply_shifts(self.runner.table(), self.runner.freqs());
+        self.kv.apply_shifts(self.runner.table(), self.runner.ropes());
         let n_embd = self.params.embeddings.then_some(hp.n_embd);
         self.outputs.begin(&tokens, hp.n_vocab, n_embd)?;
         let width = hp.n_embd;
@@ -288,4 +287,34 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// Frequencies of the plan's tables for a context of `n_ctx_seq` tokens.
+fn ropes(
+    model: &Model,
+    plan: &Plan,
+    train: &RopeTraining,
+    params: &RopeParams,
+    n_ctx_seq: usize,
+) -> Vec<RopeFreqs> {
+    let tables = plan.ropes.iter();
+    let freqs = tables.map(|table| {
+        let factors = table.factors.map(|factors| match factors {
+            RopeFactors::One(one) => one,
+            RopeFactors::ByLength { long, .. } if n_ctx_seq > train.n_ctx_orig => long,
+            RopeFactors::ByLength { short, .. } => short,
+        });
+        let factors = factors.and_then(|id| model.weight(id).data.as_deref());
+        let (mut train, mut params) = (*train, *params);
+        if let Some(fixed) = table.fixed {
+            (train.freq_base, train.freq_scale) = (fixed.freq_base, fixed.freq_scale);
+            (params.freq_base, params.freq_scale) = (None, None);
+            if !fixed.scaled {
+                (train.scaling, train.attn_factor) = (RopeScaling::Linear, 1.0);
+                params = RopeParams::default();
+            }
+        }
+        RopeFreqs::new(table.n_rot, &train, &params, factors.and_then(bytes::cast::<f32>))
+    });
+    freqs.collect()
 }

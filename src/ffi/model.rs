@@ -10,7 +10,7 @@ use super::strings::c_str;
 use super::types::{
     LLAMA_TOKEN_NULL, llama_ftype_e, llama_rope_type, llama_rope_type_e, llama_token, llama_vocab,
 };
-use crate::api::Hparams;
+use crate::api::{Hparams, RopeStyle};
 
 /// A fact from the hyper-parameters; 0 where there are none.
 ///
@@ -32,10 +32,12 @@ pub unsafe extern "C" fn llama_model_get_vocab(model: *const llama_model) -> *co
 /// How rotary embedding pairs values; NONE without a model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_model_rope_type(model: *const llama_model) -> llama_rope_type_e {
-    let ty = match model.is_null() {
-        true => llama_rope_type::LLAMA_ROPE_TYPE_NONE,
-        // Every architecture that runs pairs neighbours.
-        false => llama_rope_type::LLAMA_ROPE_TYPE_NORM,
+    // SAFETY: NULL or a model.
+    let rope = unsafe { model_ref(model) }.and_then(|m| m.model.rope_style());
+    let ty = match rope {
+        None => llama_rope_type::LLAMA_ROPE_TYPE_NONE,
+        Some(RopeStyle::Norm) => llama_rope_type::LLAMA_ROPE_TYPE_NORM,
+        Some(RopeStyle::Neox) => llama_rope_type::LLAMA_ROPE_TYPE_NEOX,
     };
     ty as c_int
 }
@@ -95,10 +97,11 @@ pub unsafe extern "C" fn llama_model_n_head_kv(model: *const llama_model) -> i32
     unsafe { size(model, |h| h.n_head_kv.first().copied().unwrap_or(0)) }
 }
 
-/// Size of the attention window; 0: no model that runs here has one.
+/// Size of the attention window; 0 when no layer has one.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_model_n_swa(_model: *const llama_model) -> i32 {
-    0
+pub unsafe extern "C" fn llama_model_n_swa(model: *const llama_model) -> i32 {
+    // SAFETY: NULL or a model.
+    unsafe { size(model, |h| h.n_swa) }
 }
 
 /// Rotary frequency scale that the model was trained with.

@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use crate::gguf::Metadata;
+use crate::gguf::{Metadata, Value};
+use crate::plan::{Attention, FixedRope, Rope, Window};
 
 use super::Error;
 use super::rope::{RopeScaling, RopeTraining};
@@ -38,6 +39,8 @@ mod limits {
     pub const WIDTH: usize = 1 << 18;
     /// Heads; real models have up to 128.
     pub const HEADS: usize = 4096;
+    /// Experts of a layer; real models have up to 512.
+    pub const EXPERTS: usize = 4096;
     /// Tokens of a vocabulary; real models have up to 262144.
     pub const VOCAB: usize = 1 << 24;
     /// Tokens of context; real models have up to ten million.
@@ -68,15 +71,43 @@ pub struct Hparams {
     /// Elements of a head that are rotated.
     pub n_rot: usize,
     /// Experts per layer; 0 when the feed-forward network is one.
-    pub n_expert: u32,
+    pub n_expert: usize,
+    /// Experts that compute a token.
+    pub n_expert_used: usize,
     /// Added to the mean square in RMS norms.
     pub rms_eps: f32,
+    /// Added to the variance in layer norms.
+    pub norm_eps: f32,
     /// Rotary embedding of the training.
     pub rope: RopeTraining,
     /// Whether a token sees only earlier ones.
     pub causal: bool,
     /// Default pooling of embeddings.
     pub pooling: Pooling,
+    /// Window of the layers that have one, in positions; 0 when none has.
+    pub n_swa: usize,
+    /// Which layers see only a window.
+    pub is_swa: Vec<bool>,
+    /// Rotation of layers with a window, for architectures where these have their own.
+    pub rope_swa: FixedRope,
+    /// Factor on logits as the file says it, 0 when it does not. Its use is the architecture's.
+    pub logit_scale: f32,
+    /// Factor on the residual stream's summands; 1 when the file says nothing.
+    pub residual_scale: f32,
+    /// Factor on embeddings; 1 when the file says nothing.
+    pub embedding_scale: f32,
+    /// Factor on attention scores, in place of the usual one.
+    pub attention_scale: Option<f32>,
+    /// Soft cap on attention scores; 0 for none.
+    pub attn_softcap: f32,
+    /// Soft cap on logits; 0 for none.
+    pub final_softcap: f32,
+    /// Limit on queries, keys and values; 0 for none.
+    pub clamp_kqv: f32,
+    /// Greatest slope of ALiBi; 0 for none.
+    pub max_alibi_bias: f32,
+    /// Whether attention and feed-forward network share their input; `None` when unsaid.
+    pub parallel_residual: Option<bool>,
 }
 
 impl Hparams {
@@ -139,6 +170,23 @@ impl Hparams {
             }
             None => size("vocab_size", limits::VOCAB)?,
         };
+        let rope = read_rope(meta, arch, n_ctx_train)?;
+        let n_expert = meta.get_u32(&key("expert_count"))?.unwrap_or(0) as usize;
+        let n_expert_used = meta.get_u32(&key("expert_used_count"))?.unwrap_or(0) as usize;
+        if n_expert > limits::EXPERTS {
+            let expected = format!("at most {}", limits::EXPERTS);
+            return Err(bad(&key("expert_count"), &n_expert.to_string(), &expected));
+        }
+        if n_expert_used > n_expert || n_expert > 0 && n_expert_used == 0 {
+            let expected = format!("1 to the {n_expert} experts");
+            return Err(bad(&key("expert_used_count"), &n_expert_used.to_string(), &expected));
+        }
+        let factor = |name: &str| number(meta, &key(name), f32::MIN..=f32::MAX);
+        let n_ff = match meta.get(&key("feed_forward_length")) {
+            // Models of experts alone may do without.
+            None => vec![0; n_layer],
+            Some(_) => per_layer("feed_forward_length", limits::WIDTH)?,
+        };
         let pooling = match meta.get_i64(&key("pooling_type"))? {
             // "Unspecified" is -1, which some files hold as an unsigned number.
             None | Some(-1 | 0xffff_ffff) => Pooling::None,
@@ -152,19 +200,81 @@ impl Hparams {
             n_ctx_train,
             n_embd,
             n_layer,
-            n_ff: per_layer("feed_forward_length", limits::WIDTH)?,
+            n_ff,
             head_dim_k,
             head_dim_v,
             n_rot,
-            n_expert: meta.get_u32(&key("expert_count"))?.unwrap_or(0),
+            n_expert,
+            n_expert_used,
             rms_eps: number(meta, &key("attention.layer_norm_rms_epsilon"), 0.0..=1.0)?
                 .unwrap_or(0.0),
-            rope: read_rope(meta, arch, n_ctx_train)?,
+            norm_eps: number(meta, &key("attention.layer_norm_epsilon"), 0.0..=1.0)?
+                .unwrap_or(0.0),
+            rope,
             causal: meta.get_bool(&key("attention.causal"))?.unwrap_or(true),
             pooling,
             n_head,
             n_head_kv,
+            n_swa: 0,
+            is_swa: vec![false; n_layer],
+            rope_swa: FixedRope {
+                freq_base: rope.freq_base,
+                freq_scale: rope.freq_scale,
+                scaled: true,
+            },
+            logit_scale: factor("logit_scale")?.unwrap_or(0.0),
+            residual_scale: factor("residual_scale")?.filter(|x| *x != 0.0).unwrap_or(1.0),
+            embedding_scale: factor("embedding_scale")?.filter(|x| *x != 0.0).unwrap_or(1.0),
+            attention_scale: factor("attention.scale")?.filter(|x| *x != 0.0),
+            attn_softcap: factor("attn_logit_softcapping")?.unwrap_or(0.0),
+            final_softcap: factor("final_logit_softcapping")?.unwrap_or(0.0),
+            clamp_kqv: factor("attention.clamp_kqv")?.unwrap_or(0.0),
+            max_alibi_bias: factor("attention.max_alibi_bias")?.unwrap_or(0.0),
+            parallel_residual: meta.get_bool(&key("use_parallel_residual"))?,
         })
+    }
+
+    /// Reads `attention.sliding_window` and which layers have it: `sliding_window_pattern` says so
+    /// per layer, or every how many layers (`every` when it says nothing) one sees all. `n_swa`
+    /// and `rope_swa` keep what they are where the file says nothing.
+    pub fn read_window(&mut self, meta: &Metadata, arch: &str, every: usize) -> Result<(), Error> {
+        let key = |name: &str| format!("{arch}.{name}");
+        let n_swa = meta.get_u32(&key("attention.sliding_window"))?;
+        self.n_swa = n_swa.map_or(self.n_swa, |n| n as usize).min(limits::CONTEXT);
+        if self.n_swa == 0 {
+            return Ok(());
+        }
+        let pattern = key("attention.sliding_window_pattern");
+        let per_layer = meta.get_u32_per_layer(&pattern, self.n_layer);
+        self.is_swa = match meta.get(&pattern) {
+            Some(Value::Array(_)) => per_layer?.into_iter().flatten().map(|x| x != 0).collect(),
+            _ => {
+                let every = meta.get_u32(&pattern)?.map_or(every, |n| n as usize);
+                (0..self.n_layer).map(|il| every == 0 || il % every < every - 1).collect()
+            }
+        };
+        let base = number(meta, &key("rope.freq_base_swa"), f32::MIN_POSITIVE..=f32::MAX)?;
+        self.rope_swa.freq_base = base.unwrap_or(self.rope_swa.freq_base);
+        Ok(())
+    }
+
+    /// The window of a layer that looks back, if it has one.
+    pub fn window(&self, il: usize) -> Option<Window> {
+        self.is_swa[il].then_some(Window::Sliding(self.n_swa))
+    }
+
+    /// Attention of a layer, rotated or not, with the model's window, scale, cap and ALiBi.
+    pub fn attention(&self, il: usize, rope: Option<Rope>) -> Attention {
+        let plain =
+            Attention::new(self.n_head[il], self.n_head_kv[il], self.head_dim_k, self.head_dim_v);
+        Attention {
+            rope,
+            scale: self.attention_scale.unwrap_or(plain.scale),
+            window: self.window(il),
+            softcap: self.attn_softcap,
+            max_alibi_bias: self.max_alibi_bias,
+            ..plain
+        }
     }
 }
 
@@ -174,8 +284,9 @@ fn read_rope(meta: &Metadata, arch: &str, n_ctx_train: usize) -> Result<RopeTrai
         None | Some("linear") => RopeScaling::Linear,
         Some("none") => RopeScaling::None,
         Some("yarn") => RopeScaling::Yarn,
+        Some("longrope") => RopeScaling::LongRope,
         Some(other) => {
-            return Err(bad(&key("scaling.type"), other, "none, linear or yarn"));
+            return Err(bad(&key("scaling.type"), other, "none, linear, yarn or longrope"));
         }
     };
     let any = f32::MIN..=f32::MAX;
@@ -194,12 +305,13 @@ fn read_rope(meta: &Metadata, arch: &str, n_ctx_train: usize) -> Result<RopeTrai
         yarn_beta_fast: number(meta, &key("scaling.yarn_beta_fast"), positive.clone())?
             .unwrap_or(32.0),
         yarn_beta_slow: number(meta, &key("scaling.yarn_beta_slow"), positive)?.unwrap_or(1.0),
+        finetuned: meta.get_bool(&key("scaling.finetuned"))?,
         yarn_ext_factor: number(meta, &key("scaling.yarn_ext_factor"), any)?.unwrap_or(-1.0),
     })
 }
 
 /// A number in this range, so never NaN or infinite.
-fn number(meta: &Metadata, key: &str, range: RangeInclusive<f32>) -> Result<Option<f32>, Error> {
+pub(super) fn number(meta: &Metadata, key: &str, range: RangeInclusive<f32>) -> Result<Option<f32>, Error> {
     match meta.get_f32(key)? {
         Some(x) if !range.contains(&x) => {
             let expected = format!("a number from {:e} to {:e}", range.start(), range.end());
@@ -209,6 +321,6 @@ fn number(meta: &Metadata, key: &str, range: RangeInclusive<f32>) -> Result<Opti
     }
 }
 
-fn bad(key: &str, found: &str, expected: &str) -> Error {
+pub(super) fn bad(key: &str, found: &str, expected: &str) -> Error {
     Error::BadHparam { key: key.into(), found: found.into(), expected: expected.into() }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::arch::{self, ArchSpec};
 use super::{Error, Ftype, Hparams};
 use crate::gguf::{Metadata, ModelFiles, Progress, TensorData, TensorInfo};
-use crate::plan::{Builder, Plan, TensorFacts, TensorId, Tensors};
+use crate::plan::{Builder, Plan, RopeStyle, TensorFacts, TensorId, Tensors};
 use crate::quant::QuantType;
 use crate::tensor::Shape;
 
@@ -123,6 +123,11 @@ impl Model {
     /// Sizes and constants; `None` for a model loaded for its vocabulary only.
     pub fn hparams(&self) -> Option<&Hparams> {
         self.core.as_ref().map(|c| &c.hparams)
+    }
+
+    /// Pairs of the architecture's rotary embedding, if it has one.
+    pub fn rope_style(&self) -> Option<RopeStyle> {
+        self.core.as_ref().and_then(|c| c.arch.rope)
     }
 
     /// Overall quantisation.

@@ -10,6 +10,8 @@ pub enum RopeScaling {
     None,
     Linear,
     Yarn,
+    /// Frequencies have divisors in the file, by the context's length (arXiv 2402.13753).
+    LongRope,
 }
 
 /// What the model file says about its rotary embedding.
@@ -31,6 +33,8 @@ pub struct RopeTraining {
     pub yarn_beta_slow: f32,
     /// Share of YaRN's mix; negative means: 1 for YaRN, 0 for the others.
     pub yarn_ext_factor: f32,
+    /// Whether the model was trained with the scaling, if the file says so.
+    pub finetuned: Option<bool>,
 }
 
 /// A context's wishes; `None` and negative values stand for the model's own.
@@ -128,6 +132,7 @@ mod tests {
         yarn_beta_fast: 32.0,
         yarn_beta_slow: 1.0,
         yarn_ext_factor: -1.0,
+        finetuned: None,
     };
 
     #[test]

@@ -1,8 +1,11 @@
 //! What an architecture file writes into: asks for weights, lays out steps, checks shapes.
 
-use super::{Attention, Mat, Plan, Rows, Slot, SlotId, Step, StepKind, TensorId};
+use super::{
+    Attention, Map, Mat, Norm, NormKind, Plan, Rope, RopeStyle, RopeTable, RowOf, Rows, Slot, SlotId,
+    Step, StepKind, TensorId,
+};
 use crate::quant::QuantType;
-use crate::tensor::Shape;
+use crate::tensor::{Activation, Shape};
 
 /// What a builder needs to know of a weight.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +110,7 @@ impl<'a> Builder<'a> {
         Self::f32_only(name, facts)
     }
 
-    fn optional_vector(&mut self, name: &str, len: usize) -> Result<Option<TensorId>, BuildError> {
+    pub(super) fn optional_vector(&mut self, name: &str, len: usize) -> Result<Option<TensorId>, BuildError> {
         self.optional(name, &[len])?.map(|facts| Self::f32_only(name, facts)).transpose()
     }
 
@@ -142,37 +145,6 @@ impl<'a> Builder<'a> {
         self.tensors.find(name).is_some()
     }
 
-    /// Queries, keys and values of a layer, side by side: `attn_qkv` in one, or three matrices.
-    pub fn qkv(
-        &mut self,
-        layer: usize,
-        n_embd: usize,
-        spec: &Attention,
-    ) -> Result<Vec<Mat>, BuildError> {
-        let blk = format!("blk.{layer}");
-        let parts =
-            [("attn_q", spec.n_embd_q()), ("attn_k", spec.n_embd_k()), ("attn_v", spec.n_embd_v())];
-        if !self.has(&format!("{blk}.attn_qkv.weight")) {
-            let parts = parts.into_iter();
-            return parts.map(|(name, n)| self.mat(&format!("{blk}.{name}"), n_embd, n)).collect();
-        }
-        let n_out = parts.iter().map(|(_, n)| n).sum();
-        let fused = self.mat(&format!("{blk}.attn_qkv"), n_embd, n_out)?;
-        if fused.bias.is_some() {
-            return Ok(vec![fused]);
-        }
-        // One matrix, yet three biases: some converters did that.
-        let mut first_row = 0;
-        let mut mats = Vec::with_capacity(parts.len());
-        for (name, n_out) in parts {
-            let bias = self.optional_vector(&format!("{blk}.{name}.bias"), n_out)?;
-            mats.push(Mat { first_row, n_out, bias, ..fused });
-            first_row += n_out;
-        }
-        let apart = mats.iter().any(|m| m.bias.is_some());
-        Ok(if apart { mats } else { vec![fused] })
-    }
-
     fn slot(&mut self, name: &'static str, width: usize) -> SlotId {
         let rows = self.rows;
         let slots = &mut self.plan.slots;
@@ -184,7 +156,7 @@ impl<'a> Builder<'a> {
         SlotId(at)
     }
 
-    fn width(&self, slot: SlotId) -> usize {
+    pub(super) fn width(&self, slot: SlotId) -> usize {
         self.plan.slots[slot.0].width
     }
 
@@ -194,25 +166,118 @@ impl<'a> Builder<'a> {
 
     /// Starts the residual stream with the embeddings of the tokens.
     pub fn embed(&mut self, n_embd: usize, n_vocab: usize) -> Result<SlotId, BuildError> {
+        self.embed_scaled(n_embd, n_vocab, 1.0, 1.0)
+    }
+
+    /// The same with a factor on tokens' embeddings, and one on embeddings that the caller gives.
+    pub fn embed_scaled(
+        &mut self,
+        n_embd: usize,
+        n_vocab: usize,
+        scale: f32,
+        input_scale: f32,
+    ) -> Result<SlotId, BuildError> {
         let weight = self.weight("token_embd.weight", &[n_embd, n_vocab])?.id;
         let dst = self.slot("residual", n_embd);
-        self.push("inp_embd", StepKind::Embed { weight, dst });
+        self.push("inp_embd", StepKind::Embed { weight, dst, scale, input_scale });
         Ok(dst)
     }
 
-    /// Root-mean-square norm with the weight `tensor`.
+    /// Adds rows of the table `tensor`, which has `n_rows`, to the residual stream.
+    pub fn add_row(
+        &mut self,
+        node: &str,
+        tensor: &str,
+        n_rows: usize,
+        row: RowOf,
+        dst: SlotId,
+    ) -> Result<(), BuildError> {
+        let table = self.weight(tensor, &[self.width(dst), n_rows])?.id;
+        self.push(node, StepKind::AddRow { table, row, dst });
+        Ok(())
+    }
+
+    /// A norm `name.weight` of this width, with `name.bias` if the file has it.
+    pub fn norm_weights(
+        &mut self,
+        kind: NormKind,
+        name: &str,
+        width: usize,
+        eps: f32,
+    ) -> Result<Norm, BuildError> {
+        let weight = Some(self.vector(&format!("{name}.weight"), width)?);
+        let bias = match kind {
+            NormKind::Rms => None,
+            NormKind::Layer => self.optional_vector(&format!("{name}.bias"), width)?,
+        };
+        Ok(Norm { kind, weight, bias, eps })
+    }
+
+    /// Norm into a buffer of its own, which lasts until the next norm of the same width.
+    pub fn norm(&mut self, node: &str, src: SlotId, norm: Norm) -> SlotId {
+        self.norm_to(node, "norm", src, norm)
+    }
+
+    /// Norm into the buffer `slot`.
+    pub fn norm_to(&mut self, node: &str, slot: &'static str, src: SlotId, norm: Norm) -> SlotId {
+        let dst = self.slot(slot, self.width(src));
+        self.push(node, StepKind::Norm { src, norm, dst, add: false });
+        dst
+    }
+
+    /// Adds a norm to the residual stream.
+    pub fn norm_add(&mut self, node: &str, src: SlotId, norm: Norm, residual: SlotId) {
+        self.push(node, StepKind::Norm { src, norm, dst: residual, add: true });
+    }
+
+    /// Root-mean-square norm with the weight `name.weight`.
     pub fn rms_norm(
         &mut self,
         node: &str,
         src: SlotId,
-        tensor: &str,
+        name: &str,
         eps: f32,
     ) -> Result<SlotId, BuildError> {
-        let width = self.width(src);
-        let weight = self.vector(tensor, width)?;
-        let dst = self.slot("norm", width);
-        self.push(node, StepKind::RmsNorm { src, weight, eps, dst });
-        Ok(dst)
+        let norm = self.norm_weights(NormKind::Rms, name, self.width(src), eps)?;
+        Ok(self.norm(node, src, norm))
+    }
+
+    /// Layer norm with `name.weight`, and `name.bias` if the file has it.
+    pub fn layer_norm(
+        &mut self,
+        node: &str,
+        src: SlotId,
+        name: &str,
+        eps: f32,
+    ) -> Result<SlotId, BuildError> {
+        let norm = self.norm_weights(NormKind::Layer, name, self.width(src), eps)?;
+        Ok(self.norm(node, src, norm))
+    }
+
+    /// Norm in place of `n_head` heads from column `first` on. The weight `[head_dim]` is common
+    /// to the heads; `[head_dim, n_head]` gives each its own.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one step")]
+    pub fn norm_heads(
+        &mut self,
+        node: &str,
+        slot: SlotId,
+        first: usize,
+        n_head: usize,
+        head_dim: usize,
+        kind: NormKind,
+        name: &str,
+        eps: f32,
+    ) -> Result<(), BuildError> {
+        let weight_name = format!("{name}.weight");
+        let own = self.tensors.find(&weight_name).is_some_and(|t| t.shape.n_rows() > 1);
+        let facts = match own {
+            true => self.weight(&weight_name, &[head_dim, n_head])?,
+            false => self.weight(&weight_name, &[head_dim])?,
+        };
+        let weight = Some(Self::f32_only(&weight_name, facts)?);
+        let norm = Norm { kind, weight, bias: None, eps };
+        self.push(node, StepKind::NormHeads { slot, first, n_head, head_dim, norm });
+        Ok(())
     }
 
     /// The products of several matrices with one input, side by side.
@@ -224,14 +289,26 @@ impl<'a> Builder<'a> {
         mats: Vec<Mat>,
     ) -> SlotId {
         let dst = self.slot(slot, mats.iter().map(|m| m.n_out).sum());
-        self.push(node, StepKind::MatMul { src, mats, dst, add: false });
+        self.push(node, StepKind::MatMul { src, mats, dst, add: None });
         dst
     }
 
     /// Adds a product to the residual stream.
     pub fn mat_mul_add(&mut self, node: &str, src: SlotId, mat: Mat, residual: SlotId) {
+        self.mat_mul_add_scaled(node, src, mat, 1.0, residual);
+    }
+
+    /// Adds a product, times `scale`, to the residual stream.
+    pub fn mat_mul_add_scaled(
+        &mut self,
+        node: &str,
+        src: SlotId,
+        mat: Mat,
+        scale: f32,
+        residual: SlotId,
+    ) {
         let (mats, dst) = (vec![mat], residual);
-        self.push(node, StepKind::MatMul { src, mats, dst, add: true });
+        self.push(node, StepKind::MatMul { src, mats, dst, add: Some(scale) });
     }
 
     /// Attention of the next layer over `qkv = [queries | keys | values]`.
@@ -249,36 +326,64 @@ impl<'a> Builder<'a> {
         dst
     }
 
-    /// `silu(gate) * up` over `[gate | up]`.
-    pub fn silu_mul(&mut self, node: &str, src: SlotId) -> SlotId {
-        let width = self.width(src) / 2;
-        let dst = self.slot("ffn_act", width);
-        self.push(node, StepKind::SiluMul { src, dst });
+    /// `act(gate) * up` over `[gate | up]`.
+    pub fn activate_gated(&mut self, node: &str, src: SlotId, act: Activation) -> SlotId {
+        let dst = self.slot("ffn_act", self.width(src) / 2);
+        self.push(node, StepKind::Activate { src, act, gated: true, dst });
         dst
     }
 
-    /// From here on only rows whose output was asked for; returns the two buffers' new ids.
-    pub fn select_outputs(&mut self, a: SlotId, b: SlotId) -> (SlotId, SlotId) {
+    /// `act(x)`
+    pub fn activate(&mut self, node: &str, src: SlotId, act: Activation) -> SlotId {
+        let dst = self.slot("ffn_act", self.width(src));
+        self.push(node, StepKind::Activate { src, act, gated: false, dst });
+        dst
+    }
+
+    /// Changes every element in place.
+    pub fn map(&mut self, node: &str, slot: SlotId, map: Map) {
+        self.push(node, StepKind::Map { slot, map });
+    }
+
+    /// `dst += src`
+    pub fn add(&mut self, node: &str, src: SlotId, dst: SlotId) {
+        self.push(node, StepKind::Add { src, dst });
+    }
+
+    /// A copy into the buffer `slot`, for matrices that take the residual stream as it is.
+    pub fn copy(&mut self, node: &str, slot: &'static str, src: SlotId) -> SlotId {
+        let dst = self.slot(slot, self.width(src));
+        self.push(node, StepKind::Copy { src, dst });
+        dst
+    }
+
+    /// From here on only rows whose output was asked for: the buffers' new ids.
+    pub fn select_outputs<const N: usize>(&mut self, slots: [SlotId; N]) -> [SlotId; N] {
         self.rows = Rows::Outputs;
-        let mut select = |src: SlotId| {
+        slots.map(|src| {
             let Slot { name, width, .. } = self.plan.slots[src.0];
             let dst = self.slot(name, width);
-            self.push("inp_out_ids", StepKind::Select { src, dst });
+            self.push("inp_out_ids", StepKind::Copy { src, dst });
             dst
-        };
-        (select(a), select(b))
+        })
     }
 
-    /// Ends the plan: the normed final state and the logits.
-    pub fn outputs(&mut self, normed: SlotId, output: Mat) {
+    /// Ends the plan: the normed final state and the logits. Returns the logits, to be changed.
+    pub fn outputs(&mut self, normed: SlotId, output: Mat) -> SlotId {
         self.plan.embeddings = Some(normed);
-        self.plan.logits = Some(self.mat_mul("result_output", "logits", normed, vec![output]));
+        let logits = self.mat_mul("result_output", "logits", normed, vec![output]);
+        self.plan.logits = Some(logits);
+        logits
     }
 
-    /// Uses a tensor of frequency divisors for rotary embeddings, if the file has it.
-    pub fn rope_factors(&mut self, name: &str, n_rot: usize) -> Result<(), BuildError> {
-        self.plan.rope_factors = self.optional_vector(name, n_rot / 2)?;
-        Ok(())
+    /// A table of rotation angles; the same one for the same wishes.
+    pub fn rope_table(&mut self, table: RopeTable, style: RopeStyle) -> Rope {
+        let ropes = &mut self.plan.ropes;
+        let at = ropes.iter().position(|t| *t == table).unwrap_or_else(|| {
+            ropes.push(table);
+            ropes.len() - 1
+        });
+        Rope { style, n_rot: table.n_rot, table: at }
     }
 }
 
@@ -325,12 +430,12 @@ mod tests {
     fn slots_are_shared_between_layers_but_not_between_row_kinds() {
         let mut b = Builder::new(&One);
         let x = b.embed(8, 4).unwrap();
-        let n1 = b.rms_norm("a", x, "norm.weight", 1e-5).unwrap();
-        let n2 = b.rms_norm("b", x, "norm.weight", 1e-5).unwrap();
+        let n1 = b.rms_norm("a", x, "norm", 1e-5).unwrap();
+        let n2 = b.rms_norm("b", x, "norm", 1e-5).unwrap();
         assert_eq!(n1, n2);
-        let (x2, _) = b.select_outputs(x, n1);
+        let [x2, _] = b.select_outputs([x, n1]);
         assert_ne!(x, x2);
-        assert_ne!(b.rms_norm("c", x2, "norm.weight", 1e-5).unwrap(), n1);
+        assert_ne!(b.rms_norm("c", x2, "norm", 1e-5).unwrap(), n1);
         assert_eq!(b.finish().0.steps.len(), 6);
     }
 }

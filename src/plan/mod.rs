@@ -4,14 +4,17 @@
 //! which number format an activation has, how steps are split over threads and what memory they
 //! use is the business of the engine that runs the plan.
 //!
-//! To add a step: a variant of [`StepKind`], a method on [`Builder`] that checks shapes, and its
-//! execution in `engine/run`.
+//! To add a step: a variant of [`StepKind`], a method on [`Builder`] that checks shapes
+//! (`builder.rs`; what several architectures lay out alike is in `blocks.rs`), the formats that it
+//! reads in `engine/buffers.rs` and its execution in `engine/run`.
 
+mod blocks;
 mod builder;
 
 pub use builder::{BuildError, Builder, TensorFacts, Tensors};
 
 use crate::quant::QuantType;
+use crate::tensor::Activation;
 
 /// A weight of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,7 +63,87 @@ pub struct Mat {
     pub scale_last: bool,
 }
 
-/// Sizes of one attention layer.
+/// Which elements of a head are rotated as a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeStyle {
+    /// Neighbours: `2i` and `2i + 1`.
+    Norm,
+    /// Halves of the rotated part: `i` and `i + n_rot / 2`.
+    Neox,
+}
+
+/// How the queries and keys of a layer are rotated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rope {
+    /// Which elements make a pair.
+    pub style: RopeStyle,
+    /// Leading elements of a head that are rotated.
+    pub n_rot: usize,
+    /// Table of angles: an index of [`Plan::ropes`].
+    pub table: usize,
+}
+
+/// Divisors of rotation frequencies, `[n_rot / 2]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeFactors {
+    /// Always these (Llama 3.1's `rope_freqs`).
+    One(TensorId),
+    /// By the context's length: `long` beyond the original training length (LongRoPE).
+    ByLength {
+        /// For contexts of more than the original length.
+        long: TensorId,
+        /// For shorter ones.
+        short: TensorId,
+    },
+}
+
+/// Constants of a table that do not follow the context's parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FixedRope {
+    /// Base of the geometric series of frequencies.
+    pub freq_base: f32,
+    /// Factor on positions.
+    pub freq_scale: f32,
+    /// Whether YaRN's corrections and the factors on the magnitude count here too.
+    pub scaled: bool,
+}
+
+/// A table of rotation angles, shared by the layers that name it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RopeTable {
+    /// Elements that are rotated, two per angle.
+    pub n_rot: usize,
+    /// Constants of these layers alone (Gemma 3's local ones); `None` for the model's and the
+    /// context's.
+    pub fixed: Option<FixedRope>,
+    /// Divisors of the frequencies.
+    pub factors: Option<RopeFactors>,
+}
+
+/// What a token sees beside the causal mask. Distances are in positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Window {
+    /// Itself and the `n - 1` before.
+    Sliding(usize),
+    /// From the last multiple of `n` on (Llama 4).
+    Chunked(usize),
+    /// `n / 2` to each side (encoders).
+    Symmetric(usize),
+}
+
+/// A factor on queries that grows with the position (Llama 4, Mistral 3):
+/// `1 + scale * ln(1 + floor((pos + offset) / length))`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temperature {
+    /// See above.
+    pub scale: f32,
+    /// Positions of a step.
+    pub length: f32,
+    /// See above.
+    pub offset: f32,
+}
+
+/// Sizes and kind of one attention layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Query heads.
@@ -71,13 +154,41 @@ pub struct Attention {
     pub head_dim_k: usize,
     /// Elements of a value head.
     pub head_dim_v: usize,
-    /// Leading elements of a head that are rotated.
-    pub n_rot: usize,
+    /// Rotation of queries and keys.
+    pub rope: Option<Rope>,
     /// Factor on the scores.
     pub scale: f32,
+    /// Limit on what is seen.
+    pub window: Option<Window>,
+    /// Scores become `cap * tanh(score / cap)`; 0 for none (Gemma 2).
+    pub softcap: f32,
+    /// A score of its own per query head that takes its share of the softmax and gives nothing,
+    /// `[n_head]` (gpt-oss).
+    pub sinks: Option<TensorId>,
+    /// Greatest slope of ALiBi's linear penalty on distance; 0 for none (arXiv 2108.12409).
+    pub max_alibi_bias: f32,
+    /// Factor on queries by position.
+    pub temperature: Option<Temperature>,
 }
 
 impl Attention {
+    /// Plain attention, neither rotated nor limited.
+    pub fn new(n_head: usize, n_head_kv: usize, head_dim_k: usize, head_dim_v: usize) -> Self {
+        Self {
+            n_head,
+            n_head_kv,
+            head_dim_k,
+            head_dim_v,
+            rope: None,
+            scale: 1.0 / (head_dim_k as f32).sqrt(),
+            window: None,
+            softcap: 0.0,
+            sinks: None,
+            max_alibi_bias: 0.0,
+            temperature: None,
+        }
+    }
+
     /// Elements of a token's keys.
     pub fn n_embd_k(&self) -> usize {
         self.n_head_kv * self.head_dim_k
@@ -94,6 +205,48 @@ impl Attention {
     }
 }
 
+/// How a norm measures its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// By the root of the mean square.
+    Rms,
+    /// By mean and variance (layer norm).
+    Layer,
+}
+
+/// A norm and its trained weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    /// What it divides by.
+    pub kind: NormKind,
+    /// Factors.
+    pub weight: Option<TensorId>,
+    /// Summands.
+    pub bias: Option<TensorId>,
+    /// Added to the mean square or variance.
+    pub eps: f32,
+}
+
+/// Which row of a table belongs to a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowOf {
+    /// Its position, plus this.
+    Position(usize),
+    /// Always this one.
+    Fixed(usize),
+}
+
+/// A change of every element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Map {
+    /// Times this.
+    Scale(f32),
+    /// `cap * tanh(x / cap)`
+    SoftCap(f32),
+    /// Into `-limit..=limit`.
+    Clamp(f32),
+}
+
 /// What a step does.
 #[derive(Clone, Debug)]
 pub enum StepKind {
@@ -103,19 +256,45 @@ pub enum StepKind {
         weight: TensorId,
         /// Residual stream.
         dst: SlotId,
+        /// Factor on rows of the weight.
+        scale: f32,
+        /// Factor on the caller's embeddings.
+        input_scale: f32,
     },
-    /// Root-mean-square norm of each row, times a weight.
-    RmsNorm {
-        /// Input.
-        src: SlotId,
-        /// `[width]`.
-        weight: TensorId,
-        /// Added to the mean square.
-        eps: f32,
-        /// Output.
+    /// Adds a row of a table to each token's row: positions, token types.
+    AddRow {
+        /// `[n_embd, rows]`.
+        table: TensorId,
+        /// Which row.
+        row: RowOf,
+        /// Residual stream.
         dst: SlotId,
     },
-    /// `dst = concat(mats · src)`; with `add`, `dst += …`.
+    /// Norm of each row.
+    Norm {
+        /// Input.
+        src: SlotId,
+        /// Its weights are as wide as a row.
+        norm: Norm,
+        /// Output.
+        dst: SlotId,
+        /// Adds to what is in `dst` (the residual stream).
+        add: bool,
+    },
+    /// Norm in place of each head in a part of the columns.
+    NormHeads {
+        /// Usually `[queries | keys | values]`.
+        slot: SlotId,
+        /// First column of the first head.
+        first: usize,
+        /// Heads.
+        n_head: usize,
+        /// Columns of a head.
+        head_dim: usize,
+        /// Its weights are as wide as a head, or as all heads together.
+        norm: Norm,
+    },
+    /// `dst = concat(mats · src)`; with `add`, `dst += add * …`.
     MatMul {
         /// Input.
         src: SlotId,
@@ -123,8 +302,8 @@ pub enum StepKind {
         mats: Vec<Mat>,
         /// Output.
         dst: SlotId,
-        /// Adds to what is in `dst` (the residual stream).
-        add: bool,
+        /// Adds to what is in `dst` (the residual stream), times this.
+        add: Option<f32>,
     },
     /// Rotates the keys in `qkv` and stores keys and values in the layer's cache.
     StoreKv {
@@ -142,18 +321,37 @@ pub enum StepKind {
         /// Output, `n_head * head_dim_v` wide.
         dst: SlotId,
     },
-    /// `dst = silu(gate) * up` over `src = [gate | up]`.
-    SiluMul {
-        /// Input, twice as wide as `dst`.
+    /// `dst = act(src)`, or with `gated` `dst = act(gate) * up` over `src = [gate | up]`.
+    Activate {
+        /// Input.
         src: SlotId,
+        /// Which function.
+        act: Activation,
+        /// Whether the second half of `src` is multiplied in.
+        gated: bool,
         /// Output.
         dst: SlotId,
     },
-    /// Keeps only the rows whose output was asked for.
-    Select {
-        /// Input, a row per token.
+    /// Changes every element in place.
+    Map {
+        /// What changes.
+        slot: SlotId,
+        /// How.
+        map: Map,
+    },
+    /// `dst += src`.
+    Add {
+        /// Input.
         src: SlotId,
-        /// Output, a row per output.
+        /// Changed.
+        dst: SlotId,
+    },
+    /// A copy in the formats that the copy's readers want. Between tokens and outputs it keeps
+    /// only the rows whose output was asked for.
+    Copy {
+        /// Input.
+        src: SlotId,
+        /// Output.
         dst: SlotId,
     },
 }
@@ -180,13 +378,25 @@ pub struct Plan {
     pub embeddings: Option<SlotId>,
     /// Logits, a row per output.
     pub logits: Option<SlotId>,
-    /// Divides each pair's rotation frequency (Llama 3.1's `rope_freqs`), `[n_rot / 2]`.
-    pub rope_factors: Option<TensorId>,
+    /// Tables of rotation angles.
+    pub ropes: Vec<RopeTable>,
 }
 
 impl Plan {
     /// A buffer's facts.
     pub fn slot(&self, id: SlotId) -> &Slot {
         &self.slots[id.0]
+    }
+
+    /// Whether steps add to a buffer, which then is kept in f32 alone: the residual stream.
+    pub fn is_summed(&self, id: SlotId) -> bool {
+        self.steps.iter().any(|step| match step.kind {
+            StepKind::MatMul { dst, add: Some(_), .. } | StepKind::Norm { dst, add: true, .. } => {
+                dst == id
+            }
+            StepKind::Embed { dst, .. } | StepKind::AddRow { dst, .. } => dst == id,
+            StepKind::Add { dst, .. } => dst == id,
+            _ => false,
+        })
     }
 }

@@ -11,7 +11,7 @@ pub use cells::{Cells, Entry, MAX_SEQS, SeqSet};
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::Shared;
 use crate::model::RopeFreqs;
-use crate::plan::Attention;
+use crate::plan::{Attention, RopeStyle};
 use crate::quant::QuantType;
 use crate::util::aligned::OutOfMemory;
 use crate::util::bytes;
@@ -192,28 +192,48 @@ impl KvCache {
         self.cells_of(seq).seq_div(seq, p0, p1, d);
     }
 
-    /// Rotates the keys of all cells that were moved since the last call.
-    pub fn apply_shifts(&mut self, table: &KernelTable, freqs: &RopeFreqs) {
+    /// Rotates the keys of all cells that were moved since the last call, by these tables.
+    pub fn apply_shifts(&mut self, table: &KernelTable, ropes: &[RopeFreqs]) {
         if !self.streams.iter().any(Cells::has_shifts) {
             return;
         }
         // The keys already have the magnitude: this is a pure rotation.
-        let freqs = RopeFreqs { magnitude: 1.0, ..freqs.clone() };
-        let mut cos_sin = vec![0.0; freqs.inv_freq.len() * 2];
+        let turn = |freqs: &RopeFreqs| RopeFreqs { magnitude: 1.0, ..freqs.clone() };
+        let ropes: Vec<RopeFreqs> = ropes.iter().map(turn).collect();
         for (stream, cells) in self.streams.iter_mut().enumerate() {
             for (cell, delta) in cells.take_shifts() {
                 let row = stream * self.n_ctx_seq + cell as usize;
-                freqs.cos_sin(delta, &mut cos_sin);
+                let turn = |freqs: &RopeFreqs| {
+                    let mut cos_sin = vec![0.0; freqs.inv_freq.len() * 2];
+                    freqs.cos_sin(delta, &mut cos_sin);
+                    cos_sin
+                };
+                let cos_sin: Vec<Vec<f32>> = ropes.iter().map(turn).collect();
                 for (layer, spec) in self.layers.iter_mut().zip(&self.specs) {
+                    let Some(rope) = &spec.rope else { continue };
                     let ld = layer.k.ld();
                     let stored = &mut layer.k.get_mut()[row * ld..(row + 1) * ld];
                     let mut keys = vec![0.0; spec.n_embd_k()];
                     table.dequant_row(self.ty_k, stored, &mut keys);
-                    table.rope_norm(&mut keys, spec.head_dim_k, &cos_sin);
+                    rotate(table, rope.style, &mut keys, spec.head_dim_k, &cos_sin[rope.table]);
                     store_row(table, self.ty_k, &keys, stored);
                 }
             }
         }
+    }
+}
+
+/// Rotates the heads of one token in place.
+pub fn rotate(
+    table: &KernelTable,
+    style: RopeStyle,
+    heads: &mut [f32],
+    head_dim: usize,
+    cos_sin: &[f32],
+) {
+    match style {
+        RopeStyle::Norm => table.rope_norm(heads, head_dim, cos_sin),
+        RopeStyle::Neox => table.rope_neox(heads, head_dim, cos_sin),
     }
 }
 

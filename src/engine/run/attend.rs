@@ -17,7 +17,7 @@ use crate::backend::cpu::pool::{Grid, Shared, Task, Worker};
 use crate::backend::cpu::table::attn::TILE;
 use crate::backend::cpu::table::{AttnState, AttnTile};
 use crate::engine::batch::Token;
-use crate::engine::kv::{Entry, KvCache, store_row};
+use crate::engine::kv::{Entry, KvCache, rotate, store_row};
 use crate::plan::{Attention, Plan, SlotId};
 use crate::util::aligned::{AlignedVec, OutOfMemory};
 
@@ -197,14 +197,13 @@ impl Run<'_> {
             let mut k = kv.k.tile(task, self.kv.n_rows(), all(kv.k.ld() / spec.n_head_kv));
             let mut v = kv.v.tile(task, self.kv.n_rows(), all(kv.v.ld() / spec.n_head_kv));
             let rows = self.slot(qkv).read(task, 0..n);
-            let cos_sin = self.cos_sin(task);
             let width = self.slot(qkv).width;
             for (t, row) in rows.chunks_exact(width).enumerate() {
                 let (_, row) = row.split_at(spec.n_embd_q());
                 let (keys, values) = row.split_at(spec.n_embd_k());
                 let key = &mut scratch.rows[..dk];
                 key.copy_from_slice(&keys[head * dk..][..dk]);
-                self.table().rope_norm(key, dk, &cos_sin[t * spec.n_rot..][..spec.n_rot]);
+                self.rotate(task, spec, t, key);
                 let at = self.ubatch.kv_rows[t];
                 store_row(self.table(), ty_k, key, k.view.row(at));
                 store_row(self.table(), ty_v, &values[head * dv..][..dv], v.view.row(at));
@@ -212,8 +211,11 @@ impl Run<'_> {
         });
     }
 
-    fn cos_sin<'t>(&'t self, task: &'t Task) -> &'t [f32] {
-        if self.runner.cos_sin.ld() == 0 { &[] } else { self.runner.cos_sin.read(task) }
+    /// Rotates heads of token `t` in place, if the layer rotates.
+    fn rotate(&self, task: &Task, spec: &Attention, t: usize, heads: &mut [f32]) {
+        let Some(rope) = &spec.rope else { return };
+        let cos_sin = self.runner.cos_sin[rope.table].read_rows(task, t..t + 1);
+        rotate(self.table(), rope.style, heads, spec.head_dim_k, cos_sin);
     }
 
     /// Attention of every token of the ubatch.
@@ -263,13 +265,11 @@ impl Run<'_> {
         a: &mut Scratch,
     ) {
         let len = spec.n_head / spec.n_head_kv * spec.head_dim_k;
-        let cos_sin = self.cos_sin(task);
         a.q.ensure(block.tokens.len() * len);
         for (q, &t) in a.q.chunks_exact_mut(len).zip(self.ubatch.work.tokens(block)) {
             let row = self.slot(qkv).read(task, t..t + 1);
             q.copy_from_slice(&row[head_kv * len..][..len]);
-            let cos_sin = &cos_sin[t * spec.n_rot..][..spec.n_rot];
-            self.table().rope_norm(q, spec.head_dim_k, cos_sin);
+            self.rotate(task, spec, t, q);
         }
     }
 

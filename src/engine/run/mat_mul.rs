@@ -22,7 +22,7 @@ impl Run<'_> {
         src: SlotId,
         mats: &[Mat],
         dst: SlotId,
-        add: bool,
+        add: Option<f32>,
     ) {
         let n = self.n_rows(dst);
         let width = self.slot(dst).width;
@@ -36,13 +36,13 @@ impl Run<'_> {
         worker.step(n_tasks, |task| {
             let mut tile = self.slot(dst).tile_f32(task, n, grid);
             let cols = tile.cols.clone();
-            if add {
+            if let Some(scale) = add {
                 scratch.rows.ensure(n * cols.len());
                 let product = &mut scratch.rows[..n * cols.len()];
                 let mut view = ColsMut::new(product, cols.len(), 0..cols.len());
                 self.products(task, &mut scratch.tiles, src, mats, n, cols.clone(), &mut view);
                 for (r, x) in product.chunks_exact(cols.len()).enumerate() {
-                    self.table().add(x, tile.view.row(r));
+                    self.table().axpy(scale, x, tile.view.row(r));
                 }
             } else {
                 self.products(task, &mut scratch.tiles, src, mats, n, cols, &mut tile.view);

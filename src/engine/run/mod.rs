@@ -70,10 +70,11 @@ struct Scratch {
 pub struct Runner {
     table: &'static KernelTable,
     reference: bool,
-    freqs: RopeFreqs,
+    /// Frequencies of each of the plan's tables.
+    ropes: Vec<RopeFreqs>,
     slots: Vec<Slot>,
-    /// Cosines and sines of each token's position.
-    cos_sin: Shared<f32>,
+    /// Cosines and sines of each token's position, by each table.
+    cos_sin: Vec<Shared<f32>>,
     /// Attention's partial results, see [`attend`].
     partials: Vec<Shared<f32>>,
     scratch: Vec<Mutex<Scratch>>,
@@ -111,15 +112,15 @@ impl Runner {
         plan: &Plan,
         table: &'static KernelTable,
         reference: bool,
-        freqs: RopeFreqs,
+        ropes: Vec<RopeFreqs>,
     ) -> Result<Self, OutOfMemory> {
-        let n_rot = freqs.inv_freq.len() * 2;
+        let cos_sin = ropes.iter().map(|freqs| Shared::new(0, freqs.inv_freq.len() * 2));
         Ok(Self {
             table,
             reference,
-            freqs,
+            cos_sin: cos_sin.collect::<Result<_, _>>()?,
+            ropes,
             slots: buffers::for_plan(plan, table, reference)?,
-            cos_sin: Shared::new(0, n_rot)?,
             partials: attend::partials(plan)?,
             scratch: Vec::new(),
         })
@@ -130,16 +131,16 @@ impl Runner {
         self.table
     }
 
-    /// Rotation frequencies.
-    pub fn freqs(&self) -> &RopeFreqs {
-        &self.freqs
+    /// Rotation frequencies of each of the plan's tables.
+    pub fn ropes(&self) -> &[RopeFreqs] {
+        &self.ropes
     }
 
     /// Bytes of all buffers.
     pub fn n_bytes(&mut self) -> usize {
         self.slots.iter_mut().map(Slot::n_bytes).sum::<usize>()
             + self.partials.iter_mut().map(Shared::n_bytes).sum::<usize>()
-            + self.cos_sin.n_bytes()
+            + self.cos_sin.iter_mut().map(Shared::n_bytes).sum::<usize>()
     }
 
     /// Rows of a slot after a run.
@@ -163,7 +164,9 @@ impl Runner {
         for (slot, spec) in self.slots.iter_mut().zip(&plan.slots) {
             slot.ensure_rows(ubatch.n_rows(spec.rows))?;
         }
-        self.cos_sin.ensure_rows(ubatch.n_tokens())?;
+        for cos_sin in &mut self.cos_sin {
+            cos_sin.ensure_rows(ubatch.n_tokens())?;
+        }
         for partial in &mut self.partials {
             // They grow with the context: in few steps.
             partial.ensure_rows(ubatch.work.n_partial_rows().next_power_of_two())?;
@@ -186,7 +189,7 @@ impl Run<'_> {
         let scratch = &self.runner.scratch[worker.index()];
         let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = &mut *scratch;
-        self.rope_table(worker);
+        self.rope_tables(worker);
         for (i, step) in self.plan.steps.iter().enumerate() {
             // The first thread asks and names the next step, which nobody reaches before the
             // barrier that ends this one: all threads stop at the same step.
@@ -197,9 +200,18 @@ impl Run<'_> {
                 stop_at.fetch_min(i + 1, Ordering::AcqRel);
             }
             match &step.kind {
-                StepKind::Embed { weight, dst } => self.embed(worker, *weight, *dst),
-                StepKind::RmsNorm { src, weight, eps, dst } => {
-                    self.rms_norm(worker, scratch, *src, *weight, *eps, *dst);
+                StepKind::Embed { weight, dst, scale, input_scale } => {
+                    self.embed(worker, *weight, *dst, *scale, *input_scale);
+                }
+                StepKind::AddRow { table, row, dst } => {
+                    self.add_row(worker, scratch, *table, *row, *dst);
+                }
+                StepKind::Norm { src, norm, dst, add } => {
+                    self.norm(worker, scratch, *src, norm, *dst, *add);
+                }
+                StepKind::NormHeads { slot, first, n_head, head_dim, norm } => {
+                    let cols = *first..*first + n_head * head_dim;
+                    self.norm_heads(worker, scratch, *slot, cols, *head_dim, norm);
                 }
                 StepKind::MatMul { src, mats, dst, add } => {
                     self.mat_mul(worker, scratch, *src, mats, *dst, *add);
@@ -208,8 +220,12 @@ impl Run<'_> {
                 StepKind::Attend { layer, qkv, dst } => {
                     self.attend(worker, scratch, *layer, *qkv, *dst);
                 }
-                StepKind::SiluMul { src, dst } => self.silu_mul(worker, scratch, *src, *dst),
-                StepKind::Select { src, dst } => self.select(worker, *src, *dst),
+                StepKind::Activate { src, act, gated, dst } => {
+                    self.activate(worker, scratch, *src, *act, *gated, *dst);
+                }
+                StepKind::Map { slot, map } => self.map(worker, *slot, *map),
+                StepKind::Add { src, dst } => self.add(worker, *src, *dst),
+                StepKind::Copy { src, dst } => self.copy(worker, scratch, *src, *dst),
             }
         }
     }

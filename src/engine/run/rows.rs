@@ -1,9 +1,12 @@
 //! Steps that work row by row: embeddings, norms, activations, copies.
 
+use std::ops::Range;
+
 use super::{Run, Scratch};
+use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::{Grid, Worker};
 use crate::engine::batch::Input;
-use crate::plan::{SlotId, TensorId};
+use crate::plan::{Map, Norm, NormKind, RowOf, SlotId, TensorId};
 use crate::tensor::Activation;
 
 /// Rows of a task when `n` rows are shared out. Not more than a grid can say.
@@ -13,71 +16,163 @@ pub(super) fn rows_per_task(n: usize, worker: &Worker<'_>) -> usize {
 
 impl Run<'_> {
     /// Cosines and sines for each token's position.
-    pub(super) fn rope_table(&self, worker: &Worker<'_>) {
-        let (table, pos) = (&self.runner.cos_sin, &self.ubatch.pos);
-        if table.ld() == 0 {
-            return;
+    pub(super) fn rope_tables(&self, worker: &Worker<'_>) {
+        let pos = &self.ubatch.pos;
+        for (freqs, table) in self.runner.ropes.iter().zip(&self.runner.cos_sin) {
+            let grid = Grid { rows: rows_per_task(pos.len(), worker), cols: table.ld() };
+            worker.step(pos.len().div_ceil(grid.rows), |task| {
+                let mut tile = table.tile(task, pos.len(), grid);
+                for (r, t) in tile.rows.clone().enumerate() {
+                    freqs.cos_sin(pos[t], tile.view.row(r));
+                }
+            });
         }
-        let grid = Grid { rows: rows_per_task(pos.len(), worker), cols: table.ld() };
-        worker.step(pos.len().div_ceil(grid.rows), |task| {
-            let mut tile = table.tile(task, pos.len(), grid);
+    }
+
+    /// Calls `change` for every row of a slot that has them in f32 only, with the row's number.
+    fn change_rows(
+        &self,
+        worker: &Worker<'_>,
+        slot: SlotId,
+        mut change: impl FnMut(usize, &mut [f32]),
+    ) {
+        let n = self.n_rows(slot);
+        let grid = Grid { rows: rows_per_task(n, worker), cols: self.slot(slot).width };
+        worker.step(n.div_ceil(grid.rows), |task| {
+            let mut tile = self.slot(slot).tile_f32(task, n, grid);
             for (r, t) in tile.rows.clone().enumerate() {
-                self.runner.freqs.cos_sin(pos[t], tile.view.row(r));
+                change(t, tile.view.row(r));
             }
         });
     }
 
-    pub(super) fn embed(&self, worker: &Worker<'_>, weight: TensorId, dst: SlotId) {
-        let n = self.n_rows(dst);
-        let width = self.slot(dst).width;
-        let grid = Grid { rows: rows_per_task(n, worker), cols: width };
+    pub(super) fn embed(
+        &self,
+        worker: &Worker<'_>,
+        weight: TensorId,
+        dst: SlotId,
+        scale: f32,
+        input_scale: f32,
+    ) {
         let weight = self.rows_of(weight);
         let row_bytes = weight.row_bytes();
+        self.change_rows(worker, dst, |t, out| {
+            let scale = match self.input {
+                Input::Tokens(ids) => {
+                    let row = &weight.data[ids[t] as usize * row_bytes..][..row_bytes];
+                    self.table().dequant_row(weight.ty, row, out);
+                    scale
+                }
+                Input::Embeddings(x) => {
+                    out.copy_from_slice(&x[t * out.len()..][..out.len()]);
+                    input_scale
+                }
+            };
+            if scale != 1.0 {
+                self.table().scale(scale, out);
+            }
+        });
+    }
+
+    pub(super) fn add_row(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        table: TensorId,
+        row: RowOf,
+        dst: SlotId,
+    ) {
+        let table = self.rows_of(table);
+        let row_bytes = table.row_bytes();
+        let width = self.slot(dst).width;
+        scratch.rows.ensure(width);
+        let summand = &mut scratch.rows[..width];
+        self.change_rows(worker, dst, |t, out| {
+            let at = match row {
+                // The context is not longer than the table; a position beyond it takes the last.
+                RowOf::Position(offset) => self.ubatch.pos[t] as usize + offset,
+                RowOf::Fixed(row) => row,
+            };
+            let at = at.min(table.n_rows - 1);
+            self.table().dequant_row(table.ty, &table.data[at * row_bytes..][..row_bytes], summand);
+            self.table().add(summand, out);
+        });
+    }
+
+    /// The weights of a norm.
+    fn norm_vectors(&self, norm: &Norm) -> (Option<&[f32]>, Option<&[f32]>) {
+        (norm.weight.map(|id| self.vector(id)), norm.bias.map(|id| self.vector(id)))
+    }
+
+    pub(super) fn norm(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        src: SlotId,
+        norm: &Norm,
+        dst: SlotId,
+        add: bool,
+    ) {
+        let n = self.n_rows(dst);
+        let width = self.slot(dst).width;
+        let (weight, bias) = self.norm_vectors(norm);
+        scratch.rows.ensure(width);
+        let grid = Grid { rows: rows_per_task(n, worker), cols: width };
         worker.step(n.div_ceil(grid.rows), |task| {
-            let mut tile = self.slot(dst).tile_f32(task, n, grid);
-            for (r, t) in tile.rows.clone().enumerate() {
-                let out = tile.view.row(r);
-                match self.input {
-                    Input::Tokens(ids) => {
-                        let row = &weight.data[ids[t] as usize * row_bytes..][..row_bytes];
-                        self.table().dequant_row(weight.ty, row, out);
-                    }
-                    Input::Embeddings(x) => out.copy_from_slice(&x[t * width..][..width]),
+            let rows = grid.rows * task.index()..(grid.rows * (task.index() + 1)).min(n);
+            let x = self.slot(src).read(task, rows).chunks_exact(width).enumerate();
+            if add {
+                let mut tile = self.slot(dst).tile_f32(task, n, grid);
+                let y = &mut scratch.rows[..width];
+                for (r, x) in x {
+                    normalize(self.table(), norm, x, weight, bias, y);
+                    self.table().add(y, tile.view.row(r));
+                }
+            } else {
+                let mut tile = self.slot(dst).tile(task, n, grid);
+                for (r, x) in x {
+                    tile.put(self.table(), r, &mut scratch.rows[..width], |y| {
+                        normalize(self.table(), norm, x, weight, bias, y);
+                    });
                 }
             }
         });
     }
 
-    pub(super) fn rms_norm(
+    pub(super) fn norm_heads(
         &self,
         worker: &Worker<'_>,
         scratch: &mut Scratch,
-        src: SlotId,
-        weight: TensorId,
-        eps: f32,
-        dst: SlotId,
+        slot: SlotId,
+        cols: Range<usize>,
+        head_dim: usize,
+        norm: &Norm,
     ) {
-        let n = self.n_rows(dst);
-        let width = self.slot(dst).width;
-        let weight = self.vector(weight);
-        scratch.rows.ensure(width);
-        let grid = Grid { rows: rows_per_task(n, worker), cols: width };
-        worker.step(n.div_ceil(grid.rows), |task| {
-            let mut tile = self.slot(dst).tile(task, n, grid);
-            let x = self.slot(src).read(task, tile.rows());
-            for (r, x) in x.chunks_exact(width).enumerate() {
-                tile.put(self.table(), r, &mut scratch.rows[..width], |y| {
-                    self.table().rms_norm(x, Some(weight), eps, y);
-                });
+        let (weight, bias) = self.norm_vectors(norm);
+        // Of weights as wide as all heads together each head has its own part.
+        let own = |w: Option<&'_ [f32]>, head: usize| -> Option<Range<usize>> {
+            w.map(|w| if w.len() > head_dim { head * head_dim } else { 0 })
+                .map(|first| first..first + head_dim)
+        };
+        scratch.rows.ensure(head_dim);
+        let x = &mut scratch.rows[..head_dim];
+        self.change_rows(worker, slot, |_, row| {
+            for (head, y) in row[cols.clone()].chunks_exact_mut(head_dim).enumerate() {
+                x.copy_from_slice(y);
+                let weight = own(weight, head).zip(weight).map(|(part, w)| &w[part]);
+                let bias = own(bias, head).zip(bias).map(|(part, b)| &b[part]);
+                normalize(self.table(), norm, x, weight, bias, y);
             }
         });
     }
 
-    pub(super) fn silu_mul(
+    pub(super) fn activate(
         &self,
         worker: &Worker<'_>,
         scratch: &mut Scratch,
         src: SlotId,
+        act: Activation,
+        gated: bool,
         dst: SlotId,
     ) {
         let n = self.n_rows(dst);
@@ -94,26 +189,69 @@ impl Run<'_> {
             let mut tile = self.slot(dst).tile(task, n, grid);
             let cols = tile.cols();
             let x = self.slot(src).read(task, tile.rows());
-            for (r, x) in x.chunks_exact(2 * width).enumerate() {
+            for (r, x) in x.chunks_exact(self.slot(src).width).enumerate() {
                 let (gate, up) = x.split_at(width);
+                let up = gated.then(|| &up[cols.clone()]);
                 tile.put(self.table(), r, &mut scratch.rows[..cols.len()], |y| {
-                    let (gate, up) = (&gate[cols.clone()], &up[cols.clone()]);
-                    self.table().activate(Activation::Silu, gate, Some(up), y);
+                    self.table().activate(act, &gate[cols.clone()], up, y);
                 });
             }
         });
     }
 
-    pub(super) fn select(&self, worker: &Worker<'_>, src: SlotId, dst: SlotId) {
-        let outputs = &self.ubatch.outputs;
-        let n = outputs.len();
+    pub(super) fn map(&self, worker: &Worker<'_>, slot: SlotId, map: Map) {
+        self.change_rows(worker, slot, |_, x| match map {
+            Map::Scale(factor) => self.table().scale(factor, x),
+            Map::SoftCap(cap) => self.table().soft_cap(cap, x),
+            Map::Clamp(limit) => x.iter_mut().for_each(|x| *x = x.clamp(-limit, limit)),
+        });
+    }
+
+    pub(super) fn add(&self, worker: &Worker<'_>, src: SlotId, dst: SlotId) {
+        let n = self.n_rows(dst);
+        let grid = Grid { rows: rows_per_task(n, worker), cols: self.slot(dst).width };
+        worker.step(n.div_ceil(grid.rows), |task| {
+            let mut tile = self.slot(dst).tile_f32(task, n, grid);
+            for (r, t) in tile.rows.clone().enumerate() {
+                self.table().add(self.slot(src).read(task, t..t + 1), tile.view.row(r));
+            }
+        });
+    }
+
+    pub(super) fn copy(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        src: SlotId,
+        dst: SlotId,
+    ) {
+        let n = self.n_rows(dst);
         let width = self.slot(dst).width;
+        let same_rows = self.plan.slot(src).rows == self.plan.slot(dst).rows;
+        scratch.rows.ensure(width);
         let grid = Grid { rows: rows_per_task(n, worker), cols: width };
         worker.step(n.div_ceil(grid.rows), |task| {
             let mut tile = self.slot(dst).tile(task, n, grid);
             for (r, i) in tile.rows().enumerate() {
-                tile.copy(r, self.slot(src), task, outputs[i]);
+                let from = if same_rows { i } else { self.ubatch.outputs[i] };
+                let row = &mut scratch.rows[..width];
+                tile.copy(self.table(), r, row, self.slot(src), task, from);
             }
         });
+    }
+}
+
+/// One row or head through a norm.
+fn normalize(
+    table: &KernelTable,
+    norm: &Norm,
+    x: &[f32],
+    weight: Option<&[f32]>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
+    match norm.kind {
+        NormKind::Rms => table.rms_norm(x, weight, norm.eps, y),
+        NormKind::Layer => table.layer_norm(x, weight, bias, norm.eps, y),
     }
 }

@@ -4,16 +4,27 @@
 //! not supported, lay out the steps from the blocks of [`Builder`]) and a line in [`ARCHS`]; tiny
 //! random models with logits of an independent implementation come with it (`tests/common/tiny.rs`).
 
+mod common;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod granite;
 mod llama;
+mod phi3;
+mod qwen2;
+mod qwen3;
 
+use super::hparams::bad;
 use super::{Error, Hparams};
 use crate::gguf::Metadata;
-use crate::plan::Builder;
+use crate::plan::{Builder, RopeStyle};
 
 /// What there is to know of an architecture.
 pub struct ArchSpec {
     /// `general.architecture` in the file.
     pub name: &'static str,
+    /// Pairs of its rotary embedding, if it has one.
+    pub rope: Option<RopeStyle>,
     /// Reads the hyper-parameters.
     pub hparams: fn(&Metadata) -> Result<Hparams, Error>,
     /// Lays out the steps.
@@ -29,7 +40,7 @@ impl std::fmt::Debug for ArchSpec {
 }
 
 /// Every architecture that runs.
-pub const ARCHS: &[ArchSpec] = &[llama::SPEC];
+pub const ARCHS: &[ArchSpec] = &[gemma::SPEC, gemma2::SPEC, gemma3::SPEC, granite::SPEC, llama::SPEC, phi3::SPEC, qwen2::SPEC, qwen3::SPEC];
 
 /// The architecture of this name, or an error that lists those there are.
 pub fn find(name: &str) -> Result<&'static ArchSpec, Error> {

@@ -1,0 +1,217 @@
+//! Layer forms that architectures share.
+
+use super::{Error, Hparams};
+use crate::plan::{Attention, Builder, Map, NormKind, Rope, RopeStyle, RopeTable, SlotId};
+use crate::tensor::Activation;
+
+/// A feed-forward network.
+#[derive(Clone, Copy)]
+pub(super) enum Ffn {
+    /// `down(act(gate) * up)`
+    Gated(Activation),
+    /// `down(act(up))`
+    Plain(Activation),
+}
+
+/// Layers that norm what goes into attention and into the feed-forward network, one after the
+/// other (Llama's form).
+pub(super) struct PreNorm {
+    /// Kind of all norms.
+    pub norm: NormKind,
+    /// Rotation of all layers.
+    pub rope: Option<Rope>,
+    /// Norm of each query and key head.
+    pub qk_norm: Option<NormKind>,
+    /// The feed-forward network.
+    pub ffn: Ffn,
+}
+
+impl PreNorm {
+    /// Lays out all layers and the output.
+    pub(super) fn build(
+        &self,
+        hp: &Hparams,
+        b: &mut Builder<'_>,
+        x: SlotId,
+    ) -> Result<SlotId, Error> {
+        self.build_with(hp, b, x, |il| hp.attention(il, self.rope))
+    }
+
+    /// The same with attention of one's own per layer. Returns the logits.
+    pub(super) fn build_with(
+        &self,
+        hp: &Hparams,
+        b: &mut Builder<'_>,
+        mut x: SlotId,
+        attention: impl Fn(usize) -> Attention,
+    ) -> Result<SlotId, Error> {
+        let (n_embd, scale) = (hp.n_embd, hp.residual_scale);
+        for il in 0..hp.n_layer {
+            let spec = attention(il);
+            let norm = pre_norm(hp, b, il, "attn_norm", self.norm, x)?;
+            let qkv = qkv(hp, b, il, &spec, norm)?;
+            if let Some(kind) = self.qk_norm {
+                b.qk_norm(il, &spec, qkv, kind, eps(hp, kind))?;
+            }
+            let mut attn = b.attend(spec, qkv);
+            if il + 1 == hp.n_layer {
+                [attn, x] = b.select_outputs([attn, x]);
+            }
+            let out = b.attn_output(il, &spec, n_embd)?;
+            b.mat_mul_add_scaled(&format!("ffn_inp-{il}"), attn, out, scale, x);
+
+            let norm = pre_norm(hp, b, il, "ffn_norm", self.norm, x)?;
+            self.ffn.build(hp, b, il, norm, x)?;
+        }
+        logits(hp, b, self.norm, x)
+    }
+}
+
+/// Layers that norm what goes into each block and what comes out of it (Gemma 2's form).
+pub(super) struct Sandwich {
+    /// Rotation of layers without a window, and of those with one.
+    pub ropes: (Rope, Rope),
+    /// Norm of each query and key head.
+    pub qk_norm: bool,
+    /// The feed-forward network.
+    pub ffn: Ffn,
+}
+
+impl Sandwich {
+    /// Lays out all layers and the output, over RMS norms. Returns the logits.
+    pub(super) fn build(
+        &self,
+        hp: &Hparams,
+        b: &mut Builder<'_>,
+        mut x: SlotId,
+    ) -> Result<SlotId, Error> {
+        let kind = NormKind::Rms;
+        for il in 0..hp.n_layer {
+            let rope = if hp.is_swa[il] { self.ropes.1 } else { self.ropes.0 };
+            let spec = hp.attention(il, Some(rope));
+            let norm = pre_norm(hp, b, il, "attn_norm", kind, x)?;
+            let qkv = qkv(hp, b, il, &spec, norm)?;
+            if self.qk_norm {
+                b.qk_norm(il, &spec, qkv, kind, hp.rms_eps)?;
+            }
+            let mut attn = b.attend(spec, qkv);
+            if il + 1 == hp.n_layer {
+                [attn, x] = b.select_outputs([attn, x]);
+            }
+            let out = b.attn_output(il, &spec, hp.n_embd)?;
+            let out = b.mat_mul(&format!("attn_out-{il}"), "block_out", attn, vec![out]);
+            post_norm(hp, b, il, ("post_attention_norm", "sa_out"), out, x)?;
+
+            let norm = pre_norm(hp, b, il, "ffn_norm", kind, x)?;
+            let act = self.ffn.activate(hp, b, il, norm)?;
+            let down = b.ffn_down(il, hp.n_ff[il], hp.n_embd)?;
+            let out = b.mat_mul(&format!("ffn_out-{il}"), "block_out", act, vec![down]);
+            post_norm(hp, b, il, ("post_ffw_norm", "l_out"), out, x)?;
+        }
+        logits(hp, b, kind, x)
+    }
+}
+
+/// Rotation of layers with a window, by constants of their own.
+pub(super) fn rope_swa(hp: &Hparams, b: &mut Builder<'_>, style: RopeStyle) -> Rope {
+    b.rope_table(RopeTable { n_rot: hp.n_rot, fixed: Some(hp.rope_swa), factors: None }, style)
+}
+
+/// Caps logits, if the model does.
+pub(super) fn cap(hp: &Hparams, b: &mut Builder<'_>, logits: SlotId) {
+    if hp.final_softcap > 0.0 {
+        b.map("result_output", logits, Map::SoftCap(hp.final_softcap));
+    }
+}
+
+impl Ffn {
+    /// Adds a layer's network over `src` to the residual stream `x`.
+    pub(super) fn build(
+        self,
+        hp: &Hparams,
+        b: &mut Builder<'_>,
+        il: usize,
+        src: SlotId,
+        x: SlotId,
+    ) -> Result<(), Error> {
+        let act = self.activate(hp, b, il, src)?;
+        let down = b.ffn_down(il, hp.n_ff[il], hp.n_embd)?;
+        b.mat_mul_add_scaled(&format!("l_out-{il}"), act, down, hp.residual_scale, x);
+        Ok(())
+    }
+
+    /// A layer's network up to its activation.
+    pub(super) fn activate(
+        self,
+        hp: &Hparams,
+        b: &mut Builder<'_>,
+        il: usize,
+        src: SlotId,
+    ) -> Result<SlotId, Error> {
+        Ok(match self {
+            Self::Gated(act) => b.ffn_gated(il, src, hp.n_ff[il], act)?,
+            Self::Plain(act) => b.ffn_plain(il, src, hp.n_ff[il], act)?,
+        })
+    }
+}
+
+/// The constant of a kind of norm.
+pub(super) fn eps(hp: &Hparams, kind: NormKind) -> f32 {
+    match kind {
+        NormKind::Rms => hp.rms_eps,
+        NormKind::Layer => hp.norm_eps,
+    }
+}
+
+/// The residual stream through a layer's norm `name`.
+pub(super) fn pre_norm(
+    hp: &Hparams,
+    b: &mut Builder<'_>,
+    il: usize,
+    name: &str,
+    kind: NormKind,
+    x: SlotId,
+) -> Result<SlotId, Error> {
+    let norm = b.norm_weights(kind, &format!("blk.{il}.{name}"), hp.n_embd, eps(hp, kind))?;
+    Ok(b.norm(&format!("{name}-{il}"), x, norm))
+}
+
+/// Adds a block's output `src` through a layer's norm `name` to the residual stream `x`.
+pub(super) fn post_norm(
+    hp: &Hparams,
+    b: &mut Builder<'_>,
+    il: usize,
+    (name, node): (&str, &str),
+    src: SlotId,
+    x: SlotId,
+) -> Result<(), Error> {
+    let kind = NormKind::Rms;
+    let norm = b.norm_weights(kind, &format!("blk.{il}.{name}"), hp.n_embd, eps(hp, kind))?;
+    b.norm_add(&format!("{node}-{il}"), src, norm, x);
+    Ok(())
+}
+
+/// Queries, keys and values of a layer side by side.
+pub(super) fn qkv(
+    hp: &Hparams,
+    b: &mut Builder<'_>,
+    il: usize,
+    spec: &Attention,
+    src: SlotId,
+) -> Result<SlotId, Error> {
+    let mats = b.qkv(il, hp.n_embd, spec)?;
+    Ok(b.mat_mul(&format!("qkv-{il}"), "qkv", src, mats))
+}
+
+/// The last norm and the logits.
+pub(super) fn logits(
+    hp: &Hparams,
+    b: &mut Builder<'_>,
+    kind: NormKind,
+    x: SlotId,
+) -> Result<SlotId, Error> {
+    let norm = b.norm_weights(kind, "output_norm", hp.n_embd, eps(hp, kind))?;
+    let norm = b.norm("result_norm", x, norm);
+    let output = b.output_mat(hp.n_embd, hp.n_vocab)?;
+    Ok(b.outputs(norm, output))
+}

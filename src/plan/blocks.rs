@@ -1,0 +1,127 @@
+//! Blocks that architectures share: several weights or steps in one call.
+
+use super::{
+    Attention, BuildError, Builder, Mat, NormKind, Rope, RopeFactors, RopeStyle, RopeTable, SlotId,
+};
+use crate::tensor::Activation;
+
+impl Builder<'_> {
+    /// Queries, keys and values of a layer, side by side: `attn_qkv` in one, or three matrices.
+    pub fn qkv(
+        &mut self,
+        layer: usize,
+        n_embd: usize,
+        spec: &Attention,
+    ) -> Result<Vec<Mat>, BuildError> {
+        let blk = format!("blk.{layer}");
+        let parts =
+            [("attn_q", spec.n_embd_q()), ("attn_k", spec.n_embd_k()), ("attn_v", spec.n_embd_v())];
+        if !self.has(&format!("{blk}.attn_qkv.weight")) {
+            let parts = parts.into_iter();
+            return parts.map(|(name, n)| self.mat(&format!("{blk}.{name}"), n_embd, n)).collect();
+        }
+        let n_out = parts.iter().map(|(_, n)| n).sum();
+        let fused = self.mat(&format!("{blk}.attn_qkv"), n_embd, n_out)?;
+        if fused.bias.is_some() {
+            return Ok(vec![fused]);
+        }
+        // One matrix, yet three biases: some converters did that.
+        let mut first_row = 0;
+        let mut mats = Vec::with_capacity(parts.len());
+        for (name, n_out) in parts {
+            let bias = self.optional_vector(&format!("{blk}.{name}.bias"), n_out)?;
+            mats.push(Mat { first_row, n_out, bias, ..fused });
+            first_row += n_out;
+        }
+        let apart = mats.iter().any(|m| m.bias.is_some());
+        Ok(if apart { mats } else { vec![fused] })
+    }
+
+    /// Norm of the queries (`attn_q_norm`) and keys (`attn_k_norm`) of a layer, head by head.
+    pub fn qk_norm(
+        &mut self,
+        layer: usize,
+        spec: &Attention,
+        qkv: SlotId,
+        kind: NormKind,
+        eps: f32,
+    ) -> Result<(), BuildError> {
+        let parts =
+            [("q", "Qcur", 0, spec.n_head), ("k", "Kcur", spec.n_embd_q(), spec.n_head_kv)];
+        for (part, node, first, n_head) in parts {
+            let name = format!("blk.{layer}.attn_{part}_norm");
+            let node = format!("{node}_normed-{layer}");
+            self.norm_heads(&node, qkv, first, n_head, spec.head_dim_k, kind, &name, eps)?;
+        }
+        Ok(())
+    }
+
+    /// A gated feed-forward network up to its activation: `ffn_gate` and `ffn_up`, or both in one
+    /// `ffn_up` twice as wide whose first half is the gate.
+    pub fn ffn_gated(
+        &mut self,
+        layer: usize,
+        src: SlotId,
+        n_ff: usize,
+        act: Activation,
+    ) -> Result<SlotId, BuildError> {
+        let n_embd = self.width(src);
+        let tensor = |name: &str| format!("blk.{layer}.{name}");
+        let mats = match self.has(&tensor("ffn_gate.weight")) {
+            true => vec![
+                self.ffn_mat(&tensor("ffn_gate"), n_embd, n_ff)?,
+                self.ffn_mat(&tensor("ffn_up"), n_embd, n_ff)?,
+            ],
+            false => vec![self.ffn_mat(&tensor("ffn_up"), n_embd, 2 * n_ff)?],
+        };
+        let gate_up = self.mat_mul(&format!("ffn_gate_up-{layer}"), "ffn_gate_up", src, mats);
+        Ok(self.activate_gated(&format!("ffn_gate_par-{layer}"), gate_up, act))
+    }
+
+    /// A feed-forward network without gate up to its activation.
+    pub fn ffn_plain(
+        &mut self,
+        layer: usize,
+        src: SlotId,
+        n_ff: usize,
+        act: Activation,
+    ) -> Result<SlotId, BuildError> {
+        let up = self.ffn_mat(&format!("blk.{layer}.ffn_up"), self.width(src), n_ff)?;
+        let up = self.mat_mul(&format!("ffn_up-{layer}"), "ffn_up", src, vec![up]);
+        Ok(self.activate(&format!("ffn_act-{layer}"), up, act))
+    }
+
+    /// The way back from the activation of a feed-forward network, `ffn_down`.
+    pub fn ffn_down(&mut self, layer: usize, n_ff: usize, n_embd: usize) -> Result<Mat, BuildError> {
+        self.ffn_mat(&format!("blk.{layer}.ffn_down"), n_ff, n_embd)
+    }
+
+    /// The way back from attention, `attn_output`.
+    pub fn attn_output(
+        &mut self,
+        layer: usize,
+        spec: &Attention,
+        n_embd: usize,
+    ) -> Result<Mat, BuildError> {
+        self.mat(&format!("blk.{layer}.attn_output"), spec.n_head * spec.head_dim_v, n_embd)
+    }
+
+    /// The matrix that makes logits: `output`, or the embeddings again when the file has none.
+    pub fn output_mat(&mut self, n_embd: usize, n_vocab: usize) -> Result<Mat, BuildError> {
+        let tied = !self.has("output.weight");
+        self.mat(if tied { "token_embd" } else { "output" }, n_embd, n_vocab)
+    }
+
+    /// Rotation by the model's constants. Frequencies are divided by `rope_freqs`, or by
+    /// `rope_factors_long` and `rope_factors_short`, if the file has them.
+    pub fn rope(&mut self, style: RopeStyle, n_rot: usize) -> Result<Rope, BuildError> {
+        let mut vector = |name: &str| self.optional_vector(name, n_rot / 2);
+        let factors = match vector("rope_freqs.weight")? {
+            Some(one) => Some(RopeFactors::One(one)),
+            None => vector("rope_factors_long.weight")?
+                .zip(vector("rope_factors_short.weight")?)
+                .map(|(long, short)| RopeFactors::ByLength { long, short }),
+        };
+        Ok(self.rope_table(RopeTable { n_rot, fixed: None, factors }, style))
+    }
+}
