@@ -9,6 +9,18 @@ use std::path::PathBuf;
 use powerinfer::api::{ContextParams, LoadOptions, Model};
 use serde_json::Value;
 
+/// Files of the extra data whose architectures run here.
+const RUN: &[&str] = &[
+    "gemma-dense",
+    "gemma2-dense",
+    "gemma3-dense",
+    "granite-dense",
+    "llama-dense",
+    "phi3-dense",
+    "qwen2-dense",
+    "qwen3-dense",
+];
+
 fn data() -> Option<PathBuf> {
     let dir = std::env::var_os("POWERINFER_TEST_DATA")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from)
@@ -46,32 +58,42 @@ fn logits_of(model: &Model) -> Vec<f32> {
 }
 
 #[test]
-fn llama_equals_llama_cpp() {
+fn tiny_models_equal_llama_cpp() {
     let Some(dir) = data() else { return };
     let json = std::fs::read_to_string(dir.join("logits.json")).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();
-    let path = dir.join("llama-dense.gguf");
-    let model = Model::load(path, &LoadOptions::default(), &mut |_| true).unwrap();
-    let truth: Vec<f64> = json["llama-dense"]["logits"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|x| x.as_f64().unwrap())
-        .collect();
-    let ours = logits_of(&model);
-    assert_eq!(ours.len(), truth.len());
-    let error: f64 = ours.iter().zip(&truth).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
-    let power: f64 = truth.iter().map(|b| b * b).sum();
-    assert!(error / power < 1e-4, "NMSE {}", error / power);
+    let mut failures = Vec::new();
+    for (name, expected) in json.as_object().unwrap() {
+        if !RUN.contains(&name.as_str()) {
+            continue;
+        }
+        let path = dir.join(format!("{name}.gguf"));
+        let model = match Model::load(path, &LoadOptions::default(), &mut |_| true) {
+            Ok(model) => model,
+            Err(e) => {
+                failures.push(format!("{name}: {e}"));
+                continue;
+            }
+        };
+        let truth = expected["logits"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap());
+        let truth: Vec<f64> = truth.collect();
+        let ours = logits_of(&model);
+        assert_eq!(ours.len(), truth.len(), "{name}");
+        let error: f64 = ours.iter().zip(&truth).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
+        let nmse = error / truth.iter().map(|b| b * b).sum::<f64>();
+        println!("{name}: NMSE {nmse:.2e}");
+        if nmse.is_nan() || nmse >= 1e-4 {
+            failures.push(format!("{name}: NMSE {nmse}"));
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 #[test]
-fn other_architectures_are_refused_by_name() {
+fn an_unknown_architecture_is_refused_by_name() {
     let Some(dir) = data() else { return };
-    let refusal = |file: &str| {
-        let loaded = Model::load(dir.join(file), &LoadOptions::default(), &mut |_| true);
-        loaded.err().map(|e| e.to_string()).unwrap()
-    };
-    assert_eq!(refusal("phi3-dense.gguf"), "unsupported architecture 'phi3' (supported: llama)");
-    assert_eq!(refusal("llama-moe.gguf"), "unsupported model: llama with 2 experts");
+    let loaded =
+        Model::load(dir.join("smallthinker-moe.gguf"), &LoadOptions::default(), &mut |_| true);
+    let text = loaded.err().map(|e| e.to_string()).unwrap();
+    assert!(text.starts_with("unsupported architecture 'smallthinker' (supported: "), "{text}");
 }

@@ -208,8 +208,7 @@ impl Hparams {
             n_expert_used,
             rms_eps: number(meta, &key("attention.layer_norm_rms_epsilon"), 0.0..=1.0)?
                 .unwrap_or(0.0),
-            norm_eps: number(meta, &key("attention.layer_norm_epsilon"), 0.0..=1.0)?
-                .unwrap_or(0.0),
+            norm_eps: number(meta, &key("attention.layer_norm_epsilon"), 0.0..=1.0)?.unwrap_or(0.0),
             rope,
             causal: meta.get_bool(&key("attention.causal"))?.unwrap_or(true),
             pooling,
@@ -263,17 +262,14 @@ impl Hparams {
         self.is_swa[il].then_some(Window::Sliding(self.n_swa))
     }
 
-    /// Attention of a layer, rotated or not, with the model's window, scale, cap and ALiBi.
+    /// Attention of a layer, rotated or not, with the model's window and ALiBi. Scores have the
+    /// usual factor and no cap: where a model has its own, its architecture says so.
     pub fn attention(&self, il: usize, rope: Option<Rope>) -> Attention {
-        let plain =
-            Attention::new(self.n_head[il], self.n_head_kv[il], self.head_dim_k, self.head_dim_v);
         Attention {
             rope,
-            scale: self.attention_scale.unwrap_or(plain.scale),
             window: self.window(il),
-            softcap: self.attn_softcap,
             max_alibi_bias: self.max_alibi_bias,
-            ..plain
+            ..Attention::new(self.n_head[il], self.n_head_kv[il], self.head_dim_k, self.head_dim_v)
         }
     }
 }
@@ -311,7 +307,11 @@ fn read_rope(meta: &Metadata, arch: &str, n_ctx_train: usize) -> Result<RopeTrai
 }
 
 /// A number in this range, so never NaN or infinite.
-pub(super) fn number(meta: &Metadata, key: &str, range: RangeInclusive<f32>) -> Result<Option<f32>, Error> {
+pub(super) fn number(
+    meta: &Metadata,
+    key: &str,
+    range: RangeInclusive<f32>,
+) -> Result<Option<f32>, Error> {
     match meta.get_f32(key)? {
         Some(x) if !range.contains(&x) => {
             let expected = format!("a number from {:e} to {:e}", range.start(), range.end());

@@ -46,8 +46,7 @@ impl Builder<'_> {
         kind: NormKind,
         eps: f32,
     ) -> Result<(), BuildError> {
-        let parts =
-            [("q", "Qcur", 0, spec.n_head), ("k", "Kcur", spec.n_embd_q(), spec.n_head_kv)];
+        let parts = [("q", "Qcur", 0, spec.n_head), ("k", "Kcur", spec.n_embd_q(), spec.n_head_kv)];
         for (part, node, first, n_head) in parts {
             let name = format!("blk.{layer}.attn_{part}_norm");
             let node = format!("{node}_normed-{layer}");
@@ -92,7 +91,12 @@ impl Builder<'_> {
     }
 
     /// The way back from the activation of a feed-forward network, `ffn_down`.
-    pub fn ffn_down(&mut self, layer: usize, n_ff: usize, n_embd: usize) -> Result<Mat, BuildError> {
+    pub fn ffn_down(
+        &mut self,
+        layer: usize,
+        n_ff: usize,
+        n_embd: usize,
+    ) -> Result<Mat, BuildError> {
         self.ffn_mat(&format!("blk.{layer}.ffn_down"), n_ff, n_embd)
     }
 

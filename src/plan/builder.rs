@@ -1,8 +1,8 @@
 //! What an architecture file writes into: asks for weights, lays out steps, checks shapes.
 
 use super::{
-    Attention, Map, Mat, Norm, NormKind, Plan, Rope, RopeStyle, RopeTable, RowOf, Rows, Slot, SlotId,
-    Step, StepKind, TensorId,
+    Attention, Map, Mat, Norm, NormKind, Plan, Rope, RopeStyle, RopeTable, RowOf, Rows, Slot,
+    SlotId, Step, StepKind, TensorId,
 };
 use crate::quant::QuantType;
 use crate::tensor::{Activation, Shape};
@@ -63,12 +63,19 @@ pub struct Builder<'a> {
     plan: Plan,
     used: Vec<TensorId>,
     rows: Rows,
+    ffn_scales: bool,
 }
 
 impl<'a> Builder<'a> {
     /// An empty plan over these weights.
     pub fn new(tensors: &'a dyn Tensors) -> Self {
-        Self { tensors, plan: Plan::default(), used: Vec::new(), rows: Rows::Tokens }
+        Self {
+            tensors,
+            plan: Plan::default(),
+            used: Vec::new(),
+            rows: Rows::Tokens,
+            ffn_scales: false,
+        }
     }
 
     /// The finished plan, and the weights that it uses.
@@ -110,7 +117,11 @@ impl<'a> Builder<'a> {
         Self::f32_only(name, facts)
     }
 
-    pub(super) fn optional_vector(&mut self, name: &str, len: usize) -> Result<Option<TensorId>, BuildError> {
+    pub(super) fn optional_vector(
+        &mut self,
+        name: &str,
+        len: usize,
+    ) -> Result<Option<TensorId>, BuildError> {
         self.optional(name, &[len])?.map(|facts| Self::f32_only(name, facts)).transpose()
     }
 
@@ -135,9 +146,17 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// The same for a feed-forward network, where llama.cpp applies the factor after the bias.
+    /// Lets the matrices of feed-forward networks have factors too. llama.cpp knows them there
+    /// only for some architectures, unlike those of attention.
+    pub fn use_ffn_scales(&mut self) {
+        self.ffn_scales = true;
+    }
+
+    /// A matrix of a feed-forward network, where llama.cpp applies the factor after the bias.
     pub fn ffn_mat(&mut self, name: &str, n_in: usize, n_out: usize) -> Result<Mat, BuildError> {
-        Ok(Mat { scale_last: true, ..self.mat(name, n_in, n_out)? })
+        let mat = self.mat(name, n_in, n_out)?;
+        let scale = mat.scale.filter(|_| self.ffn_scales);
+        Ok(Mat { scale, scale_last: true, ..mat })
     }
 
     /// Whether the file has this tensor.

@@ -73,6 +73,8 @@ pub(super) struct Sandwich {
     pub ropes: (Rope, Rope),
     /// Norm of each query and key head.
     pub qk_norm: bool,
+    /// Cap on scores; 0 for none.
+    pub softcap: f32,
     /// The feed-forward network.
     pub ffn: Ffn,
 }
@@ -88,7 +90,9 @@ impl Sandwich {
         let kind = NormKind::Rms;
         for il in 0..hp.n_layer {
             let rope = if hp.is_swa[il] { self.ropes.1 } else { self.ropes.0 };
-            let spec = hp.attention(il, Some(rope));
+            let plain = hp.attention(il, Some(rope));
+            let scale = hp.attention_scale.unwrap_or(plain.scale);
+            let spec = Attention { scale, softcap: self.softcap, ..plain };
             let norm = pre_norm(hp, b, il, "attn_norm", kind, x)?;
             let qkv = qkv(hp, b, il, &spec, norm)?;
             if self.qk_norm {

@@ -35,7 +35,8 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let scale = (hp.n_embd as f32).sqrt();
     let x = b.embed_scaled(hp.n_embd, hp.n_vocab, scale, scale)?;
     let ffn = Ffn::Gated(Activation::Gelu);
-    let logits = Sandwich { ropes, qk_norm: false, ffn }.build(hp, b, x)?;
+    let logits =
+        Sandwich { ropes, qk_norm: false, softcap: hp.attn_softcap, ffn }.build(hp, b, x)?;
     cap(hp, b, logits);
     Ok(())
 }

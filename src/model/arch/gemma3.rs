@@ -27,7 +27,7 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     // Embeddings that the caller gives (images) are scaled already.
     let x = b.embed_scaled(hp.n_embd, hp.n_vocab, (hp.n_embd as f32).sqrt(), 1.0)?;
     let ffn = Ffn::Gated(Activation::Gelu);
-    let logits = Sandwich { ropes, qk_norm: true, ffn }.build(hp, b, x)?;
+    let logits = Sandwich { ropes, qk_norm: true, softcap: 0.0, ffn }.build(hp, b, x)?;
     cap(hp, b, logits);
     Ok(())
 }

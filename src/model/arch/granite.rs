@@ -3,7 +3,7 @@
 use super::common::{Ffn, PreNorm};
 use super::{ArchSpec, Error, Hparams, bad};
 use crate::gguf::Metadata;
-use crate::plan::{Builder, Map, NormKind, RopeStyle};
+use crate::plan::{Attention, Builder, Map, NormKind, RopeStyle};
 use crate::tensor::Activation;
 
 pub(super) const SPEC: ArchSpec =
@@ -27,7 +27,11 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let scale = hp.embedding_scale;
     let x = b.embed_scaled(hp.n_embd, hp.n_vocab, scale, scale)?;
     let ffn = Ffn::Gated(Activation::Silu);
-    let logits = PreNorm { norm: NormKind::Rms, rope, qk_norm: None, ffn }.build(hp, b, x)?;
+    let layers = PreNorm { norm: NormKind::Rms, rope, qk_norm: None, ffn };
+    let logits = layers.build_with(hp, b, x, |il| {
+        let plain = hp.attention(il, rope);
+        Attention { scale: hp.attention_scale.unwrap_or(plain.scale), ..plain }
+    })?;
     b.map("result_output", logits, Map::Scale(1.0 / hp.logit_scale));
     Ok(())
 }

@@ -6,7 +6,8 @@ use crate::gguf::Metadata;
 use crate::plan::{Builder, NormKind, RopeStyle};
 use crate::tensor::Activation;
 
-pub(super) const SPEC: ArchSpec = ArchSpec { name: "llama", rope: Some(RopeStyle::Norm), hparams, build, size_name };
+pub(super) const SPEC: ArchSpec =
+    ArchSpec { name: "llama", rope: Some(RopeStyle::Norm), hparams, build, size_name };
 
 fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
     meta.require_f32("llama.attention.layer_norm_rms_epsilon")?;
@@ -19,6 +20,7 @@ fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
 
 fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let rope = Some(b.rope(RopeStyle::Norm, hp.n_rot)?);
+    b.use_ffn_scales();
     let x = b.embed(hp.n_embd, hp.n_vocab)?;
     let ffn = Ffn::Gated(Activation::Silu);
     PreNorm { norm: NormKind::Rms, rope, qk_norm: None, ffn }.build(hp, b, x)?;

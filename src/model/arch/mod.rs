@@ -40,7 +40,16 @@ impl std::fmt::Debug for ArchSpec {
 }
 
 /// Every architecture that runs.
-pub const ARCHS: &[ArchSpec] = &[gemma::SPEC, gemma2::SPEC, gemma3::SPEC, granite::SPEC, llama::SPEC, phi3::SPEC, qwen2::SPEC, qwen3::SPEC];
+pub const ARCHS: &[ArchSpec] = &[
+    gemma::SPEC,
+    gemma2::SPEC,
+    gemma3::SPEC,
+    granite::SPEC,
+    llama::SPEC,
+    phi3::SPEC,
+    qwen2::SPEC,
+    qwen3::SPEC,
+];
 
 /// The architecture of this name, or an error that lists those there are.
 pub fn find(name: &str) -> Result<&'static ArchSpec, Error> {

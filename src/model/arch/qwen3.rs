@@ -16,6 +16,7 @@ fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
 
 fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let rope = Some(b.rope(RopeStyle::Neox, hp.n_rot)?);
+    b.use_ffn_scales();
     let x = b.embed(hp.n_embd, hp.n_vocab)?;
     let ffn = Ffn::Gated(Activation::Silu);
     PreNorm { norm: NormKind::Rms, rope, qk_norm: Some(NormKind::Rms), ffn }.build(hp, b, x)?;
