@@ -2033,8 +2033,8 @@ LLAMA_API int32_t llama_model_n_head(const struct llama_model *model);
 // Number of key and value heads of the first layer.
 LLAMA_API int32_t llama_model_n_head_kv(const struct llama_model *model);
 
-// Size of the attention window; 0: no model that runs here has one.
-LLAMA_API int32_t llama_model_n_swa(const struct llama_model *_model);
+// Size of the attention window; 0 when no layer has one.
+LLAMA_API int32_t llama_model_n_swa(const struct llama_model *model);
 
 // Rotary frequency scale that the model was trained with.
 LLAMA_API float llama_model_rope_freq_scale_train(const struct llama_model *model);
