@@ -70,7 +70,7 @@ fn bench(c: &mut Criterion) {
                 let w = WeightRows { ty, data: &data, k, n_rows };
                 let x: Vec<f32> = (0..n * k).map(|i| (i % 251) as f32 - 125.0).collect();
                 let (mut q, nb) = (vec![0; n * k], n * k / 32);
-                let (mut d, mut s) = (vec![0.0; nb], vec![0; nb]);
+                let (mut d, mut s) = (vec![0.0; nb], vec![[0; 2]; nb]);
                 table.quantize_q8(&x, &mut q, &mut d, &mut s);
                 let act = ActQ8 { k, n, q: &q, d: &d, s: &s };
                 let mut y = vec![0.0; n * n_rows];

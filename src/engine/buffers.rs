@@ -21,7 +21,7 @@ pub struct Slot {
 struct Q8 {
     q: Shared<i8>,
     d: Shared<f32>,
-    s: Shared<i32>,
+    s: Shared<[i16; 2]>,
 }
 
 /// Whether a matrix is multiplied with 8-bit activations.
@@ -167,7 +167,7 @@ pub struct SlotTile<'t> {
 struct Q8Tile<'t> {
     q: Tile<'t, i8>,
     d: Tile<'t, f32>,
-    s: Tile<'t, i32>,
+    s: Tile<'t, [i16; 2]>,
 }
 
 impl SlotTile<'_> {

@@ -17,6 +17,7 @@ mod sealed {
     impl Pod for i32 {}
     impl Pod for u32 {}
     impl Pod for f32 {}
+    impl Pod for [i16; 2] {}
 }
 /// Plain numbers for which all-zero bytes are a value.
 pub trait Pod: sealed::Pod {}

@@ -11,37 +11,49 @@
 //! - `inv = 127 / amax`. When that is infinite (`amax` is zero, or below about 3.7e-37) the block
 //!   is zero: `d = 0`, `q = 0`, `s = 0`.
 //! - otherwise `d = amax / 127` in f32, `q = x * inv` rounded to the nearest integer, ties to even
-//!   (it lies in -127..=127), `s` = sum of the 32 `q`.
+//!   (it lies in -127..=127), `s` = sums of the first 16 and of the last 16 `q`.
 //!
 //! Weights: integer codes `u` with an offset `o` that is common to the type, a scale `dw` and for
-//! some types a minimum `m`, both f16 in the file (for MXFP4 an exponent) and widened exactly.
+//! some types a minimum `m`. In types with blocks of 32 both are f16 in the file (for MXFP4 an
+//! exponent) and widened exactly. Super-blocks of 256 elements are 8 blocks; theirs are products of an f16 of the
+//! super-block and a small integer of the block, rounded to f32 once. Where integers belong to
+//! 16 elements, they weigh the halves of a block exactly: `a` the products, `b` the sums.
 //!
-//! | type | code | offset | minimum |
-//! |---|---|---|---|
-//! | Q4_0 | nibble, 0..=15 | 8 | no |
-//! | Q4_1 | nibble, 0..=15 | 0 | yes |
-//! | Q5_0 | nibble and a fifth bit, 0..=31 | 16 | no |
-//! | Q5_1 | nibble and a fifth bit, 0..=31 | 0 | yes |
-//! | Q8_0 | signed byte + 128 | 128 | no |
-//! | IQ4_NL | [`IQ4_NL_VALUES`] of a nibble + 128 | 128 | no |
-//! | MXFP4 | [`MXFP4_VALUES`] of a nibble + 12 | 12 | no; scale by [`mxfp4_scale`] |
+//! | type | code | offset | `dw` | `m` | `a` | `b` |
+//! |---|---|---|---|---|---|---|
+//! | Q4_0 | 0..=15 | 8 | f16 | | | |
+//! | Q4_1 | 0..=15 | 0 | f16 | f16 | | |
+//! | Q5_0 | 0..=31 | 16 | f16 | | | |
+//! | Q5_1 | 0..=31 | 0 | f16 | f16 | | |
+//! | Q8_0 | signed byte + 128 | 128 | f16 | | | |
+//! | IQ4_NL | [`IQ4_NL_VALUES`] of a nibble + 128 | 128 | f16 | | | |
+//! | MXFP4 | [`MXFP4_VALUES`] of a nibble + 12 | 12 | [`mxfp4_scale`] | | | |
+//! | Q4_K | 0..=15 | 0 | d * 0..=63 | -(dmin * 0..=63) | | |
+//! | Q5_K | 0..=31 | 0 | d * 0..=63 | -(dmin * 0..=63) | | |
+//! | Q6_K | 0..=63 | 32 | d | | -128..=127 | |
+//! | Q3_K | 0..=7 | 4 | d | | -32..=31 | |
+//! | Q2_K | 0..=3 | 0 | d | -dmin | 0..=15 | 0..=15 |
 //!
-//! An output starts at `acc = +0.0`, and for every block in ascending order
+//! An output starts at `acc = +0.0`, and for every block in ascending order, with a sum over its
+//! halves `h` (`a` and `b` are 1 in types without them)
 //!
 //! ```text
-//! isum = sum of (u - o) * q          exact in i32
+//! isum = sum of a[h] * (u - o) * q            exact in i32
 //! acc  = fma(isum as f32, dw * d, acc)        dw * d rounded to f32 once
-//! acc  = fma(m, d * (s as f32), acc)          types with a minimum; d * s rounded to f32 once
+//! msum = sum of b[h] * s[h]                   exact in i32, for types with a minimum
+//! acc  = fma(m, d * (msum as f32), acc)       d * msum rounded to f32 once
 //! ```
 //!
-//! `|isum| < 2^24`, so its conversion is exact too. The SIMD kernels keep one output per lane all
-//! the way: there is one chain of fused multiply-adds per output and no sum across float lanes.
+//! `|isum| <= 2^24` (Q6_K comes closest: 32 products of 128 * 32 * 128), so its conversion is exact
+//! too. The SIMD kernels keep one output per lane all the way: there is one chain of fused
+//! multiply-adds per output and no sum across float lanes.
 //!
 //! # Adding a type
 //!
 //! A line in the `rows` of each instruction set: the scalar kernel wants a function that decodes
 //! one block, a SIMD kernel one that unpacks a block of 8 or 16 rows so that 32-bit lane `r` of
 //! register `j` holds codes `4j..4j+4` of row `r`. The rest of each kernel is generic over that.
+//! Types with blocks of 32 are in `int8` and `int8_unpack`, those with super-blocks in `int8_k`.
 
 use crate::quant::QuantType;
 
@@ -74,23 +86,34 @@ pub(crate) const fn unsigned_values(values: [i8; 16], offset: i32) -> [u8; 16] {
     out
 }
 
+/// Sums of the codes of the first and of the last 16 elements of an activation block.
+pub(crate) type Sums = [i16; 2];
+
+/// Both sums from `first + 65536 * last`, one reduction of registers instead of two.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn sums(both: i32) -> Sums {
+    let first = both as i16;
+    [first, (both.wrapping_sub(i32::from(first)) >> 16) as i16]
+}
+
 /// One call of a mat-mul kernel: `n_rows` weight rows times `n_tokens` activation rows.
 #[derive(Clone, Copy)]
 pub(crate) struct MulMatQ8 {
     /// First weight row.
     pub(crate) w: *const u8,
-    /// Distance between weight rows; a row is `n_blocks` blocks of the type without gaps.
+    /// Distance between weight rows; a row is blocks of the type without gaps.
     pub(crate) row_bytes: usize,
     /// Weight rows, at least 1.
     pub(crate) n_rows: usize,
-    /// Blocks of a row, at least 1.
+    /// Blocks of 32 in a row, at least 1; a multiple of 8 for types with super-blocks.
     pub(crate) n_blocks: usize,
     /// Activation codes, `n_tokens` rows of `32 * n_blocks`.
     pub(crate) q: *const i8,
     /// Activation scales, `n_tokens` rows of `n_blocks`.
     pub(crate) d: *const f32,
-    /// Sums of the codes of an activation block, laid out like `d`.
-    pub(crate) s: *const i32,
+    /// Sums of the activation codes, laid out like `d`.
+    pub(crate) s: *const Sums,
     /// Activation rows, at least 1.
     pub(crate) n_tokens: usize,
     /// Output: row `i` of the weights times token `t` goes to `y[t * ld + i]`.
@@ -115,7 +138,7 @@ pub(crate) type MulMatFn = unsafe fn(&MulMatQ8);
 /// The processor has the kernel's instruction set; `x` and `q` are valid for `32 * n_blocks`
 /// elements and `d` and `s` for `n_blocks`.
 pub(crate) type QuantizeFn =
-    unsafe fn(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *mut i32);
+    unsafe fn(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *mut Sums);
 
 /// The integer kernels of one instruction set.
 pub(crate) struct Int8Kernels {
@@ -176,7 +199,7 @@ impl Rows for Clamped {
 pub(crate) struct Act {
     pub(crate) q: *const i8,
     pub(crate) d: *const f32,
-    pub(crate) s: *const i32,
+    pub(crate) s: *const Sums,
     /// Blocks of a token.
     pub(crate) n_blocks: usize,
 }

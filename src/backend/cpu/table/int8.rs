@@ -15,7 +15,7 @@ use crate::quant::QuantType;
 use crate::util::aligned::AlignedVec;
 
 /// Activations in 8 bits, from [`KernelTable::quantize_q8`]: `n` rows (tokens) of `k` elements
-/// with a scale and a sum of codes for every 32 of them.
+/// with a scale and two sums of codes for every 32 of them.
 #[derive(Clone, Copy)]
 pub struct ActQ8<'a> {
     /// Elements of a row, a multiple of 32.
@@ -26,8 +26,8 @@ pub struct ActQ8<'a> {
     pub q: &'a [i8],
     /// Scales of the blocks, `n * k / 32`.
     pub d: &'a [f32],
-    /// Sums of the codes of each block, `n * k / 32`.
-    pub s: &'a [i32],
+    /// Sums of the first and of the last 16 codes of each block, `n * k / 32`.
+    pub s: &'a [[i16; 2]],
 }
 
 impl Int8Kernels {
@@ -51,12 +51,12 @@ impl KernelTable {
     }
 
     /// Quantises `x`, whole rows of a multiple of 32 elements, to codes `q` (as many), scales `d`
-    /// and sums of codes `s` (one per 32 elements). A block with a NaN or an infinity in it gets
+    /// and sums of codes `s` (one pair per 32 elements). A block with a NaN or an infinity in it gets
     /// the scale NaN.
     ///
     /// # Panics
     /// When the lengths do not fit together.
-    pub fn quantize_q8(&self, x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [i32]) {
+    pub fn quantize_q8(&self, x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [[i16; 2]]) {
         let n_blocks = x.len() / BLOCK;
         assert!(
             x.len().is_multiple_of(BLOCK)

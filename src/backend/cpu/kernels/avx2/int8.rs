@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 
 use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
 use crate::backend::cpu::kernels::int8::{
-    Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows,
+    Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows, Sums, sums,
 };
 use crate::quant::QuantType;
 
@@ -251,8 +251,10 @@ unsafe fn accumulate<F: Format<P>, const P: usize, const G: usize, const T: usiz
         widen(&mut isum, &sum16);
         for t in 0..T {
             let act = act.at(t, 0);
-            let (d, s) = (_mm256_set1_ps(*act.d), _mm256_set1_epi32(*act.s));
-            let offset = _mm256_mullo_epi32(s, _mm256_set1_epi32(F::OFFSET));
+            let d = _mm256_set1_ps(*act.d);
+            let s = _mm256_set1_epi32(act.s.cast::<i32>().read_unaligned());
+            let offset = _mm256_madd_epi16(s, _mm256_set1_epi16(F::OFFSET as i16));
+            let s = _mm256_madd_epi16(s, _mm256_set1_epi16(1));
             let sx = _mm256_mul_ps(d, _mm256_cvtepi32_ps(s));
             for g in 0..G {
                 let isum = _mm256_cvtepi32_ps(_mm256_sub_epi32(isum[g][t], offset));
@@ -434,7 +436,7 @@ unsafe fn mul_mat<F: Format<P>, const P: usize, const G: usize, const T: usize>(
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::QuantizeFn`] says.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *mut i32) {
+unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *mut Sums) {
     for b in 0..n_blocks {
         // SAFETY: the caller vouches for n_blocks blocks.
         unsafe {
@@ -460,7 +462,7 @@ unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *
             let out = q.add(b * BLOCK);
             if !amax.is_finite() || !inv.is_finite() {
                 *d.add(b) = if amax.is_finite() { 0.0 } else { f32::NAN };
-                *s.add(b) = 0;
+                *s.add(b) = [0; 2];
                 out.write_bytes(0, BLOCK);
                 continue;
             }
@@ -476,8 +478,9 @@ unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *
             let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
             _mm256_storeu_si256(out.cast(), _mm256_permutevar8x32_epi32(bytes, order));
             *d.add(b) = amax / 127.0;
-            let sum = _mm256_add_epi32(_mm256_add_epi32(i[0], i[1]), _mm256_add_epi32(i[2], i[3]));
-            *s.add(b) = reduce_add(sum);
+            let (first, last) = (_mm256_add_epi32(i[0], i[1]), _mm256_add_epi32(i[2], i[3]));
+            let both = _mm256_add_epi32(first, _mm256_slli_epi32::<16>(last));
+            *s.add(b) = sums(reduce_add(both));
         }
     }
 }

@@ -12,7 +12,7 @@ use std::arch::x86_64::*;
 use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
 use super::int8_unpack::{Block16, Format, LANES, Q4_0, Q4_1, Q8_0};
 use crate::backend::cpu::kernels::int8::{
-    Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows,
+    Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows, Sums, sums,
 };
 use crate::quant::QuantType;
 
@@ -169,14 +169,11 @@ unsafe fn factors<F: Format>(act: Act) -> Factors {
     // SAFETY: as the caller vouches.
     unsafe {
         let d = _mm512_set1_ps(*act.d);
-        let s = _mm512_set1_epi32(*act.s);
+        let s = _mm512_set1_epi32(act.s.cast::<i32>().read_unaligned());
         Factors {
-            isum: match F::OFFSET {
-                0 => _mm512_setzero_si512(),
-                offset => _mm512_mullo_epi32(s, _mm512_set1_epi32(-offset)),
-            },
+            isum: _mm512_madd_epi16(s, _mm512_set1_epi16(-F::OFFSET as i16)),
             d,
-            sx: _mm512_mul_ps(d, _mm512_cvtepi32_ps(s)),
+            sx: _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_madd_epi16(s, _mm512_set1_epi16(1)))),
         }
     }
 }
@@ -429,7 +426,7 @@ unsafe fn mul_mat_bw<F: Format>(a: &MulMatQ8) {
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::QuantizeFn`] says.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *mut i32) {
+unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *mut Sums) {
     for b in 0..n_blocks {
         // SAFETY: the caller vouches for n_blocks blocks.
         unsafe {
@@ -445,7 +442,7 @@ unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *
             let out = q.add(b * BLOCK);
             if !amax.is_finite() || !inv.is_finite() {
                 *d.add(b) = if amax.is_finite() { 0.0 } else { f32::NAN };
-                *s.add(b) = 0;
+                *s.add(b) = [0; 2];
                 out.write_bytes(0, BLOCK);
                 continue;
             }
@@ -456,7 +453,8 @@ unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *
             _mm_storeu_si128(out.cast(), _mm512_cvtepi32_epi8(i0));
             _mm_storeu_si128(out.add(16).cast(), _mm512_cvtepi32_epi8(i1));
             *d.add(b) = amax / 127.0;
-            *s.add(b) = _mm512_reduce_add_epi32(_mm512_add_epi32(i0, i1));
+            let both = _mm512_add_epi32(i0, _mm512_slli_epi32::<16>(i1));
+            *s.add(b) = sums(_mm512_reduce_add_epi32(both));
         }
     }
 }

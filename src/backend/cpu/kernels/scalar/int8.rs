@@ -4,7 +4,8 @@
 use half::f16;
 
 use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
-use crate::backend::cpu::kernels::int8::{BLOCK, Int8Kernels, MulMatQ8};
+use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
+use crate::backend::cpu::kernels::int8::{BLOCK, Int8Kernels, MulMatQ8, Sums};
 use crate::quant::QuantType;
 
 pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
@@ -17,21 +18,51 @@ pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
         (QuantType::Q5_1, mul_mat::<Q5_1>),
         (QuantType::IQ4_NL, mul_mat::<IQ4_NL>),
         (QuantType::MXFP4, mul_mat::<MXFP4>),
+        (QuantType::Q2_K, mul_mat::<Q2_K>),
+        (QuantType::Q3_K, mul_mat::<Q3_K>),
+        (QuantType::Q4_K, mul_mat::<Q4_K>),
+        (QuantType::Q5_K, mul_mat::<Q5_K>),
+        (QuantType::Q6_K, mul_mat::<Q6_K>),
     ],
     scratch_bytes: |_| 0,
 };
 
-/// A decoded block: codes less their offset, scale, minimum.
+/// A decoded block: codes less their offset and times the weight of their half, scale, minimum.
 pub(super) struct Block {
     pub(super) codes: [i32; BLOCK],
     pub(super) scale: f32,
     pub(super) min: f32,
 }
 
+/// A type with blocks of 32.
 pub(super) trait Format {
     const BLOCK_BYTES: usize;
     const HAS_MIN: bool;
     fn decode(block: &[u8]) -> Block;
+}
+
+/// A type with one or more blocks of 32 in a block of the file.
+pub(super) trait Blocks {
+    /// Blocks of 32.
+    const N: usize;
+    /// Bytes of `N` of them.
+    const BYTES: usize;
+    const HAS_MIN: bool;
+    /// Block `i` of `N`.
+    fn decode(bytes: &[u8], i: usize) -> Block;
+    /// What the sums of a block's halves count in its minimum.
+    fn min_weights(_bytes: &[u8], _i: usize) -> [i32; 2] {
+        [1; 2]
+    }
+}
+
+impl<F: Format> Blocks for F {
+    const N: usize = 1;
+    const BYTES: usize = F::BLOCK_BYTES;
+    const HAS_MIN: bool = F::HAS_MIN;
+    fn decode(bytes: &[u8], _i: usize) -> Block {
+        F::decode(bytes)
+    }
 }
 
 struct Q4_0;
@@ -77,7 +108,7 @@ impl Format for Q8_0 {
 
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::QuantizeFn`] says.
-unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *mut i32) {
+unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *mut Sums) {
     // SAFETY: the caller vouches for these sizes.
     let (x, q, d, s) = unsafe {
         (
@@ -95,7 +126,7 @@ unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *
         let inv = 127.0 / amax;
         if !amax.is_finite() || !inv.is_finite() {
             *d = if amax.is_finite() { 0.0 } else { f32::NAN };
-            *s = 0;
+            *s = [0; 2];
             q.fill(0);
             continue;
         }
@@ -103,21 +134,24 @@ unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *
             *q = (x * inv).round_ties_even() as i8;
         }
         *d = amax / 127.0;
-        *s = q.iter().map(|&q| i32::from(q)).sum();
+        let sum = |q: &[i8]| q.iter().map(|&q| i16::from(q)).sum();
+        *s = [sum(&q[..BLOCK / 2]), sum(&q[BLOCK / 2..])];
     }
 }
 
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
-unsafe fn mul_mat<F: Format>(a: &MulMatQ8) {
+unsafe fn mul_mat<F: Blocks>(a: &MulMatQ8) {
     let (k, nb) = (a.n_blocks * BLOCK, a.n_blocks);
     for i in 0..a.n_rows {
         // SAFETY: the caller vouches for n_rows rows of n_blocks blocks.
         let row =
-            unsafe { std::slice::from_raw_parts(a.w.add(i * a.row_bytes), nb * F::BLOCK_BYTES) };
+            unsafe { std::slice::from_raw_parts(a.w.add(i * a.row_bytes), nb / F::N * F::BYTES) };
         // A block is decoded once for all tokens; the outputs themselves carry the sums.
-        for (b, block) in row.chunks_exact(F::BLOCK_BYTES).enumerate() {
-            let block = F::decode(block);
+        for b in 0..nb {
+            let bytes = &row[b / F::N * F::BYTES..][..F::BYTES];
+            let block = F::decode(bytes, b % F::N);
+            let weights = F::min_weights(bytes, b % F::N);
             for t in 0..a.n_tokens {
                 // SAFETY: the caller vouches for n_tokens rows of k codes, of n_blocks scales and
                 // sums, and of n_rows outputs at distance ld.
@@ -132,7 +166,8 @@ unsafe fn mul_mat<F: Format>(a: &MulMatQ8) {
                 let isum: i32 = block.codes.iter().zip(q).map(|(&u, &q)| u * i32::from(q)).sum();
                 let acc = if b == 0 { 0.0 } else { *y };
                 let acc = (isum as f32).mul_add(block.scale * d, acc);
-                *y = if F::HAS_MIN { block.min.mul_add(d * s as f32, acc) } else { acc };
+                let msum: i32 = weights.iter().zip(s).map(|(&b, s)| b * i32::from(s)).sum();
+                *y = if F::HAS_MIN { block.min.mul_add(d * msum as f32, acc) } else { acc };
             }
         }
     }

@@ -5,4 +5,5 @@ pub(crate) mod attn;
 pub(crate) mod float;
 pub(crate) mod int8;
 mod int8_blocks;
+mod int8_k;
 pub(crate) mod vec;
