@@ -5,9 +5,10 @@ use crate::gguf::Metadata;
 use super::hashed::Hashed;
 use super::pre::PreTokenizer;
 use super::special_ids::Roles;
+use super::spm::Spm;
 use super::{
-    Error, Flags, Model, Pieces, SpecialIds, Specials, Texts, Token, TokenAttr, Vocab, VocabType,
-    bpe,
+    Context, Error, Flags, Model, Pieces, SpecialIds, Specials, Texts, Token, TokenAttr, Vocab,
+    VocabType, bpe,
 };
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
@@ -31,6 +32,7 @@ impl Vocab {
             return no_vocab(meta, n_token_types);
         }
         let kind = match name {
+            "llama" => VocabType::Spm,
             "gpt2" => VocabType::Bpe,
             "test" => VocabType::Test,
             _ => return Err(Error::UnsupportedTokenizer { name: name.to_owned() }),
@@ -42,15 +44,23 @@ impl Vocab {
 
         let (model, mut flags, defaults) = match kind {
             VocabType::Bpe => read_bpe(meta, pre, &mut texts)?,
+            VocabType::Spm => {
+                let flags = Flags { add_space_prefix: true, add_bos: true, ..Flags::default() };
+                (Model::Spm(Spm::new(&texts)), flags, ids(Some(1), Some(2), Some(0)))
+            }
             _ => {
                 let model = Model::Hashed(Hashed::new(n_tokens as u32));
                 (model, Flags::default(), SpecialIds::default())
             }
         };
         read_flags(meta, &mut flags)?;
+        let context =
+            Context { texts: &texts, scores: &scores, attrs: &attrs, unk: defaults.unk, flags };
+        let nl = model.line_feed(&context, defaults.pad)?;
 
         let mut roles = Roles { texts: &texts, attrs: &mut attrs, ids: defaults };
         roles.read(meta)?;
+        roles.ids.nl = nl;
         check_added(&flags, &roles.ids)?;
         roles.find_by_text();
         let end_of_generation = roles.end_of_generation();
@@ -61,7 +71,7 @@ impl Vocab {
         strip_by_model_name(meta, pre, &texts, &specials, &mut attrs)?;
         specials.set_strip(&attrs);
 
-        let mut vocab = Vocab {
+        Ok(Vocab {
             kind,
             model,
             n_tokens,
@@ -75,21 +85,12 @@ impl Vocab {
             end_of_generation,
             suppressed: read_suppressed(meta, n_tokens)?,
             flags,
-        };
-        vocab.ids.nl = vocab.line_feed();
-        Ok(vocab)
+        })
     }
+}
 
-    /// First token of a line feed; padding if the vocabulary cannot express one.
-    fn line_feed(&self) -> Option<Token> {
-        let mut tokens = Vec::new();
-        match &self.model {
-            Model::None => {}
-            Model::Bpe(bpe) => bpe.tokenize(&self.texts, b"\n", &mut tokens),
-            Model::Hashed(hashed) => hashed.tokenize(b"\n", &mut tokens),
-        }
-        tokens.first().copied().or(self.ids.pad)
-    }
+fn ids(bos: Option<Token>, eos: Option<Token>, unk: Option<Token>) -> SpecialIds {
+    SpecialIds { bos, eos, unk, ..SpecialIds::default() }
 }
 
 /// A model that works on ids only.

@@ -2,14 +2,15 @@
 //!
 //! A [`Vocab`] is read once from GGUF metadata, then never changes and is shared by all threads.
 //! `tokenize` first cuts out special tokens (`specials.rs`), then hands the text between them to
-//! the model of the vocabulary: today byte pair encoding (`bpe.rs` with the pre-tokenizers in
-//! `pre/`) and the hash of synthetic test files (`hashed.rs`).
+//! the model of the vocabulary: byte pair encoding over bytes (`bpe.rs` with the pre-tokenizers in
+//! `pre/`), that of SentencePiece (`spm.rs`) or the hash of synthetic test files (`hashed.rs`).
 //!
 //! # Adding a kind of tokenizer
 //!
 //! Write its model in a file of its own beside `bpe.rs` (a constructor over the texts of
-//! `texts.rs` and a `tokenize` that appends to a `Vec<Token>`), add it to the `Model` below and to
-//! the kinds in `load.rs`, and its way back to text to `pieces.rs`. A pre-tokenizer of BPE is
+//! `texts.rs` and a `tokenize` that appends to a `Vec<Token>`), add it to `model.rs` and to the kinds
+//! in `load.rs` (with the flags and special tokens that its files take for granted), and its way
+//! back to text to `pieces.rs`. A pre-tokenizer of BPE is
 //! described in `pre/mod.rs`, a role for a token in `special_ids.rs`.
 
 mod attr;
@@ -18,16 +19,19 @@ mod byte_level;
 mod hashed;
 mod load;
 mod map_order;
+mod model;
 mod pieces;
 mod pre;
 mod special_ids;
 mod specials;
+mod spm;
 mod texts;
 mod unicode;
 
 pub use attr::TokenAttr;
 pub use special_ids::SpecialIds;
 
+use model::{Context, Model};
 use pieces::Pieces;
 use specials::{Fragment, Specials};
 use texts::Texts;
@@ -95,12 +99,16 @@ pub enum Error {
     #[error("the model has no vocabulary: text cannot be tokenized")]
     NoVocab,
     /// A text longer than a token count can express.
-    #[error("text of {bytes} bytes is too long to tokenize, expected at most {}", i32::MAX)]
+    #[error("text of {bytes} bytes is too long to tokenize, expected at most {MAX_TEXT}")]
     TextTooLong {
         /// Its length.
         bytes: usize,
     },
 }
+
+/// Most bytes of a text: normalised it takes up to three times as many, which 32-bit offsets and
+/// a signed token count must be able to express.
+const MAX_TEXT: usize = i32::MAX as usize / 3;
 
 /// Kind of vocabulary; the numbers are `enum llama_vocab_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,13 +130,6 @@ pub enum VocabType {
     Plamo2 = 6,
     /// Hashes of pieces of text, for synthetic models.
     Test = 7,
-}
-
-/// What turns text without special tokens into tokens.
-enum Model {
-    None,
-    Bpe(bpe::Bpe),
-    Hashed(hashed::Hashed),
 }
 
 /// What is added to a text and removed from it.
@@ -174,29 +175,50 @@ impl Vocab {
         add_special: bool,
         parse_special: bool,
     ) -> Result<Vec<Token>, Error> {
-        if text.len() > i32::MAX as usize {
+        if text.len() > MAX_TEXT {
             return Err(Error::TextTooLong { bytes: text.len() });
         }
         // Byte-level text has three to five bytes a token.
         let mut out = Vec::with_capacity(text.len() / 3 + 4);
-        let (bos, eos) = match add_special {
-            true => (self.added_bos(), self.added_eos()),
-            false => (None, None),
-        };
-        out.extend(bos);
+        let (first, last) = if add_special { self.added() } else { (None, None) };
+        out.extend(first);
+        let context = self.context();
+        // SentencePiece puts a space before a text and after each special token.
+        let mut after_special = true;
         for fragment in self.specials.cut(text, parse_special) {
-            match (fragment, &self.model) {
-                (_, Model::None) => return Err(Error::NoVocab),
-                (Fragment::Token(token), _) => out.push(token),
-                (Fragment::Text(text), Model::Bpe(bpe)) => {
-                    bpe.tokenize(&self.texts, text, &mut out)
+            match fragment {
+                Fragment::Token(token) => out.push(token),
+                Fragment::Text(text) => {
+                    self.model.tokenize(&context, text, after_special, &mut out)?;
                 }
-                (Fragment::Text(text), Model::Hashed(hashed)) => hashed.tokenize(text, &mut out),
             }
+            after_special = matches!(fragment, Fragment::Token(_));
         }
-        out.extend(eos);
-        self.warn_of_doubles(&out, bos, eos);
+        out.extend(last);
+        self.warn_of_doubles(&out, first, last);
         Ok(out)
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            texts: &self.texts,
+            scores: &self.scores,
+            attrs: &self.attrs,
+            unk: self.ids.unk,
+            flags: self.flags,
+        }
+    }
+
+    /// What goes before and after a text. BERT has its own frame whatever the flags say, and some
+    /// kinds have none.
+    fn added(&self) -> (Option<Token>, Option<Token>) {
+        match self.kind {
+            VocabType::Spm | VocabType::Bpe | VocabType::Ugm => {
+                (self.added_bos(), self.added_eos())
+            }
+            VocabType::Wpm => (self.ids.bos, self.ids.sep),
+            VocabType::None | VocabType::Rwkv | VocabType::Plamo2 | VocabType::Test => (None, None),
+        }
     }
 
     fn added_bos(&self) -> Option<Token> {

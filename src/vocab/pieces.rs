@@ -1,5 +1,6 @@
 //! From tokens back to text.
 
+use super::spm::ESCAPED_SPACE;
 use super::texts::Texts;
 use super::{Error, Token, TokenAttr, VocabType, byte_level, unicode};
 
@@ -23,6 +24,7 @@ impl Pieces {
             let text = texts.get(i as u32).unwrap_or_default();
             match kind {
                 VocabType::Test => pieces.arena.extend_from_slice(format!("{i:x}").as_bytes()),
+                VocabType::Spm => decode_escaped(text, attr, &mut pieces.arena),
                 _ => decode_bpe(text, attr, &mut pieces.arena, &mut budget),
             }
             let end = pieces.arena.len();
@@ -41,10 +43,31 @@ impl Pieces {
     }
 }
 
+/// Token types whose text is meant as it is written.
+fn verbatim() -> TokenAttr {
+    TokenAttr::UNKNOWN | TokenAttr::CONTROL | TokenAttr::USER_DEFINED
+}
+
+/// Appends what a token stands for in which `▁` is a space.
+fn decode_escaped(text: &[u8], attr: TokenAttr, out: &mut Vec<u8>) {
+    if attr.any(verbatim()) {
+        out.extend_from_slice(text);
+    } else if attr.any(TokenAttr::NORMAL) {
+        let mut from = 0;
+        for at in memchr::memmem::find_iter(text, ESCAPED_SPACE) {
+            out.extend_from_slice(&text[from..at]);
+            out.push(b' ');
+            from = at + ESCAPED_SPACE.len();
+        }
+        out.extend_from_slice(&text[from..]);
+    } else if attr.any(TokenAttr::BYTE) {
+        out.push(byte_token(text));
+    }
+}
+
 /// Appends what a token of a byte-level BPE vocabulary stands for.
 fn decode_bpe(text: &[u8], attr: TokenAttr, out: &mut Vec<u8>, budget: &mut usize) {
-    let verbatim = TokenAttr::UNKNOWN | TokenAttr::CONTROL | TokenAttr::USER_DEFINED;
-    if attr.any(verbatim) {
+    if attr.any(verbatim()) {
         out.extend_from_slice(text);
     } else if attr.any(TokenAttr::NORMAL) {
         decode_byte_level(text, out, budget);

@@ -181,6 +181,16 @@ fn decode(text: &[u8]) -> Option<(u32, usize)> {
     Some((cp, len))
 }
 
+/// Bytes of a character by its first byte alone; 1 for bytes that begin none.
+pub(crate) fn len_by_lead(lead: u8) -> usize {
+    match lead {
+        0x00..=0xbf => 1,
+        0xc0..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xff => 4,
+    }
+}
+
 /// Appends the generalised UTF-8 of a code point; U+FFFD above U+10FFFF.
 fn encode(cp: u32, out: &mut Vec<u8>) {
     match char::from_u32(cp) {
