@@ -50,9 +50,20 @@ fn starcoder_ids() {
 }
 
 #[test]
+fn phi3_ids() {
+    check(&vocab_support::repository().join("tests/data/vocabs/ggml-vocab-phi-3.gguf"));
+}
+
+#[test]
+fn llama2_ids() {
+    if let Some(file) = vocab_support::extra("data/vocabs/ggml-vocab-llama-spm.gguf") {
+        check(&file);
+    }
+}
+
+#[test]
 fn others_are_refused_by_name() {
     for (file, message) in [
-        ("phi-3", "unsupported tokenizer 'llama'"),
         ("bert-bge", "unsupported tokenizer 'bert'"),
         ("falcon", "unsupported pre-tokenizer 'falcon'"),
         ("qwen2", "unsupported pre-tokenizer 'qwen2'"),

@@ -132,6 +132,25 @@ fn llama3() {
     }
 }
 
+#[test]
+fn phi3() {
+    check(&vocab_support::vocab(&data("ggml-vocab-phi-3.gguf")), &data("phi-3.json"));
+}
+
+#[test]
+fn llama2() {
+    if let Some(file) = vocab_support::extra("data/vocabs/ggml-vocab-llama-spm.gguf") {
+        check(&vocab_support::vocab(&file), &data("llama-spm.json"));
+    }
+}
+
+#[test]
+fn gemma3() {
+    if let Some(model) = vocab_support::gemma3() {
+        check(&vocab_support::vocab(&model), &data("gemma3.json"));
+    }
+}
+
 /// A longer golden made on the spot, see the script: `VOCAB_GOLDEN=golden.json:vocab.gguf`.
 #[test]
 fn golden_of_the_day() {

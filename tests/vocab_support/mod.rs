@@ -36,6 +36,16 @@ pub(crate) fn model() -> Option<PathBuf> {
     there.then_some(file)
 }
 
+/// Gemma 3, where it has been put beside the real model.
+pub(crate) fn gemma3() -> Option<PathBuf> {
+    let file = model()?.with_file_name("gemma3-270m-Q4_K_M.gguf");
+    let there = file.exists();
+    if !there {
+        println!("skipped: no {}", file.display());
+    }
+    there.then_some(file)
+}
+
 /// The vocabulary of a model file.
 pub(crate) fn vocab(path: &std::path::Path) -> Vocab {
     // A model is mostly tensors; its metadata lies in the first megabytes.
