@@ -11,14 +11,24 @@ use serde_json::Value;
 
 /// Files of the extra data whose architectures run here.
 const RUN: &[&str] = &[
+    "arcee-dense",
+    "command-r-dense",
+    "falcon-dense",
     "gemma-dense",
     "gemma2-dense",
     "gemma3-dense",
+    "glm4-dense",
+    "gpt2-dense",
     "granite-dense",
     "llama-dense",
+    "mistral3-dense",
+    "nemotron-dense",
+    "olmo2-dense",
     "phi3-dense",
     "qwen2-dense",
     "qwen3-dense",
+    "stablelm-dense",
+    "starcoder2-dense",
 ];
 
 fn data() -> Option<PathBuf> {

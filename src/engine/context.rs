@@ -174,6 +174,12 @@ impl Context {
             return Err(DecodeError::NoWeights);
         }
         let tokens = batch::check(batch, &limits, &self.kv)?;
+        if let Some(n_pos) = self.model.plan().and_then(|plan| plan.n_pos)
+            && let Some(token) = tokens.iter().find(|t| t.pos as usize >= n_pos)
+        {
+            let text = format!("position {}: the model has {n_pos} learned positions", token.pos);
+            return Err(DecodeError::InvalidBatch(text));
+        }
         let n_ubatch = self.ubatch_len(tokens.len())?;
         self.check_room(&tokens)?;
         self.kv.apply_shifts(self.runner.table(), self.runner.ropes());

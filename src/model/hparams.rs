@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::gguf::{Metadata, Value};
-use crate::plan::{Attention, FixedRope, Rope, Window};
+use crate::plan::{Attention, FixedRope, Rope, Temperature, Window};
 
 use super::Error;
 use super::rope::{RopeScaling, RopeTraining};
@@ -106,8 +106,8 @@ pub struct Hparams {
     pub clamp_kqv: f32,
     /// Greatest slope of ALiBi; 0 for none.
     pub max_alibi_bias: f32,
-    /// Whether attention and feed-forward network share their input; `None` when unsaid.
-    pub parallel_residual: Option<bool>,
+    /// Factor on queries by position, for architectures that have one.
+    pub temperature: Option<Temperature>,
 }
 
 impl Hparams {
@@ -229,7 +229,7 @@ impl Hparams {
             final_softcap: factor("final_logit_softcapping")?.unwrap_or(0.0),
             clamp_kqv: factor("attention.clamp_kqv")?.unwrap_or(0.0),
             max_alibi_bias: factor("attention.max_alibi_bias")?.unwrap_or(0.0),
-            parallel_residual: meta.get_bool(&key("use_parallel_residual"))?,
+            temperature: None,
         })
     }
 
@@ -301,6 +301,8 @@ fn read_rope(meta: &Metadata, arch: &str, n_ctx_train: usize) -> Result<RopeTrai
         yarn_beta_fast: number(meta, &key("scaling.yarn_beta_fast"), positive.clone())?
             .unwrap_or(32.0),
         yarn_beta_slow: number(meta, &key("scaling.yarn_beta_slow"), positive)?.unwrap_or(1.0),
+        yarn_log_mul: number(meta, &key("scaling.yarn_log_multiplier"), any.clone())?
+            .unwrap_or(0.0),
         finetuned: meta.get_bool(&key("scaling.finetuned"))?,
         yarn_ext_factor: number(meta, &key("scaling.yarn_ext_factor"), any)?.unwrap_or(-1.0),
     })

@@ -33,6 +33,8 @@ pub struct RopeTraining {
     pub yarn_beta_slow: f32,
     /// Share of YaRN's mix; negative means: 1 for YaRN, 0 for the others.
     pub yarn_ext_factor: f32,
+    /// Takes back this part of YaRN's sharpening (DeepSeek's `mscale_all_dim`).
+    pub yarn_log_mul: f32,
     /// Whether the model was trained with the scaling, if the file says so.
     pub finetuned: Option<bool>,
 }
@@ -103,7 +105,10 @@ impl RopeFreqs {
             .collect();
         // YaRN 3.4: attention is sharpened by 0.1 ln(extension) + 1.
         let sharpening = match mix != 0.0 && scale < 1.0 {
-            true => 1.0 + 0.1 * (1.0 / scale).ln(),
+            true => {
+                let sharper = |part: f64| 1.0 + 0.1 * part * (1.0 / scale).ln();
+                sharper(1.0) / sharper(f64::from(train.yarn_log_mul))
+            }
             false => f64::from(params.yarn_attn_factor.unwrap_or(1.0)),
         };
         Self { inv_freq, magnitude: (sharpening * f64::from(train.attn_factor)) as f32 }
@@ -132,6 +137,7 @@ mod tests {
         yarn_beta_fast: 32.0,
         yarn_beta_slow: 1.0,
         yarn_ext_factor: -1.0,
+        yarn_log_mul: 0.0,
         finetuned: None,
     };
 

@@ -212,6 +212,9 @@ impl<'a> Builder<'a> {
         dst: SlotId,
     ) -> Result<(), BuildError> {
         let table = self.weight(tensor, &[self.width(dst), n_rows])?.id;
+        if let RowOf::Position(offset) = row {
+            self.plan.n_pos = Some(n_rows.saturating_sub(offset));
+        }
         self.push(node, StepKind::AddRow { table, row, dst });
         Ok(())
     }

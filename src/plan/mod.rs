@@ -378,6 +378,8 @@ pub struct Plan {
     pub embeddings: Option<SlotId>,
     /// Logits, a row per output.
     pub logits: Option<SlotId>,
+    /// Positions that a table of learned positions has; `None` when there is no such table.
+    pub n_pos: Option<usize>,
     /// Tables of rotation angles.
     pub ropes: Vec<RopeTable>,
 }

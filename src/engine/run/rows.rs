@@ -89,11 +89,10 @@ impl Run<'_> {
         let summand = &mut scratch.rows[..width];
         self.change_rows(worker, dst, |t, out| {
             let at = match row {
-                // The context is not longer than the table; a position beyond it takes the last.
+                // Batches with positions beyond the table were refused.
                 RowOf::Position(offset) => self.ubatch.pos[t] as usize + offset,
                 RowOf::Fixed(row) => row,
             };
-            let at = at.min(table.n_rows - 1);
             self.table().dequant_row(table.ty, &table.data[at * row_bytes..][..row_bytes], summand);
             self.table().add(summand, out);
         });

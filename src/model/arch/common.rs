@@ -10,7 +10,6 @@ pub(super) enum Ffn {
     /// `down(act(gate) * up)`
     Gated(Activation),
     /// `down(act(up))`
-    #[allow(dead_code, reason = "for architectures that come next")]
     Plain(Activation),
 }
 
@@ -62,6 +61,54 @@ impl PreNorm {
             b.mat_mul_add_scaled(&format!("ffn_inp-{il}"), attn, out, scale, x);
 
             let norm = pre_norm(hp, b, il, "ffn_norm", self.norm, x)?;
+            self.ffn.build(hp, b, il, norm, x)?;
+        }
+        logits(hp, b, self.norm, x)
+    }
+}
+
+/// Layers whose attention and feed-forward network stand side by side over one norm (Falcon's
+/// form); `attn_norm_2` gives attention a norm of its own.
+pub(super) struct Parallel {
+    /// Kind of all norms.
+    pub norm: NormKind,
+    /// Rotation of all layers.
+    pub rope: Option<Rope>,
+    /// Norm of each query and key head.
+    pub qk_norm: Option<NormKind>,
+    /// The feed-forward network.
+    pub ffn: Ffn,
+}
+
+impl Parallel {
+    /// Lays out all layers and the output. Returns the logits.
+    pub(super) fn build(
+        &self,
+        hp: &Hparams,
+        b: &mut Builder<'_>,
+        mut x: SlotId,
+    ) -> Result<SlotId, Error> {
+        for il in 0..hp.n_layer {
+            let spec = hp.attention(il, self.rope);
+            let mut norm = pre_norm(hp, b, il, "attn_norm", self.norm, x)?;
+            let own = format!("blk.{il}.attn_norm_2");
+            let attn_in = match b.has(&format!("{own}.weight")) {
+                true => {
+                    let weights = b.norm_weights(self.norm, &own, hp.n_embd, eps(hp, self.norm))?;
+                    b.norm_to(&format!("attn_norm_2-{il}"), "attn_norm_2", x, weights)
+                }
+                false => norm,
+            };
+            let qkv = qkv(hp, b, il, &spec, attn_in)?;
+            if let Some(kind) = self.qk_norm {
+                b.qk_norm(il, &spec, qkv, kind, eps(hp, kind))?;
+            }
+            let mut attn = b.attend(spec, qkv);
+            if il + 1 == hp.n_layer {
+                [attn, x, norm] = b.select_outputs([attn, x, norm]);
+            }
+            let out = b.attn_output(il, &spec, hp.n_embd)?;
+            b.mat_mul_add(&format!("attn_out-{il}"), attn, out, x);
             self.ffn.build(hp, b, il, norm, x)?;
         }
         logits(hp, b, self.norm, x)

@@ -4,17 +4,27 @@
 //! not supported, lay out the steps from the blocks of [`Builder`]) and a line in [`ARCHS`]; tiny
 //! random models with logits of an independent implementation come with it (`tests/common/tiny.rs`).
 
+mod arcee;
+mod command_r;
 mod common;
+mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod glm4;
+mod gpt2;
 mod granite;
 mod llama;
+mod mistral3;
+mod nemotron;
+mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod stablelm;
+mod starcoder2;
 
-use super::hparams::bad;
+use super::hparams::{bad, number};
 use super::{Error, Hparams};
 use crate::gguf::Metadata;
 use crate::plan::{Builder, RopeStyle};
@@ -41,14 +51,24 @@ impl std::fmt::Debug for ArchSpec {
 
 /// Every architecture that runs.
 pub const ARCHS: &[ArchSpec] = &[
+    arcee::SPEC,
+    command_r::SPEC,
+    falcon::SPEC,
     gemma::SPEC,
     gemma2::SPEC,
     gemma3::SPEC,
+    glm4::SPEC,
+    gpt2::SPEC,
     granite::SPEC,
     llama::SPEC,
+    mistral3::SPEC,
+    nemotron::SPEC,
+    olmo2::SPEC,
     phi3::SPEC,
     qwen2::SPEC,
     qwen3::SPEC,
+    stablelm::SPEC,
+    starcoder2::SPEC,
 ];
 
 /// The architecture of this name, or an error that lists those there are.

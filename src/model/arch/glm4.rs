@@ -1,0 +1,39 @@
+//! GLM 4: norms before and after each block, partial rotation, fused gate and up.
+
+use super::common::{Ffn, Sandwich};
+use super::{ArchSpec, Error, Hparams};
+use crate::gguf::Metadata;
+use crate::plan::{Builder, RopeStyle};
+use crate::tensor::Activation;
+
+pub(super) const SPEC: ArchSpec =
+    ArchSpec { name: "glm4", rope: Some(RopeStyle::Norm), hparams, build, size_name };
+
+fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
+    meta.require_f32("glm4.attention.layer_norm_rms_epsilon")?;
+    if meta.get_u32s("glm4.rope.dimension_sections")?.is_some_and(|s| s.iter().any(|&n| n > 0)) {
+        return Err(Error::Unsupported("glm4 with rotation in sections (images)".into()));
+    }
+    let mut hp = Hparams::read(meta, "glm4")?;
+    // Layers at the end that guess further tokens take no part.
+    let n_extra = meta.get_u32("glm4.nextn_predict_layers")?.unwrap_or(0) as usize;
+    hp.n_layer = hp.n_layer.saturating_sub(n_extra).max(1);
+    Ok(hp)
+}
+
+fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
+    let rope = b.rope(RopeStyle::Norm, hp.n_rot)?;
+    let x = b.embed(hp.n_embd, hp.n_vocab)?;
+    let ffn = Ffn::Gated(Activation::Silu);
+    Sandwich { ropes: (rope, rope), qk_norm: false, softcap: 0.0, ffn }.build(hp, b, x)?;
+    Ok(())
+}
+
+fn size_name(hp: &Hparams) -> &'static str {
+    match hp.n_layer {
+        17 => "1B",
+        40 => "9B",
+        61 => "32B",
+        _ => "?B",
+    }
+}

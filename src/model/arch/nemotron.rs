@@ -1,0 +1,30 @@
+//! Nemotron and Minitron: layer norms, partial rotation, squared ReLU.
+
+use super::common::{Ffn, PreNorm};
+use super::{ArchSpec, Error, Hparams};
+use crate::gguf::Metadata;
+use crate::plan::{Builder, NormKind, RopeStyle};
+use crate::tensor::Activation;
+
+pub(super) const SPEC: ArchSpec =
+    ArchSpec { name: "nemotron", rope: Some(RopeStyle::Neox), hparams, build, size_name };
+
+fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
+    meta.require_f32("nemotron.attention.layer_norm_epsilon")?;
+    Hparams::read(meta, "nemotron")
+}
+
+fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
+    let rope = Some(b.rope(RopeStyle::Neox, hp.n_rot)?);
+    let x = b.embed(hp.n_embd, hp.n_vocab)?;
+    let ffn = Ffn::Plain(Activation::ReluSquared);
+    PreNorm { norm: NormKind::Layer, rope, qk_norm: None, ffn }.build(hp, b, x)?;
+    Ok(())
+}
+
+fn size_name(hp: &Hparams) -> &'static str {
+    match hp.n_layer {
+        32 => "4B",
+        _ => "?B",
+    }
+}

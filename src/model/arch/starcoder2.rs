@@ -1,0 +1,34 @@
+//! StarCoder 2: layer norms, biases everywhere.
+
+use super::common::{Ffn, PreNorm};
+use super::{ArchSpec, Error, Hparams};
+use crate::gguf::Metadata;
+use crate::plan::{Builder, NormKind, RopeStyle};
+use crate::tensor::Activation;
+
+pub(super) const SPEC: ArchSpec =
+    ArchSpec { name: "starcoder2", rope: Some(RopeStyle::Neox), hparams, build, size_name };
+
+fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
+    meta.require_f32("starcoder2.attention.layer_norm_epsilon")?;
+    Hparams::read(meta, "starcoder2")
+}
+
+fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
+    let rope = Some(b.rope(RopeStyle::Neox, hp.n_rot)?);
+    let x = b.embed(hp.n_embd, hp.n_vocab)?;
+    let ffn = Ffn::Plain(Activation::Gelu);
+    PreNorm { norm: NormKind::Layer, rope, qk_norm: None, ffn }.build(hp, b, x)?;
+    Ok(())
+}
+
+fn size_name(hp: &Hparams) -> &'static str {
+    match hp.n_layer {
+        30 => "3B",
+        32 => "7B",
+        40 => "15B",
+        52 => "20B",
+        88 => "34B",
+        _ => "?B",
+    }
+}
