@@ -21,6 +21,7 @@ const RUN: &[&str] = &[
     "gpt2-dense",
     "granite-dense",
     "llama-dense",
+    "llama-moe",
     "mistral3-dense",
     "nemotron-dense",
     "olmo2-dense",

@@ -6,7 +6,8 @@ use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::kernels::int8::BLOCK;
 use crate::backend::cpu::pool::{Grid, Shared, Task, Tile};
 use crate::backend::cpu::table::{ActF32, ActQ8};
-use crate::plan::{Mat, Plan, StepKind};
+use crate::plan::{Plan, SlotId, StepKind};
+use crate::quant::QuantType;
 use crate::util::aligned::OutOfMemory;
 
 /// One activation buffer: a row per token or output, in the formats that its readers want.
@@ -25,8 +26,8 @@ struct Q8 {
 }
 
 /// Whether a matrix is multiplied with 8-bit activations.
-pub fn uses_q8(table: &KernelTable, mat: &Mat, reference: bool) -> bool {
-    !reference && table.has_int8(mat.ty)
+pub fn uses_q8(table: &KernelTable, ty: QuantType, reference: bool) -> bool {
+    !reference && table.has_int8(ty)
 }
 
 /// Makes the buffers of a plan, without rows yet.
@@ -37,6 +38,11 @@ pub fn for_plan(
 ) -> Result<Vec<Slot>, OutOfMemory> {
     let mut f32 = vec![false; plan.slots.len()];
     let mut q8 = vec![false; plan.slots.len()];
+    let multiplied = |src: SlotId, ty: QuantType, f32: &mut [bool], q8: &mut [bool]| {
+        let q = uses_q8(table, ty, reference);
+        q8[src.0] |= q;
+        f32[src.0] |= !q;
+    };
     // From the last step to the first: a copy needs what its readers need.
     for step in plan.steps.iter().rev() {
         match &step.kind {
@@ -47,18 +53,24 @@ pub fn for_plan(
             }
             StepKind::Activate { src, .. } => f32[src.0] = true,
             StepKind::NormHeads { slot, .. } | StepKind::Map { slot, .. } => f32[slot.0] = true,
-            StepKind::Add { src, dst } => (f32[src.0], f32[dst.0]) = (true, true),
-            StepKind::MatMul { src, mats, dst, .. } => {
-                for mat in mats {
-                    let q = uses_q8(table, mat, reference);
-                    q8[src.0] |= q;
-                    f32[src.0] |= !q;
+            StepKind::Add { src, gate, dst } => {
+                for slot in [Some(src), gate.as_ref(), Some(dst)].into_iter().flatten() {
+                    f32[slot.0] = true;
                 }
+            }
+            StepKind::MatMul { src, mats, dst, .. } => {
+                mats.iter().for_each(|mat| multiplied(*src, mat.ty, &mut f32, &mut q8));
                 f32[dst.0] = true;
             }
+            StepKind::Route { logits, .. } => f32[logits.0] = true,
+            StepKind::ExpertMatMul { src, mats, dst } => {
+                mats.iter().for_each(|mat| multiplied(*src, mat.ty, &mut f32, &mut q8));
+                f32[dst.0] = true;
+            }
+            StepKind::FromExperts { src, dst, .. } => (f32[src.0], f32[dst.0]) = (true, true),
             StepKind::StoreKv { qkv, .. } | StepKind::Attend { qkv, .. } => f32[qkv.0] = true,
             // Rows of 8 bits are copied where the source has them, else made from its f32.
-            StepKind::Copy { src, dst } => {
+            StepKind::Copy { src, dst } | StepKind::ToExperts { src, dst } => {
                 f32[src.0] |= f32[dst.0] || plan.is_summed(*src);
                 q8[src.0] |= q8[dst.0] && !plan.is_summed(*src);
             }
@@ -121,21 +133,21 @@ impl Slot {
         self.f32().read_rows(task, rows)
     }
 
-    /// The first `n` rows in f32.
-    pub fn act_f32<'t>(&'t self, task: &'t Task, n: usize) -> ActF32<'t> {
-        ActF32 { k: self.width, n, x: self.read(task, 0..n) }
+    /// Rows `rows` in f32.
+    pub fn act_f32<'t>(&'t self, task: &'t Task, rows: Range<usize>) -> ActF32<'t> {
+        ActF32 { k: self.width, n: rows.len(), x: self.read(task, rows) }
     }
 
-    /// The first `n` rows in 8 bits.
-    pub fn act_q8<'t>(&'t self, task: &'t Task, n: usize) -> ActQ8<'t> {
+    /// Rows `rows` in 8 bits.
+    pub fn act_q8<'t>(&'t self, task: &'t Task, rows: Range<usize>) -> ActQ8<'t> {
         let q8 =
             self.q8.as_ref().expect("for_plan gave the slot the formats that its readers want");
         ActQ8 {
             k: self.width,
-            n,
-            q: q8.q.read_rows(task, 0..n),
-            d: q8.d.read_rows(task, 0..n),
-            s: q8.s.read_rows(task, 0..n),
+            n: rows.len(),
+            q: q8.q.read_rows(task, rows.clone()),
+            d: q8.d.read_rows(task, rows.clone()),
+            s: q8.s.read_rows(task, rows),
         }
     }
 

@@ -74,6 +74,12 @@ pub struct Hparams {
     pub n_expert: usize,
     /// Experts that compute a token.
     pub n_expert_used: usize,
+    /// Neurons of an expert; 0 when the file does not say.
+    pub n_ff_exp: usize,
+    /// Neurons of the experts that compute every token; 0 when there are none or unsaid.
+    pub n_ff_shexp: usize,
+    /// Factor on experts' shares.
+    pub expert_scale: f32,
     /// Added to the mean square in RMS norms.
     pub rms_eps: f32,
     /// Added to the variance in layer norms.
@@ -206,6 +212,9 @@ impl Hparams {
             n_rot,
             n_expert,
             n_expert_used,
+            n_ff_exp: optional_size("expert_feed_forward_length", 0)?.min(limits::WIDTH),
+            n_ff_shexp: optional_size("expert_shared_feed_forward_length", 0)?.min(limits::WIDTH),
+            expert_scale: factor("expert_weights_scale")?.filter(|x| *x != 0.0).unwrap_or(1.0),
             rms_eps: number(meta, &key("attention.layer_norm_rms_epsilon"), 0.0..=1.0)?
                 .unwrap_or(0.0),
             norm_eps: number(meta, &key("attention.layer_norm_epsilon"), 0.0..=1.0)?.unwrap_or(0.0),
@@ -231,6 +240,18 @@ impl Hparams {
             max_alibi_bias: factor("attention.max_alibi_bias")?.unwrap_or(0.0),
             temperature: None,
         })
+    }
+
+    /// Reads the sizes of an expert: its neurons, of which some files say only the sum over the
+    /// experts that compute a token.
+    pub fn require_experts(&mut self, arch: &str) -> Result<(), Error> {
+        if self.n_expert == 0 {
+            return Err(bad(&format!("{arch}.expert_count"), "0", "a number of experts"));
+        }
+        if self.n_ff_exp == 0 {
+            self.n_ff_exp = self.n_ff[0] / self.n_expert_used;
+        }
+        Ok(())
     }
 
     /// Reads `attention.sliding_window` and which layers have it: `sliding_window_pattern` says so

@@ -77,6 +77,37 @@ impl Builder<'_> {
         Ok(self.activate_gated(&format!("ffn_gate_par-{layer}"), gate_up, act))
     }
 
+    /// Adds a gated network that computes every token beside the experts (`ffn_*_shexp`), times the
+    /// sigmoid of `ffn_gate_inp_shexp` if the file has it, to `dst`.
+    pub fn shared_expert(
+        &mut self,
+        layer: usize,
+        src: SlotId,
+        n_ff: usize,
+        act: Activation,
+        dst: SlotId,
+    ) -> Result<(), BuildError> {
+        let n_embd = self.width(src);
+        let tensor = |name: &str| format!("blk.{layer}.{name}");
+        let node = |name: &str| format!("{name}-{layer}");
+        let mats = vec![
+            self.ffn_mat(&tensor("ffn_gate_shexp"), n_embd, n_ff)?,
+            self.ffn_mat(&tensor("ffn_up_shexp"), n_embd, n_ff)?,
+        ];
+        let down = self.ffn_mat(&tensor("ffn_down_shexp"), n_ff, n_embd)?;
+        let gate_up = self.mat_mul(&node("ffn_shexp_gate_up"), "ffn_gate_up", src, mats);
+        let acted = self.activate_gated(&node("ffn_shexp_act"), gate_up, act);
+        if !self.has(&tensor("ffn_gate_inp_shexp.weight")) {
+            self.mat_mul_add(&node("l_out"), acted, down, dst);
+            return Ok(());
+        }
+        let gate = self.mat(&tensor("ffn_gate_inp_shexp"), n_embd, 1)?;
+        let gate = self.mat_mul(&node("shared_expert_gate"), "shexp_gate", src, vec![gate]);
+        let out = self.mat_mul(&node("ffn_shexp_out"), "block_out", acted, vec![down]);
+        self.add_gated(&node("l_out"), out, gate, dst);
+        Ok(())
+    }
+
     /// A feed-forward network without gate up to its activation.
     pub fn ffn_plain(
         &mut self,

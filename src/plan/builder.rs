@@ -112,7 +112,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A vector that steps read element by element: must be F32.
-    fn vector(&mut self, name: &str, len: usize) -> Result<TensorId, BuildError> {
+    pub fn vector(&mut self, name: &str, len: usize) -> Result<TensorId, BuildError> {
         let facts = self.weight(name, &[len])?;
         Self::f32_only(name, facts)
     }
@@ -164,12 +164,21 @@ impl<'a> Builder<'a> {
         self.tensors.find(name).is_some()
     }
 
-    fn slot(&mut self, name: &'static str, width: usize) -> SlotId {
-        let rows = self.rows;
+    pub(super) fn slot(&mut self, name: &'static str, width: usize) -> SlotId {
+        self.slot_of_many(name, width, 1)
+    }
+
+    /// A buffer with `per_row` rows for each token or output.
+    pub(super) fn slot_of_many(
+        &mut self,
+        name: &'static str,
+        width: usize,
+        per_row: usize,
+    ) -> SlotId {
+        let slot = Slot { name, width, rows: self.rows, per_row };
         let slots = &mut self.plan.slots;
-        let same = |s: &Slot| s.name == name && s.width == width && s.rows == rows;
-        let at = slots.iter().position(same).unwrap_or_else(|| {
-            slots.push(Slot { name, width, rows });
+        let at = slots.iter().position(|s| *s == slot).unwrap_or_else(|| {
+            slots.push(slot);
             slots.len() - 1
         });
         SlotId(at)
@@ -179,7 +188,7 @@ impl<'a> Builder<'a> {
         self.plan.slots[slot.0].width
     }
 
-    fn push(&mut self, name: impl Into<String>, kind: StepKind) {
+    pub(super) fn push(&mut self, name: impl Into<String>, kind: StepKind) {
         self.plan.steps.push(Step { name: name.into(), kind });
     }
 
@@ -350,7 +359,8 @@ impl<'a> Builder<'a> {
 
     /// `act(gate) * up` over `[gate | up]`.
     pub fn activate_gated(&mut self, node: &str, src: SlotId, act: Activation) -> SlotId {
-        let dst = self.slot("ffn_act", self.width(src) / 2);
+        let per_row = self.plan.slots[src.0].per_row;
+        let dst = self.slot_of_many("ffn_act", self.width(src) / 2, per_row);
         self.push(node, StepKind::Activate { src, act, gated: true, dst });
         dst
     }
@@ -369,7 +379,12 @@ impl<'a> Builder<'a> {
 
     /// `dst += src`
     pub fn add(&mut self, node: &str, src: SlotId, dst: SlotId) {
-        self.push(node, StepKind::Add { src, dst });
+        self.push(node, StepKind::Add { src, gate: None, dst });
+    }
+
+    /// `dst += sigmoid(gate) * src`, the gate one number per row.
+    pub fn add_gated(&mut self, node: &str, src: SlotId, gate: SlotId, dst: SlotId) {
+        self.push(node, StepKind::Add { src, gate: Some(gate), dst });
     }
 
     /// A copy into the buffer `slot`, for matrices that take the residual stream as it is.

@@ -10,8 +10,10 @@
 
 mod blocks;
 mod builder;
+mod experts;
 
 pub use builder::{BuildError, Builder, TensorFacts, Tensors};
+pub use experts::Experts;
 
 use crate::quant::QuantType;
 use crate::tensor::Activation;
@@ -34,8 +36,10 @@ pub enum Rows {
 }
 
 /// An activation buffer: `[rows, width]`. Buffers of the same name are one buffer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
+    /// Rows for each token or output: 1, or the experts that compute it.
+    pub per_row: usize,
     /// Name, without a layer number.
     pub name: &'static str,
     /// Elements per row.
@@ -141,6 +145,47 @@ pub struct Temperature {
     pub length: f32,
     /// See above.
     pub offset: f32,
+}
+
+/// A matrix for each expert, one behind the other in one tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpertMat {
+    /// Weight, `[n_in, n_out, n_expert]`.
+    pub weight: TensorId,
+    /// Number format of the weight.
+    pub ty: QuantType,
+    /// Outputs of an expert.
+    pub n_out: usize,
+    /// `[n_expert]`, factors on the product.
+    pub scale: Option<TensorId>,
+    /// `[n_out, n_expert]`, added to the product.
+    pub bias: Option<TensorId>,
+}
+
+/// How a router's logits become shares of experts; the numbers are those of the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gating {
+    /// Softmax over all experts, then the best.
+    Softmax = 1,
+    /// Sigmoid of each, then the best.
+    Sigmoid = 2,
+    /// The best, then softmax over these.
+    SoftmaxOfBest = 3,
+}
+
+/// How a token finds its experts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Router {
+    /// Experts that compute a token.
+    pub n_used: usize,
+    /// What becomes of the logits.
+    pub gating: Gating,
+    /// Shares are divided by their sum.
+    pub normalized: bool,
+    /// Factor on shares.
+    pub scale: f32,
+    /// `[n_expert]`, added for the choice alone.
+    pub bias: Option<TensorId>,
 }
 
 /// Sizes and kind of one attention layer.
@@ -339,10 +384,44 @@ pub enum StepKind {
         /// How.
         map: Map,
     },
-    /// `dst += src`.
+    /// `dst += src`, or with a gate `dst += sigmoid(gate) * src`.
     Add {
         /// Input.
         src: SlotId,
+        /// One number per row.
+        gate: Option<SlotId>,
+        /// Changed.
+        dst: SlotId,
+    },
+    /// Chooses experts for each row, until the next `Route`.
+    Route {
+        /// `[n_expert]` per row.
+        logits: SlotId,
+        /// How.
+        router: Router,
+    },
+    /// Copies each row once for each of its experts, sorted by expert.
+    ToExperts {
+        /// Input.
+        src: SlotId,
+        /// Output, `n_used` rows for each of the input.
+        dst: SlotId,
+    },
+    /// Products of sorted rows with their expert's matrices, side by side.
+    ExpertMatMul {
+        /// Input, sorted by expert.
+        src: SlotId,
+        /// Matrices of all experts.
+        mats: Vec<ExpertMat>,
+        /// Output, sorted by expert.
+        dst: SlotId,
+    },
+    /// `dst += scale * sum of the experts' rows, each times its share`.
+    FromExperts {
+        /// Input, sorted by expert.
+        src: SlotId,
+        /// Factor on the sum.
+        scale: f32,
         /// Changed.
         dst: SlotId,
     },
@@ -397,7 +476,7 @@ impl Plan {
                 dst == id
             }
             StepKind::Embed { dst, .. } | StepKind::AddRow { dst, .. } => dst == id,
-            StepKind::Add { dst, .. } => dst == id,
+            StepKind::Add { dst, .. } | StepKind::FromExperts { dst, .. } => dst == id,
             _ => false,
         })
     }

@@ -10,9 +10,9 @@ use crate::util::aligned::AlignedVec;
 
 /// Outputs that a kernel computes together; tasks are multiples of it. With many tokens a task is
 /// just these: their decoded weights fit in the L1 cache.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 /// Most outputs of a task.
-const MAX_COLS: usize = 1 << 18;
+pub(super) const MAX_COLS: usize = 1 << 18;
 
 impl Run<'_> {
     pub(super) fn mat_mul(
@@ -70,11 +70,11 @@ impl Run<'_> {
                 let mut y = out.narrow(part.start - cols.start..part.end - cols.start);
                 let weight = self.rows_of(mat.weight);
                 let weight_rows = mat.first_row + rows.start..mat.first_row + rows.end;
-                if uses_q8(self.table(), mat, self.runner.reference) {
-                    let act = self.slot(src).act_q8(task, n);
+                if uses_q8(self.table(), mat.ty, self.runner.reference) {
+                    let act = self.slot(src).act_q8(task, 0..n);
                     self.table().mul_mat_q8(&weight, weight_rows, &act, &mut y, tiles);
                 } else {
-                    let act = self.slot(src).act_f32(task, n);
+                    let act = self.slot(src).act_f32(task, 0..n);
                     self.table().mul_mat_f32(&weight, weight_rows, &act, &mut y, tiles);
                 }
                 self.scale_and_bias(mat, rows, n, &mut y);

@@ -4,6 +4,7 @@
 //! an output never does. To add a step: a variant of `plan::StepKind` and a file here.
 
 mod attend;
+mod experts;
 mod mat_mul;
 mod rows;
 
@@ -22,6 +23,7 @@ use crate::util::aligned::{AlignedVec, OutOfMemory};
 use crate::util::bytes;
 
 pub use attend::Work;
+use experts::Routing;
 
 /// Asked between steps whether to stop.
 pub trait Abort: Send + Sync {
@@ -64,6 +66,7 @@ struct Scratch {
     /// One row, or a task's part of a product.
     rows: AlignedVec<f32>,
     attend: attend::Scratch,
+    route: experts::Scratch,
 }
 
 /// The buffers of a plan, and everything that stays the same from ubatch to ubatch.
@@ -77,6 +80,8 @@ pub struct Runner {
     cos_sin: Vec<Shared<f32>>,
     /// Attention's partial results, see [`attend`].
     partials: Vec<Shared<f32>>,
+    /// Which tokens the experts of the layer at hand compute.
+    routing: Routing,
     scratch: Vec<Mutex<Scratch>>,
 }
 
@@ -122,6 +127,7 @@ impl Runner {
             ropes,
             slots: buffers::for_plan(plan, table, reference)?,
             partials: attend::partials(plan)?,
+            routing: Routing::default(),
             scratch: Vec::new(),
         })
     }
@@ -139,6 +145,7 @@ impl Runner {
     /// Bytes of all buffers.
     pub fn n_bytes(&mut self) -> usize {
         self.slots.iter_mut().map(Slot::n_bytes).sum::<usize>()
+            + self.routing.n_bytes()
             + self.partials.iter_mut().map(Shared::n_bytes).sum::<usize>()
             + self.cos_sin.iter_mut().map(Shared::n_bytes).sum::<usize>()
     }
@@ -162,7 +169,7 @@ impl Runner {
         abort: Option<&dyn Abort>,
     ) -> Result<(), Stop> {
         for (slot, spec) in self.slots.iter_mut().zip(&plan.slots) {
-            slot.ensure_rows(ubatch.n_rows(spec.rows))?;
+            slot.ensure_rows(ubatch.n_rows(spec.rows) * spec.per_row)?;
         }
         for cos_sin in &mut self.cos_sin {
             cos_sin.ensure_rows(ubatch.n_tokens())?;
@@ -171,6 +178,7 @@ impl Runner {
             // They grow with the context: in few steps.
             partial.ensure_rows(ubatch.work.n_partial_rows().next_power_of_two())?;
         }
+        self.routing.ensure(plan, ubatch.n_tokens())?;
         self.scratch.resize_with(pool.n_threads().max(self.scratch.len()), Mutex::default);
 
         let run = Run { runner: self, model, plan, kv, input, ubatch, causal };
@@ -224,7 +232,19 @@ impl Run<'_> {
                     self.activate(worker, scratch, *src, *act, *gated, *dst);
                 }
                 StepKind::Map { slot, map } => self.map(worker, *slot, *map),
-                StepKind::Add { src, dst } => self.add(worker, *src, *dst),
+                StepKind::Add { src, gate, dst } => self.add(worker, *src, *gate, *dst),
+                StepKind::Route { logits, router } => {
+                    self.route(worker, scratch, *logits, router);
+                }
+                StepKind::ToExperts { src, dst } => {
+                    self.to_experts(worker, scratch, *src, *dst);
+                }
+                StepKind::ExpertMatMul { src, mats, dst } => {
+                    self.expert_mat_mul(worker, scratch, *src, mats, *dst);
+                }
+                StepKind::FromExperts { src, scale, dst } => {
+                    self.from_experts(worker, *src, *scale, *dst);
+                }
                 StepKind::Copy { src, dst } => self.copy(worker, scratch, *src, *dst),
             }
         }
@@ -240,7 +260,8 @@ impl Run<'_> {
 
     /// Rows that a slot has in this run.
     fn n_rows(&self, id: SlotId) -> usize {
-        self.ubatch.n_rows(self.plan.slot(id).rows)
+        let slot = self.plan.slot(id);
+        self.ubatch.n_rows(slot.rows) * slot.per_row
     }
 
     fn bytes_of(&self, id: TensorId) -> &[u8] {

@@ -206,13 +206,16 @@ impl Run<'_> {
         });
     }
 
-    pub(super) fn add(&self, worker: &Worker<'_>, src: SlotId, dst: SlotId) {
+    pub(super) fn add(&self, worker: &Worker<'_>, src: SlotId, gate: Option<SlotId>, dst: SlotId) {
         let n = self.n_rows(dst);
         let grid = Grid { rows: rows_per_task(n, worker), cols: self.slot(dst).width };
         worker.step(n.div_ceil(grid.rows), |task| {
             let mut tile = self.slot(dst).tile_f32(task, n, grid);
             for (r, t) in tile.rows.clone().enumerate() {
-                self.table().add(self.slot(src).read(task, t..t + 1), tile.view.row(r));
+                let factor = gate.map_or(1.0, |gate| {
+                    1.0 / (1.0 + (-self.slot(gate).read(task, t..t + 1)[0]).exp())
+                });
+                self.table().axpy(factor, self.slot(src).read(task, t..t + 1), tile.view.row(r));
             }
         });
     }

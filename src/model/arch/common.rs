@@ -1,7 +1,9 @@
 //! Layer forms that architectures share.
 
 use super::{Error, Hparams};
-use crate::plan::{Attention, Builder, Map, NormKind, Rope, RopeStyle, RopeTable, SlotId};
+use crate::plan::{
+    Attention, Builder, Experts, Gating, Map, NormKind, Rope, RopeStyle, RopeTable, Router, SlotId,
+};
 use crate::tensor::Activation;
 
 /// A feed-forward network.
@@ -11,6 +13,10 @@ pub(super) enum Ffn {
     Gated(Activation),
     /// `down(act(up))`
     Plain(Activation),
+    /// Gated networks of experts, of which each token takes some.
+    Experts(Experts),
+    /// The same beside one gated network that computes every token, times a gate of its own.
+    ExpertsAndShared(Experts),
 }
 
 /// Layers that norm what goes into attention and into the feed-forward network, one after the
@@ -123,8 +129,8 @@ pub(super) struct Sandwich {
     pub qk_norm: bool,
     /// Cap on scores; 0 for none.
     pub softcap: f32,
-    /// The feed-forward network.
-    pub ffn: Ffn,
+    /// Activation of the gated feed-forward network.
+    pub act: Activation,
 }
 
 impl Sandwich {
@@ -155,7 +161,7 @@ impl Sandwich {
             post_norm(hp, b, il, ("post_attention_norm", "sa_out"), out, x)?;
 
             let norm = pre_norm(hp, b, il, "ffn_norm", kind, x)?;
-            let act = self.ffn.activate(hp, b, il, norm)?;
+            let act = b.ffn_gated(il, norm, hp.n_ff[il], self.act)?;
             let down = b.ffn_down(il, hp.n_ff[il], hp.n_embd)?;
             let out = b.mat_mul(&format!("ffn_out-{il}"), "block_out", act, vec![down]);
             post_norm(hp, b, il, ("post_ffw_norm", "l_out"), out, x)?;
@@ -186,24 +192,44 @@ impl Ffn {
         src: SlotId,
         x: SlotId,
     ) -> Result<(), Error> {
-        let act = self.activate(hp, b, il, src)?;
-        let down = b.ffn_down(il, hp.n_ff[il], hp.n_embd)?;
-        b.mat_mul_add_scaled(&format!("l_out-{il}"), act, down, hp.residual_scale, x);
+        let (n_ff, scale) = (hp.n_ff[il], hp.residual_scale);
+        let act = match self {
+            Self::Gated(act) => b.ffn_gated(il, src, n_ff, act)?,
+            Self::Plain(act) => b.ffn_plain(il, src, n_ff, act)?,
+            Self::Experts(experts) => return Ok(b.experts(il, src, &experts, scale, x)?),
+            Self::ExpertsAndShared(experts) => {
+                b.experts(il, src, &experts, scale, x)?;
+                return Ok(b.shared_expert(il, src, hp.n_ff_shexp, experts.act, x)?);
+            }
+        };
+        let down = b.ffn_down(il, n_ff, hp.n_embd)?;
+        b.mat_mul_add_scaled(&format!("l_out-{il}"), act, down, scale, x);
         Ok(())
     }
 
-    /// A layer's network up to its activation.
-    pub(super) fn activate(
-        self,
-        hp: &Hparams,
-        b: &mut Builder<'_>,
-        il: usize,
-        src: SlotId,
-    ) -> Result<SlotId, Error> {
-        Ok(match self {
-            Self::Gated(act) => b.ffn_gated(il, src, hp.n_ff[il], act)?,
-            Self::Plain(act) => b.ffn_plain(il, src, hp.n_ff[il], act)?,
-        })
+    /// Experts, beside one that computes every token.
+    pub(super) fn with_shared(self) -> Self {
+        match self {
+            Self::Experts(experts) => Self::ExpertsAndShared(experts),
+            other => other,
+        }
+    }
+
+    /// The model's experts, routed by a softmax over all, or `dense` when it has none.
+    pub(super) fn experts_or(self, hp: &Hparams, normalized: bool, scales: bool) -> Self {
+        let Self::Gated(act) = self else { return self };
+        if hp.n_expert == 0 {
+            return self;
+        }
+        let router = Router {
+            n_used: hp.n_expert_used,
+            gating: Gating::Softmax,
+            normalized,
+            scale: hp.expert_scale,
+            bias: None,
+        };
+        let n_ff = if hp.n_ff_exp > 0 { hp.n_ff_exp } else { hp.n_ff[0] };
+        Self::Experts(Experts { n_expert: hp.n_expert, n_ff, router, act, scales })
     }
 }
 

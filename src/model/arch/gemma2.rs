@@ -1,7 +1,7 @@
 //! Gemma 2: norms before and after each block, GeGLU, capped scores and logits, a window on every
 //! other layer.
 
-use super::common::{Ffn, Sandwich, cap, rope_swa};
+use super::common::{Sandwich, cap, rope_swa};
 use super::{ArchSpec, Error, Hparams};
 use crate::gguf::Metadata;
 use crate::plan::{Builder, RopeStyle};
@@ -34,9 +34,9 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let ropes = (b.rope(style, hp.n_rot)?, rope_swa(hp, b, style));
     let scale = (hp.n_embd as f32).sqrt();
     let x = b.embed_scaled(hp.n_embd, hp.n_vocab, scale, scale)?;
-    let ffn = Ffn::Gated(Activation::Gelu);
+    let act = Activation::Gelu;
     let logits =
-        Sandwich { ropes, qk_norm: false, softcap: hp.attn_softcap, ffn }.build(hp, b, x)?;
+        Sandwich { ropes, qk_norm: false, softcap: hp.attn_softcap, act }.build(hp, b, x)?;
     cap(hp, b, logits);
     Ok(())
 }

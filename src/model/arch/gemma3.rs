@@ -1,7 +1,7 @@
 //! Gemma 3: norms before and after each block, normed queries and keys, GeGLU, five layers that
 //! see a window for each one that sees all. Local layers rotate by a base of their own.
 
-use super::common::{Ffn, Sandwich, cap, rope_swa};
+use super::common::{Sandwich, cap, rope_swa};
 use super::{ArchSpec, Error, Hparams};
 use crate::gguf::Metadata;
 use crate::plan::{Builder, FixedRope, RopeStyle};
@@ -26,8 +26,8 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let ropes = (b.rope(style, hp.n_rot)?, rope_swa(hp, b, style));
     // Embeddings that the caller gives (images) are scaled already.
     let x = b.embed_scaled(hp.n_embd, hp.n_vocab, (hp.n_embd as f32).sqrt(), 1.0)?;
-    let ffn = Ffn::Gated(Activation::Gelu);
-    let logits = Sandwich { ropes, qk_norm: true, softcap: 0.0, ffn }.build(hp, b, x)?;
+    let act = Activation::Gelu;
+    let logits = Sandwich { ropes, qk_norm: true, softcap: 0.0, act }.build(hp, b, x)?;
     cap(hp, b, logits);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! GLM 4: norms before and after each block, partial rotation, fused gate and up.
 
-use super::common::{Ffn, Sandwich};
+use super::common::Sandwich;
 use super::{ArchSpec, Error, Hparams};
 use crate::gguf::Metadata;
 use crate::plan::{Builder, RopeStyle};
@@ -11,7 +11,10 @@ pub(super) const SPEC: ArchSpec =
 
 fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
     meta.require_f32("glm4.attention.layer_norm_rms_epsilon")?;
-    if meta.get_u32s("glm4.rope.dimension_sections")?.is_some_and(|s| s.iter().any(|&n| n > 0)) {
+    if meta
+        .get_u32s("glm4.rope.dimension_sections")?
+        .is_some_and(|s| s.len() > 1 && s[0] > 0 && s[1] > 0)
+    {
         return Err(Error::Unsupported("glm4 with rotation in sections (images)".into()));
     }
     let mut hp = Hparams::read(meta, "glm4")?;
@@ -24,8 +27,8 @@ fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
 fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let rope = b.rope(RopeStyle::Norm, hp.n_rot)?;
     let x = b.embed(hp.n_embd, hp.n_vocab)?;
-    let ffn = Ffn::Gated(Activation::Silu);
-    Sandwich { ropes: (rope, rope), qk_norm: false, softcap: 0.0, ffn }.build(hp, b, x)?;
+    let act = Activation::Silu;
+    Sandwich { ropes: (rope, rope), qk_norm: false, softcap: 0.0, act }.build(hp, b, x)?;
     Ok(())
 }
 

@@ -26,7 +26,7 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     };
     let scale = hp.embedding_scale;
     let x = b.embed_scaled(hp.n_embd, hp.n_vocab, scale, scale)?;
-    let ffn = Ffn::Gated(Activation::Silu);
+    let ffn = Ffn::Gated(Activation::Silu).experts_or(hp, true, false);
     let layers = PreNorm { norm: NormKind::Rms, rope, qk_norm: None, ffn };
     let logits = layers.build_with(hp, b, x, |il| {
         let plain = hp.attention(il, rope);

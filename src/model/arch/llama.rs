@@ -1,4 +1,4 @@
-//! Llama 1 to 3, Mistral, SmolLM2: pre-norm attention with rotated adjacent pairs, SwiGLU.
+//! Llama 1 to 3, Mistral, Mixtral, SmolLM2: pre-norm attention with rotated adjacent pairs, SwiGLU.
 
 use super::common::{Ffn, PreNorm};
 use super::{ArchSpec, Error, Hparams};
@@ -11,24 +11,23 @@ pub(super) const SPEC: ArchSpec =
 
 fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
     meta.require_f32("llama.attention.layer_norm_rms_epsilon")?;
-    let hp = Hparams::read(meta, "llama")?;
-    if hp.n_expert > 0 {
-        return Err(Error::Unsupported(format!("llama with {} experts", hp.n_expert)));
-    }
-    Ok(hp)
+    Hparams::read(meta, "llama")
 }
 
 fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let rope = Some(b.rope(RopeStyle::Norm, hp.n_rot)?);
     b.use_ffn_scales();
     let x = b.embed(hp.n_embd, hp.n_vocab)?;
-    let ffn = Ffn::Gated(Activation::Silu);
+    // Mixtral's experts.
+    let ffn = Ffn::Gated(Activation::Silu).experts_or(hp, true, true);
     PreNorm { norm: NormKind::Rms, rope, qk_norm: None, ffn }.build(hp, b, x)?;
     Ok(())
 }
 
 fn size_name(hp: &Hparams) -> &'static str {
     match hp.n_layer {
+        32 if hp.n_expert == 8 => "8x7B",
+        56 if hp.n_expert == 8 => "8x22B",
         16 | 22 => "1B",
         26 | 28 => "3B",
         30 => "256M",

@@ -25,7 +25,7 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let rope = Some(b.rope(RopeStyle::Norm, hp.n_rot)?);
     b.use_ffn_scales();
     let x = b.embed(hp.n_embd, hp.n_vocab)?;
-    let ffn = Ffn::Gated(Activation::Silu);
+    let ffn = Ffn::Gated(Activation::Silu).experts_or(hp, true, true);
     let layers = PreNorm { norm: NormKind::Rms, rope, qk_norm: None, ffn };
     layers.build_with(hp, b, x, |il| Attention {
         temperature: hp.temperature,

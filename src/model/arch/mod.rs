@@ -13,6 +13,7 @@ mod gemma2;
 mod gemma3;
 mod glm4;
 mod gpt2;
+mod gpt_oss;
 mod granite;
 mod llama;
 mod mistral3;
@@ -20,7 +21,9 @@ mod nemotron;
 mod olmo2;
 mod phi3;
 mod qwen2;
+mod qwen2moe;
 mod qwen3;
+mod qwen3moe;
 mod stablelm;
 mod starcoder2;
 
@@ -59,6 +62,7 @@ pub const ARCHS: &[ArchSpec] = &[
     gemma3::SPEC,
     glm4::SPEC,
     gpt2::SPEC,
+    gpt_oss::SPEC,
     granite::SPEC,
     llama::SPEC,
     mistral3::SPEC,
@@ -66,7 +70,9 @@ pub const ARCHS: &[ArchSpec] = &[
     olmo2::SPEC,
     phi3::SPEC,
     qwen2::SPEC,
+    qwen2moe::SPEC,
     qwen3::SPEC,
+    qwen3moe::SPEC,
     stablelm::SPEC,
     starcoder2::SPEC,
 ];

@@ -79,6 +79,19 @@ impl<'a, T> ColsMut<'a, T> {
         }
     }
 
+    /// A shorter-lived view of columns `cols` of rows `rows` of this view.
+    ///
+    /// # Panics
+    /// When `rows` or `cols` leave the view.
+    pub fn narrow_rows(&mut self, rows: Range<usize>, cols: Range<usize>) -> ColsMut<'_, T> {
+        assert!(rows.start <= rows.end && rows.end <= self.n_rows);
+        let mut part = self.narrow(cols);
+        // SAFETY: rows.start is at most n_rows, so the pointer stays inside the matrix or one past.
+        part.ptr = unsafe { part.ptr.add(rows.start * part.ld) };
+        part.n_rows = rows.len();
+        part
+    }
+
     /// Pointer to the view's first element, and the distance between rows in elements.
     /// For kernels, which check sizes through [`Self::n_rows`] and [`Self::width`].
     pub fn as_raw(&mut self) -> (*mut T, usize) {
@@ -97,7 +110,8 @@ mod tests {
         let mut v = ColsMut::new(&mut m, 4, 1..4);
         v.row(2)[0] = 7;
         v.narrow(1..3).row(0).copy_from_slice(&[5, 6]);
+        v.narrow_rows(1..2, 0..2).row(0)[1] = 8;
         assert_eq!((v.n_rows(), v.width()), (3, 3));
-        assert_eq!(m, [0, 0, 5, 6, 0, 0, 0, 0, 0, 7, 0, 0]);
+        assert_eq!(m, [0, 0, 5, 6, 0, 0, 8, 0, 0, 7, 0, 0]);
     }
 }

@@ -1,0 +1,87 @@
+//! Blocks for networks of experts: router, the experts' matrices, the weighted sum.
+
+use super::{BuildError, Builder, ExpertMat, Router, SlotId, StepKind, TensorId};
+use crate::quant::QuantType;
+use crate::tensor::Activation;
+
+/// Sizes and rules of a layer's experts.
+#[derive(Clone, Copy, Debug)]
+pub struct Experts {
+    /// Experts of the layer.
+    pub n_expert: usize,
+    /// Neurons of an expert.
+    pub n_ff: usize,
+    /// How a token finds its experts.
+    pub router: Router,
+    /// Activation of the experts, gated.
+    pub act: Activation,
+    /// Whether the file may have factors on the products, `*_exps.scale`.
+    pub scales: bool,
+}
+
+impl Builder<'_> {
+    /// Matrices `name.weight` of all experts.
+    fn expert_mat(
+        &mut self,
+        name: &str,
+        (n_in, n_out): (usize, usize),
+        experts: &Experts,
+    ) -> Result<ExpertMat, BuildError> {
+        let n = experts.n_expert;
+        let facts = self.weight(&format!("{name}.weight"), &[n_in, n_out, n])?;
+        let mut vector = |name: String, dims: &[usize]| -> Result<Option<TensorId>, BuildError> {
+            match self.optional(&name, dims)? {
+                Some(facts) if facts.ty == QuantType::F32 => Ok(Some(facts.id)),
+                Some(facts) => Err(BuildError::UnsupportedType { name, found: facts.ty }),
+                None => Ok(None),
+            }
+        };
+        let bias = vector(format!("{name}.bias"), &[n_out, n])?;
+        let scale = if experts.scales { vector(format!("{name}.scale"), &[n])? } else { None };
+        Ok(ExpertMat { weight: facts.id, ty: facts.ty, n_out, scale, bias })
+    }
+
+    /// Adds a layer's experts (`ffn_gate_inp`, `ffn_{gate,up,down}_exps`) over `src`, times
+    /// `scale`, to `dst`.
+    pub fn experts(
+        &mut self,
+        layer: usize,
+        src: SlotId,
+        experts: &Experts,
+        scale: f32,
+        dst: SlotId,
+    ) -> Result<(), BuildError> {
+        let n_embd = self.width(src);
+        let tensor = |name: &str| format!("blk.{layer}.{name}");
+        let node = |name: &str| format!("{name}-{layer}");
+        let Experts { n_expert, n_ff, mut router, act, .. } = *experts;
+        router.bias = self.optional_vector(&tensor("exp_probs_b.bias"), n_expert)?;
+
+        let gate_inp = self.mat(&tensor("ffn_gate_inp"), n_embd, n_expert)?;
+        let logits = self.mat_mul(&node("ffn_moe_logits"), "router", src, vec![gate_inp]);
+        self.push(node("ffn_moe_topk"), StepKind::Route { logits, router });
+        let sorted = self.slot_of_many("expert_in", n_embd, router.n_used);
+        self.push(node("ffn_moe_in"), StepKind::ToExperts { src, dst: sorted });
+
+        let mats = match self.has(&tensor("ffn_gate_up_exps.weight")) {
+            true => {
+                vec![self.expert_mat(&tensor("ffn_gate_up_exps"), (n_embd, 2 * n_ff), experts)?]
+            }
+            false => vec![
+                self.expert_mat(&tensor("ffn_gate_exps"), (n_embd, n_ff), experts)?,
+                self.expert_mat(&tensor("ffn_up_exps"), (n_embd, n_ff), experts)?,
+            ],
+        };
+        let gate_up = self.slot_of_many("expert_gate_up", 2 * n_ff, router.n_used);
+        let step = StepKind::ExpertMatMul { src: sorted, mats, dst: gate_up };
+        self.push(node("ffn_moe_gate_up"), step);
+        let acted = self.activate_gated(&node("ffn_moe_act"), gate_up, act);
+
+        let down = self.expert_mat(&tensor("ffn_down_exps"), (n_ff, n_embd), experts)?;
+        let out = self.slot_of_many("expert_out", n_embd, router.n_used);
+        let step = StepKind::ExpertMatMul { src: acted, mats: vec![down], dst: out };
+        self.push(node("ffn_moe_down"), step);
+        self.push(node("ffn_moe_out"), StepKind::FromExperts { src: out, scale, dst });
+        Ok(())
+    }
+}
