@@ -187,7 +187,7 @@ impl Run<'_> {
         });
     }
 
-    pub(super) fn to_experts(
+    pub(super) fn scatter_to_experts(
         &self,
         worker: &Worker<'_>,
         scratch: &mut ThreadScratch,
@@ -274,7 +274,7 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn from_experts(&self, worker: &Worker<'_>, src: SlotId, scale: f32, dst: SlotId) {
+    pub(super) fn sum_experts(&self, worker: &Worker<'_>, src: SlotId, scale: f32, dst: SlotId) {
         let n = self.n_rows(dst);
         let width = self.slot(dst).width;
         let routing = &self.runner.routing;

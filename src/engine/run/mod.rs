@@ -237,13 +237,13 @@ impl Run<'_> {
                     self.route(worker, scratch, *logits, router);
                 }
                 StepKind::ToExperts { src, dst } => {
-                    self.to_experts(worker, scratch, *src, *dst);
+                    self.scatter_to_experts(worker, scratch, *src, *dst);
                 }
                 StepKind::ExpertMatMul { src, mats, dst } => {
                     self.expert_mat_mul(worker, scratch, *src, mats, *dst);
                 }
                 StepKind::FromExperts { src, scale, dst } => {
-                    self.from_experts(worker, *src, *scale, *dst);
+                    self.sum_experts(worker, *src, *scale, *dst);
                 }
                 StepKind::Copy { src, dst } => self.copy(worker, scratch, *src, *dst),
             }
