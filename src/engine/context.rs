@@ -173,6 +173,10 @@ impl Context {
         if !self.model.has_data() {
             return Err(DecodeError::NoWeights);
         }
+        if hp.mrope && matches!(batch.input, Input::Embeddings(_)) {
+            let text = "embeddings with several coordinates are not supported";
+            return Err(DecodeError::InvalidBatch(text.into()));
+        }
         let tokens = batch::check(batch, &limits, &self.kv)?;
         if let Some(n_pos) = self.model.plan().and_then(|plan| plan.n_pos)
             && let Some(token) = tokens.iter().find(|t| t.pos as usize >= n_pos)

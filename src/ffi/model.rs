@@ -33,8 +33,10 @@ pub unsafe extern "C" fn llama_model_get_vocab(model: *const llama_model) -> *co
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_model_rope_type(model: *const llama_model) -> llama_rope_type_e {
     // SAFETY: NULL or a model.
-    let rope = unsafe { model_ref(model) }.and_then(|m| m.model.rope_style());
-    let ty = match rope {
+    let model = unsafe { model_ref(model) };
+    let mrope = model.and_then(|m| m.model.hparams()).is_some_and(|h| h.mrope);
+    let ty = match model.and_then(|m| m.model.rope_style()) {
+        Some(_) if mrope => llama_rope_type::LLAMA_ROPE_TYPE_MROPE,
         None => llama_rope_type::LLAMA_ROPE_TYPE_NONE,
         Some(RopeStyle::Norm) => llama_rope_type::LLAMA_ROPE_TYPE_NORM,
         Some(RopeStyle::Neox) => llama_rope_type::LLAMA_ROPE_TYPE_NEOX,

@@ -86,6 +86,8 @@ pub struct Hparams {
     pub norm_eps: f32,
     /// Rotary embedding of the training.
     pub rope: RopeTraining,
+    /// Whether rotation goes by several coordinates of a token, which for text are the same.
+    pub mrope: bool,
     /// Whether a token sees only earlier ones.
     pub causal: bool,
     /// Default pooling of embeddings.
@@ -219,6 +221,7 @@ impl Hparams {
                 .unwrap_or(0.0),
             norm_eps: number(meta, &key("attention.layer_norm_epsilon"), 0.0..=1.0)?.unwrap_or(0.0),
             rope,
+            mrope: false,
             causal: meta.get_bool(&key("attention.causal"))?.unwrap_or(true),
             pooling,
             n_head,

@@ -101,8 +101,8 @@ fn choose(
     let score = |e: usize| probs[e] + bias.map_or(0.0, |b| b[e]);
     let mut n = 0;
     for e in 0..probs.len() {
-        // NaN is never better; as long as there is room it is taken.
-        let at = ids[..n].partition_point(|&other| !(score(e) > score(other as usize)));
+        // As long as there is room even NaN is taken.
+        let at = ids[..n].partition_point(|&other| score(other as usize) >= score(e));
         if at == ids.len() {
             continue;
         }
