@@ -2,15 +2,17 @@
 //!
 //! A block of 16 rows is unpacked into 8 registers; register `j` holds in lane `r` the codes
 //! `4j..4j+4` of row `r`. Then one dot step with four activation codes, broadcast, advances 16
-//! outputs by four steps of K: a `vpdpbusd` where there is VNNI, else as on AVX2. For few tokens
+//! outputs by four steps of K: a `vpdpbusd` where there is VNNI, else `vpmaddubsw`. For few tokens
 //! the unpacked block is used where it is, in registers; for many it goes to a tile in L1 first,
 //! and the tile meets all tokens.
 #![allow(clippy::needless_range_loop, reason = "index loops unroll into registers, zips may not")]
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
-use super::int8_unpack::{Block16, Format, LANES, Q4_0, Q4_1, Q8_0};
+use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
+use super::int8_unpack::{Block16, Blocks, HalfWeights, Halves, LANES, Q4_0, Q4_1, Q8_0, Sink};
 use crate::backend::cpu::kernels::int8::{
     Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows, Sums, sums,
 };
@@ -27,6 +29,11 @@ pub(crate) const KERNELS_VNNI: Int8Kernels = Int8Kernels {
         (QuantType::Q5_1, mul_mat_vnni::<Q5_1>),
         (QuantType::IQ4_NL, mul_mat_vnni::<IQ4_NL>),
         (QuantType::MXFP4, mul_mat_vnni::<MXFP4>),
+        (QuantType::Q2_K, mul_mat_vnni::<Q2_K>),
+        (QuantType::Q3_K, mul_mat_vnni::<Q3_K>),
+        (QuantType::Q4_K, mul_mat_vnni::<Q4_K>),
+        (QuantType::Q5_K, mul_mat_vnni::<Q5_K>),
+        (QuantType::Q6_K, mul_mat_vnni::<Q6_K>),
     ],
     scratch_bytes,
 };
@@ -42,100 +49,214 @@ pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
         (QuantType::Q5_1, mul_mat_bw::<Q5_1>),
         (QuantType::IQ4_NL, mul_mat_bw::<IQ4_NL>),
         (QuantType::MXFP4, mul_mat_bw::<MXFP4>),
+        (QuantType::Q2_K, mul_mat_bw::<Q2_K>),
+        (QuantType::Q3_K, mul_mat_bw::<Q3_K>),
+        (QuantType::Q4_K, mul_mat_bw::<Q4_K>),
+        (QuantType::Q5_K, mul_mat_bw::<Q5_K>),
+        (QuantType::Q6_K, mul_mat_bw::<Q6_K>),
     ],
     scratch_bytes,
 };
 
 const fn scratch_bytes(_n_blocks: usize) -> usize {
-    GROUPS * CHUNK * size_of::<Block16>()
+    let plain = chunk(1) * size_of::<Tile16<()>>();
+    let super_blocks = chunk(8) * size_of::<Tile16<Halves>>();
+    GROUPS * if plain > super_blocks { plain } else { super_blocks }
 }
 
 /// Groups that share the activations of a micro-kernel.
 const GROUPS: usize = 2;
 /// Tokens of a micro-kernel: 2 x 4 integer and 2 x 4 float sums leave room for the operands.
 const TOKENS: usize = 4;
-/// Blocks along K that are unpacked at a time; the tiles of two groups then take 25 KB of L1.
-const CHUNK: usize = 20;
+/// Blocks along K that are unpacked at a time, a multiple of the `n` that come together; the tiles
+/// of two groups then take 25 KB of L1.
+const fn chunk(n: usize) -> usize {
+    if n == 1 { 20 } else { 16 }
+}
+
+/// An unpacked block in memory.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Tile16<H> {
+    block: Block16,
+    halves: H,
+}
+
 /// Up to this many tokens blocks are multiplied as they are unpacked.
 const FEW_TOKENS: usize = 4;
 
 /// The exact sum of a block's products, four of them per step and lane.
 trait Dot {
     type Sum: Copy;
+    /// From the activations' sums `s` in all lanes.
+    ///
     /// # Safety
     /// The instructions of the implementation; likewise below.
-    unsafe fn start(isum: __m512i) -> Self::Sum;
+    unsafe fn start<F: Blocks>(s: __m512i) -> Self::Sum;
+    /// Step `j` of 0..8, in ascending order.
+    ///
     /// # Safety
     /// As for `start`.
-    unsafe fn step<F: Format>(sum: Self::Sum, codes: __m512i, q: __m512i) -> Self::Sum;
+    unsafe fn step<F: Blocks>(
+        sum: Self::Sum,
+        j: usize,
+        codes: __m512i,
+        q: __m512i,
+        halves: F::Halves,
+    ) -> Self::Sum;
     /// # Safety
-    /// As for `start`; `isum` is what was given there.
-    unsafe fn finish<F: Format>(sum: Self::Sum, isum: __m512i) -> __m512i;
+    /// As for `start`; `s` is what was given there.
+    unsafe fn finish<F: Blocks>(sum: Self::Sum, s: __m512i, halves: F::Halves) -> __m512i;
 }
 
 /// `vpdpbusd`.
 struct Vnni;
 
 impl Dot for Vnni {
-    type Sum = __m512i;
-    #[inline(always)]
-    unsafe fn start(isum: __m512i) -> __m512i {
-        isum
-    }
-    #[inline(always)]
-    unsafe fn step<F: Format>(sum: __m512i, codes: __m512i, q: __m512i) -> __m512i {
-        // SAFETY: as the caller vouches.
-        unsafe { _mm512_dpbusd_epi32(sum, codes, q) }
-    }
-    #[inline(always)]
-    unsafe fn finish<F: Format>(sum: __m512i, _isum: __m512i) -> __m512i {
-        sum
-    }
-}
-
-/// `vpmaddubsw` on nibbles: 8 steps of at most 2 * 15 * 128 fit into 16 bits. So do 4 steps with
-/// codes of 5 bits.
-struct Nibbles;
-
-impl Dot for Nibbles {
-    /// Sums over the low and over the high nibbles of the codes; for 5 bits, over every other
-    /// step, the next one first.
+    /// The sums over the halves of the block, or (and nothing) over all of it.
     type Sum = [__m512i; 2];
     #[inline(always)]
-    unsafe fn start(_isum: __m512i) -> Self::Sum {
-        // SAFETY: as the caller vouches.
-        unsafe { [_mm512_setzero_si512(); 2] }
-    }
-    #[inline(always)]
-    unsafe fn step<F: Format>(sum: Self::Sum, codes: __m512i, q: __m512i) -> Self::Sum {
+    unsafe fn start<F: Blocks>(s: __m512i) -> Self::Sum {
         // SAFETY: as the caller vouches.
         unsafe {
-            if F::BITS <= 4 {
-                return [_mm512_add_epi16(sum[0], _mm512_maddubs_epi16(codes, q)), sum[1]];
+            if F::Halves::SOME {
+                let first = _mm512_madd_epi16(s, _mm512_set1_epi32(-F::OFFSET & 0xffff));
+                [first, _mm512_madd_epi16(s, _mm512_set1_epi32(-F::OFFSET << 16))]
+            } else {
+                let all = _mm512_madd_epi16(s, _mm512_set1_epi16(-F::OFFSET as i16));
+                [all, _mm512_setzero_si512()]
             }
-            if F::BITS == 5 {
-                return [sum[1], _mm512_add_epi16(sum[0], _mm512_maddubs_epi16(codes, q))];
-            }
-            let mask = _mm512_set1_epi8(15);
-            let lo = _mm512_and_si512(codes, mask);
-            let hi = _mm512_and_si512(_mm512_srli_epi32::<4>(codes), mask);
-            [
-                _mm512_add_epi16(sum[0], _mm512_maddubs_epi16(lo, q)),
-                _mm512_add_epi16(sum[1], _mm512_maddubs_epi16(hi, q)),
-            ]
         }
     }
     #[inline(always)]
-    unsafe fn finish<F: Format>(sum: Self::Sum, isum: __m512i) -> __m512i {
+    unsafe fn step<F: Blocks>(
+        sum: Self::Sum,
+        j: usize,
+        codes: __m512i,
+        q: __m512i,
+        _halves: F::Halves,
+    ) -> Self::Sum {
         // SAFETY: as the caller vouches.
         unsafe {
-            let lo = _mm512_madd_epi16(sum[0], _mm512_set1_epi16(1));
-            let isum = _mm512_add_epi32(isum, lo);
-            if F::BITS <= 4 {
-                return isum;
+            if F::Halves::SOME && j >= 4 {
+                [sum[0], _mm512_dpbusd_epi32(sum[1], codes, q)]
+            } else {
+                [_mm512_dpbusd_epi32(sum[0], codes, q), sum[1]]
             }
-            let weight = if F::BITS == 5 { 1 } else { 16 };
-            _mm512_add_epi32(isum, _mm512_madd_epi16(sum[1], _mm512_set1_epi16(weight)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn finish<F: Blocks>(sum: Self::Sum, _s: __m512i, halves: F::Halves) -> __m512i {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            if !F::Halves::SOME {
+                return sum[0];
+            }
+            let a = halves.get().a;
+            let first = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(a));
+            let last = _mm512_srai_epi32::<16>(a);
+            _mm512_add_epi32(_mm512_mullo_epi32(sum[0], first), _mm512_mullo_epi32(sum[1], last))
+        }
+    }
+}
+
+/// `vpmaddubsw`, whose sums in 16 bits are widened before they overflow. Codes of more than 6 bits
+/// are multiplied by nibbles.
+struct Words;
+
+/// Sums of [`Words`].
+#[derive(Clone, Copy)]
+struct WordSums {
+    /// In words, over the low bits of the codes and, of nibbles, over the high ones.
+    words: [__m512i; 2],
+    total: __m512i,
+}
+
+impl Words {
+    /// Steps of which the sums fit into 16 bits, with `2 * (2^bits - 1) * 128` at most for each;
+    /// a divisor of 4 when the halves of a block have weights.
+    const fn steps(bits: u32, halves: bool) -> usize {
+        match bits {
+            6 => 2,
+            5 => 4,
+            _ if halves => 4,
+            _ => 8,
+        }
+    }
+}
+
+impl Dot for Words {
+    type Sum = WordSums;
+    #[inline(always)]
+    unsafe fn start<F: Blocks>(s: __m512i) -> WordSums {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let zero = _mm512_setzero_si512();
+            // Where halves have weights, the offset is taken out at the end.
+            let total = match F::Halves::SOME {
+                true => zero,
+                false => _mm512_madd_epi16(s, _mm512_set1_epi16(-F::OFFSET as i16)),
+            };
+            WordSums { words: [zero; 2], total }
+        }
+    }
+    #[inline(always)]
+    unsafe fn step<F: Blocks>(
+        sum: WordSums,
+        j: usize,
+        codes: __m512i,
+        q: __m512i,
+        halves: F::Halves,
+    ) -> WordSums {
+        let steps = Self::steps(F::BITS, F::Halves::SOME);
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let add = |sum: __m512i, codes: __m512i| {
+                let product = _mm512_maddubs_epi16(codes, q);
+                if j.is_multiple_of(steps) { product } else { _mm512_add_epi16(sum, product) }
+            };
+            let mut sum = sum;
+            if F::BITS > 6 {
+                let mask = _mm512_set1_epi8(15);
+                let high = _mm512_and_si512(_mm512_srli_epi32::<4>(codes), mask);
+                sum.words[0] = add(sum.words[0], _mm512_and_si512(codes, mask));
+                sum.words[1] = add(sum.words[1], high);
+            } else {
+                sum.words[0] = add(sum.words[0], codes);
+            }
+            if !(j + 1).is_multiple_of(steps) {
+                return sum;
+            }
+            // The weight of this half in both words.
+            let weight = match (F::Halves::SOME, j < 4) {
+                (false, _) => _mm512_set1_epi16(1),
+                (true, true) => {
+                    let a = halves.get().a;
+                    _mm512_mask_blend_epi16(0xaaaa_aaaa, a, _mm512_slli_epi32::<16>(a))
+                }
+                (true, false) => {
+                    let a = halves.get().a;
+                    _mm512_mask_blend_epi16(0x5555_5555, a, _mm512_srli_epi32::<16>(a))
+                }
+            };
+            sum.total = _mm512_add_epi32(sum.total, _mm512_madd_epi16(sum.words[0], weight));
+            if F::BITS > 6 {
+                let weight = _mm512_slli_epi16::<4>(weight);
+                sum.total = _mm512_add_epi32(sum.total, _mm512_madd_epi16(sum.words[1], weight));
+            }
+            sum
+        }
+    }
+    #[inline(always)]
+    unsafe fn finish<F: Blocks>(sum: WordSums, s: __m512i, halves: F::Halves) -> __m512i {
+        if !F::Halves::SOME {
+            return sum.total;
+        }
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let offset = _mm512_madd_epi16(halves.get().a, s);
+            let offset = _mm512_mullo_epi32(offset, _mm512_set1_epi32(F::OFFSET));
+            _mm512_sub_epi32(sum.total, offset)
         }
     }
 }
@@ -143,11 +264,9 @@ impl Dot for Nibbles {
 /// What an activation block contributes besides its codes, in all lanes.
 #[derive(Clone, Copy)]
 struct Factors {
-    /// Start of the integer sum, which takes the weights' offset out.
-    isum: __m512i,
     d: __m512,
-    /// `d * s`, for types with a minimum.
-    sx: __m512,
+    /// The two sums of its codes.
+    s: __m512i,
 }
 
 impl Factors {
@@ -156,24 +275,19 @@ impl Factors {
     #[inline(always)]
     unsafe fn zero() -> Self {
         // SAFETY: as the caller vouches.
-        unsafe {
-            Self { isum: _mm512_setzero_si512(), d: _mm512_setzero_ps(), sx: _mm512_setzero_ps() }
-        }
+        unsafe { Self { d: _mm512_setzero_ps(), s: _mm512_setzero_si512() } }
     }
-}
 
-/// # Safety
-/// AVX-512 F; `act` points at a block.
-#[inline(always)]
-unsafe fn factors<F: Format>(act: Act) -> Factors {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let d = _mm512_set1_ps(*act.d);
-        let s = _mm512_set1_epi32(act.s.cast::<i32>().read_unaligned());
-        Factors {
-            isum: _mm512_madd_epi16(s, _mm512_set1_epi16(-F::OFFSET as i16)),
-            d,
-            sx: _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_madd_epi16(s, _mm512_set1_epi16(1)))),
+    /// # Safety
+    /// AVX-512 F; `act` points at a block.
+    #[inline(always)]
+    unsafe fn of(act: Act) -> Self {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            Self {
+                d: _mm512_set1_ps(*act.d),
+                s: _mm512_set1_epi32(act.s.cast::<i32>().read_unaligned()),
+            }
         }
     }
 }
@@ -181,19 +295,22 @@ unsafe fn factors<F: Format>(act: Act) -> Factors {
 /// Adds a block's exact sum to the outputs, as the contract says.
 ///
 /// # Safety
-/// AVX-512 F.
+/// AVX-512 F, BW.
 #[inline(always)]
-unsafe fn accumulate<F: Format>(
+unsafe fn accumulate<F: Blocks>(
     acc: __m512,
     isum: __m512i,
-    scale: __m512,
-    min: __m512,
+    (scale, min, halves): (__m512, __m512, F::Halves),
     f: Factors,
 ) -> __m512 {
     // SAFETY: as the caller vouches.
     unsafe {
         let acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum), _mm512_mul_ps(scale, f.d), acc);
-        if F::HAS_MIN { _mm512_fmadd_ps(min, f.sx, acc) } else { acc }
+        if !F::HAS_MIN {
+            return acc;
+        }
+        let msum = _mm512_madd_epi16(halves.get().b, f.s);
+        _mm512_fmadd_ps(min, _mm512_mul_ps(f.d, _mm512_cvtepi32_ps(msum)), acc)
     }
 }
 
@@ -207,12 +324,42 @@ unsafe fn broadcast4(q: *const i8, j: usize) -> __m512i {
     unsafe { _mm512_set1_epi32(q.add(4 * j).cast::<i32>().read_unaligned()) }
 }
 
+/// Multiplies blocks with `T` tokens as they come.
+struct Multiply<F, D, const T: usize> {
+    act: Act,
+    acc: [__m512; T],
+    ahead: Ahead,
+    kind: PhantomData<(F, D)>,
+}
+
+impl<F: Blocks, D: Dot, const T: usize> Sink<F::Halves> for Multiply<F, D, T> {
+    #[inline(always)]
+    unsafe fn take(&mut self, block: Block16, halves: F::Halves) {
+        self.ahead.fetch(LANES * F::BYTES / F::N);
+        // SAFETY: as the caller vouches.
+        unsafe {
+            for t in 0..T {
+                let act = self.act.at(t, 0);
+                let f = Factors::of(act);
+                let mut sum = D::start::<F>(f.s);
+                for j in 0..8 {
+                    sum = D::step::<F>(sum, j, block.codes[j], broadcast4(act.q, j), halves);
+                }
+                let isum = D::finish::<F>(sum, f.s, halves);
+                let factors = (block.scale, block.min, halves);
+                self.acc[t] = accumulate::<F>(self.acc[t], isum, factors, f);
+            }
+        }
+        self.act = self.act.at(0, 1);
+    }
+}
+
 /// All of K for 16 rows and `T` tokens, straight from the weights.
 ///
 /// # Safety
 /// AVX-512 F, BW and what `D` needs; 16 rows of `act.n_blocks` blocks, `T` tokens, 16 outputs for each.
 #[inline(always)]
-unsafe fn few_tokens<D: Dot, F: Format, const T: usize>(
+unsafe fn few_tokens<D: Dot, F: Blocks, const T: usize>(
     rows: Even,
     act: Act,
     y: *mut f32,
@@ -220,25 +367,14 @@ unsafe fn few_tokens<D: Dot, F: Format, const T: usize>(
 ) {
     // SAFETY: as the caller vouches.
     unsafe {
-        let mut rows = rows;
-        let mut ahead = Ahead::of(rows, LANES);
-        let mut acc = [_mm512_setzero_ps(); T];
-        for b in 0..act.n_blocks {
-            ahead.fetch(LANES * F::BLOCK_BYTES);
-            let block = F::unpack(rows);
-            rows = rows.advance(F::BLOCK_BYTES);
-            for (t, acc) in acc.iter_mut().enumerate() {
-                let act = act.at(t, b);
-                let f = factors::<F>(act);
-                let mut sum = D::start(f.isum);
-                for j in 0..8 {
-                    sum = D::step::<F>(sum, block.codes[j], broadcast4(act.q, j));
-                }
-                let isum = D::finish::<F>(sum, f.isum);
-                *acc = accumulate::<F>(*acc, isum, block.scale, block.min, f);
-            }
+        let (mut rows, ahead) = (rows, Ahead::of(rows, LANES));
+        let acc = [_mm512_setzero_ps(); T];
+        let mut sink = Multiply::<F, D, T> { act, acc, ahead, kind: PhantomData };
+        for _ in 0..act.n_blocks / F::N {
+            F::each(rows, &mut sink);
+            rows = rows.advance(F::BYTES);
         }
-        for (t, acc) in acc.iter().enumerate() {
+        for (t, acc) in sink.acc.iter().enumerate() {
             _mm512_storeu_ps(y.add(t * ld), *acc);
         }
     }
@@ -258,11 +394,11 @@ struct Out {
 /// A chunk of K for `G` unpacked groups of rows and `T` tokens.
 ///
 /// # Safety
-/// AVX-512 F, BW and what `D` needs; `G` tiles of `n` blocks at distance [`CHUNK`], `T` tokens of `n` blocks at
+/// AVX-512 F, BW and what `D` needs; `G` tiles of `n` blocks at distance [`chunk`], `T` tokens of `n` blocks at
 /// `act`, outputs for them.
 #[inline(always)]
-unsafe fn micro<D: Dot, F: Format, const G: usize, const T: usize>(
-    tile: *const Block16,
+unsafe fn micro<D: Dot, F: Blocks, const G: usize, const T: usize>(
+    tile: *const Tile16<F::Halves>,
     n: usize,
     act: Act,
     out: Out,
@@ -280,12 +416,12 @@ unsafe fn micro<D: Dot, F: Format, const G: usize, const T: usize>(
         }
         for b in 0..n {
             let tile = tile.add(b);
-            let mut sum = [[D::start(_mm512_setzero_si512()); T]; G];
+            let mut sum = [[D::start::<F>(_mm512_setzero_si512()); T]; G];
             let mut f = [Factors::zero(); T];
             for t in 0..T {
-                f[t] = factors::<F>(act.at(t, b));
+                f[t] = Factors::of(act.at(t, b));
                 for sum in &mut sum {
-                    sum[t] = D::start(f[t].isum);
+                    sum[t] = D::start::<F>(f[t].s);
                 }
             }
             for j in 0..8 {
@@ -294,18 +430,20 @@ unsafe fn micro<D: Dot, F: Format, const G: usize, const T: usize>(
                     *q = broadcast4(act.at(t, b).q, j);
                 }
                 for (g, sum) in sum.iter_mut().enumerate() {
-                    let codes = (*tile.add(g * CHUNK)).codes[j];
+                    let tile = tile.add(g * chunk(F::N));
+                    let (codes, halves) = ((*tile).block.codes[j], (*tile).halves);
                     for (sum, q) in sum.iter_mut().zip(q) {
-                        *sum = D::step::<F>(*sum, codes, q);
+                        *sum = D::step::<F>(*sum, j, codes, q, halves);
                     }
                 }
             }
             for (g, acc) in acc.iter_mut().enumerate() {
-                let block = tile.add(g * CHUNK);
+                let tile = tile.add(g * chunk(F::N));
                 for (t, acc) in acc.iter_mut().enumerate() {
-                    let (scale, min) = ((*block).scale, (*block).min);
-                    let isum = D::finish::<F>(sum[g][t], f[t].isum);
-                    *acc = accumulate::<F>(*acc, isum, scale, min, f[t]);
+                    let halves = (*tile).halves;
+                    let factors = ((*tile).block.scale, (*tile).block.min, halves);
+                    let isum = D::finish::<F>(sum[g][t], f[t].s, halves);
+                    *acc = accumulate::<F>(*acc, isum, factors, f[t]);
                 }
             }
         }
@@ -322,8 +460,8 @@ unsafe fn micro<D: Dot, F: Format, const G: usize, const T: usize>(
 /// # Safety
 /// As for [`micro`], with `n_tokens` tokens.
 #[inline(always)]
-unsafe fn all_tokens<D: Dot, F: Format, const G: usize>(
-    tile: *const Block16,
+unsafe fn all_tokens<D: Dot, F: Blocks, const G: usize>(
+    tile: *const Tile16<F::Halves>,
     n: usize,
     act: Act,
     n_tokens: usize,
@@ -346,17 +484,31 @@ unsafe fn all_tokens<D: Dot, F: Format, const G: usize>(
     }
 }
 
+/// Writes blocks one behind the other.
+struct Store<H>(*mut Tile16<H>);
+
+impl<H> Sink<H> for Store<H> {
+    #[inline(always)]
+    unsafe fn take(&mut self, block: Block16, halves: H) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            self.0.write(Tile16 { block, halves });
+            self.0 = self.0.add(1);
+        }
+    }
+}
+
 /// Unpacks `n` blocks of 16 rows.
 ///
 /// # Safety
 /// AVX-512 F, BW; the rows have `n` blocks and `tile` has room for them.
 #[inline(always)]
-unsafe fn unpack<F: Format>(rows: impl Rows, n: usize, tile: *mut Block16) {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        for b in 0..n {
-            *tile.add(b) = F::unpack(rows.advance(b * F::BLOCK_BYTES));
-        }
+unsafe fn unpack<F: Blocks>(rows: impl Rows, n: usize, tile: *mut Tile16<F::Halves>) {
+    let (mut rows, mut sink) = (rows, Store(tile));
+    for _ in 0..n / F::N {
+        // SAFETY: as the caller vouches.
+        unsafe { F::each(rows, &mut sink) };
+        rows = rows.advance(F::BYTES);
     }
 }
 
@@ -364,9 +516,9 @@ unsafe fn unpack<F: Format>(rows: impl Rows, n: usize, tile: *mut Block16) {
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says, with what `D` needs. Inlined, like all
 /// it calls, into a function that has those instructions enabled.
 #[inline(always)]
-unsafe fn mul_mat<D: Dot, F: Format>(a: &MulMatQ8) {
+unsafe fn mul_mat<D: Dot, F: Blocks>(a: &MulMatQ8) {
     let act = Act::of(a);
-    let tile = a.scratch.cast::<Block16>();
+    let tile = a.scratch.cast::<Tile16<F::Halves>>();
     let mut i = 0;
     while i < a.n_rows {
         let rows = Even { base: a.w.wrapping_add(i * a.row_bytes), stride: a.row_bytes };
@@ -384,13 +536,14 @@ unsafe fn mul_mat<D: Dot, F: Format>(a: &MulMatQ8) {
                 i += LANES;
                 continue;
             }
-            for b in (0..a.n_blocks).step_by(CHUNK) {
-                let n = CHUNK.min(a.n_blocks - b);
-                let (rows, act) = (rows.advance(b * F::BLOCK_BYTES), act.at(0, b));
+            for b in (0..a.n_blocks).step_by(chunk(F::N)) {
+                let n = chunk(F::N).min(a.n_blocks - b);
+                let (rows, act) = (rows.advance(b / F::N * F::BYTES), act.at(0, b));
                 let out = Out { y, ld: a.ld, mask: !0, fresh: b == 0 };
                 if left >= GROUPS * LANES {
                     for g in 0..GROUPS {
-                        unpack::<F>(rows.advance(g * LANES * a.row_bytes), n, tile.add(g * CHUNK));
+                        let tile = tile.add(g * chunk(F::N));
+                        unpack::<F>(rows.advance(g * LANES * a.row_bytes), n, tile);
                     }
                     all_tokens::<D, F, GROUPS>(tile, n, act, a.n_tokens, out);
                 } else if left >= LANES {
@@ -410,7 +563,7 @@ unsafe fn mul_mat<D: Dot, F: Format>(a: &MulMatQ8) {
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn mul_mat_vnni<F: Format>(a: &MulMatQ8) {
+unsafe fn mul_mat_vnni<F: Blocks>(a: &MulMatQ8) {
     // SAFETY: as the caller vouches.
     unsafe { mul_mat::<Vnni, F>(a) };
 }
@@ -418,9 +571,9 @@ unsafe fn mul_mat_vnni<F: Format>(a: &MulMatQ8) {
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-unsafe fn mul_mat_bw<F: Format>(a: &MulMatQ8) {
+unsafe fn mul_mat_bw<F: Blocks>(a: &MulMatQ8) {
     // SAFETY: as the caller vouches.
-    unsafe { mul_mat::<Nibbles, F>(a) };
+    unsafe { mul_mat::<Words, F>(a) };
 }
 
 /// # Safety

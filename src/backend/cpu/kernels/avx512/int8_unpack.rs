@@ -1,6 +1,7 @@
 //! Unpacking a block of 16 weight rows into registers, one row per 32-bit lane.
 //!
-//! To add a weight type: a [`Format`] here or in a file beside this one, a line in the two tables of `int8.rs`.
+//! To add a weight type: a [`Format`] here or in a file beside this one, or [`Blocks`] for one with
+//! super-blocks, and a line in the two tables of `int8.rs`.
 
 use std::arch::x86_64::*;
 
@@ -20,7 +21,85 @@ pub(super) struct Block16 {
     pub(super) min: __m512,
 }
 
+/// Integers that weigh the two halves of a block: two words in each lane.
+#[derive(Clone, Copy)]
+pub(super) struct Halves {
+    /// Weights of the products.
+    pub(super) a: __m512i,
+    /// Weights of the sums of codes in the minimum; unused by types without a minimum.
+    pub(super) b: __m512i,
+}
+
+/// [`Halves`], or `()` for types without: both weights are 1.
+pub(super) trait HalfWeights: Copy {
+    const SOME: bool;
+    /// # Safety
+    /// AVX-512 F.
+    unsafe fn get(self) -> Halves;
+}
+
+impl HalfWeights for Halves {
+    const SOME: bool = true;
+    #[inline(always)]
+    unsafe fn get(self) -> Halves {
+        self
+    }
+}
+
+impl HalfWeights for () {
+    const SOME: bool = false;
+    #[inline(always)]
+    unsafe fn get(self) -> Halves {
+        // SAFETY: as the caller vouches.
+        let one = unsafe { _mm512_set1_epi16(1) };
+        Halves { a: one, b: one }
+    }
+}
+
+/// Takes blocks one after the other.
+pub(super) trait Sink<H> {
+    /// # Safety
+    /// The instructions of the implementation, and room for another block.
+    unsafe fn take(&mut self, block: Block16, halves: H);
+}
+
 /// What differs between weight types.
+///
+/// # Safety
+/// `each` reads only `BYTES` bytes at each row.
+pub(super) unsafe trait Blocks {
+    /// Blocks of 32 elements in one of the file.
+    const N: usize;
+    /// Bytes of `N` blocks.
+    const BYTES: usize;
+    const OFFSET: i32;
+    /// Bits of a code that can be set.
+    const BITS: u32;
+    const HAS_MIN: bool;
+    type Halves: HalfWeights;
+    /// Hands the `N` blocks at `rows` to `sink`, in order.
+    ///
+    /// # Safety
+    /// AVX-512 F, BW and what `sink` needs; `BYTES` bytes can be read at every row.
+    unsafe fn each<S: Sink<Self::Halves>>(rows: impl Rows, sink: &mut S);
+}
+
+// SAFETY: reads what `unpack` reads.
+unsafe impl<F: Format> Blocks for F {
+    const N: usize = 1;
+    const BYTES: usize = F::BLOCK_BYTES;
+    const OFFSET: i32 = F::OFFSET;
+    const BITS: u32 = F::BITS;
+    const HAS_MIN: bool = F::HAS_MIN;
+    type Halves = ();
+    #[inline(always)]
+    unsafe fn each<S: Sink<()>>(rows: impl Rows, sink: &mut S) {
+        // SAFETY: as the caller vouches.
+        unsafe { sink.take(F::unpack(rows), ()) };
+    }
+}
+
+/// What differs between weight types with blocks of 32.
 ///
 /// # Safety
 /// `unpack` reads only `BLOCK_BYTES` bytes at each row.
@@ -40,7 +119,7 @@ pub(super) unsafe trait Format {
 /// # Safety
 /// AVX-512 F; the bytes can be read.
 #[inline(always)]
-unsafe fn load_16x16(rows: impl Rows, offset: usize) -> [__m512i; 4] {
+pub(super) unsafe fn load_16x16(rows: impl Rows, offset: usize) -> [__m512i; 4] {
     // SAFETY: as the caller vouches.
     unsafe {
         let mut x = [_mm512_setzero_si512(); 4];
@@ -60,7 +139,7 @@ unsafe fn load_16x16(rows: impl Rows, offset: usize) -> [__m512i; 4] {
 /// # Safety
 /// AVX-512 F.
 #[inline(always)]
-unsafe fn transpose(x: [__m512i; 4]) -> [__m512i; 4] {
+pub(super) unsafe fn transpose(x: [__m512i; 4]) -> [__m512i; 4] {
     // SAFETY: as the caller vouches.
     unsafe {
         let lo01 = _mm512_unpacklo_epi32(x[0], x[1]);
