@@ -30,7 +30,7 @@ fn numbers(n: usize) -> Vec<f32> {
 
 fn weights(ty: QuantType, n: usize) -> Vec<u8> {
     let mut bytes = vec![0; ty.row_bytes(n as u64).expect("whole blocks") as usize];
-    powerinfer::quant::quantize_row(ty, &numbers(n), &mut bytes).expect("the lengths fit");
+    powerinfer::quant::quantize_row(ty, &numbers(n), None, &mut bytes).expect("the lengths fit");
     bytes
 }
 

@@ -51,7 +51,7 @@ fn dequantisation_is_the_reference_bit_for_bit() {
 fn quantisation_is_the_reference_byte_for_byte() {
     for g in goldens() {
         let mut y = vec![0xa5; g.output.len()];
-        quant::quantize_row(g.ty, &g.input, &mut y).unwrap();
+        quant::quantize_row(g.ty, &g.input, None, &mut y).unwrap();
         let block = g.ty.info().block_bytes;
         for (i, (y, x)) in y.chunks(block).zip(g.output.chunks(block)).enumerate() {
             assert_eq!(y, x, "{} block {i}", g.ty);
@@ -82,14 +82,48 @@ fn sizes_and_types_that_do_not_fit_are_named() {
         "found 34 bytes of type q8_0 for a row of 64 elements, expected 68"
     );
     assert_eq!(
-        text(quant::quantize_row(QuantType::Q4_1, &y[..33], &mut [0; 20])),
+        text(quant::quantize_row(QuantType::Q4_1, &y[..33], None, &mut [0; 20])),
         "found 20 bytes of type q4_1 for a row of 33 elements, expected a multiple of 32 elements"
     );
     assert_eq!(
-        text(quant::dequantize_row(QuantType::Q8_1, &[], &mut [])),
-        "type q8_1 is not supported"
+        text(quant::quantize_row(QuantType::I32, &[1.0], None, &mut [0; 4])),
+        "numbers cannot be quantised to type i32"
     );
-    assert!(quant::is_supported(QuantType::BF16) && !quant::is_supported(QuantType::Q6_K));
+    assert_eq!(
+        text(quant::quantize_row(QuantType::Q8_0, &y[..32], Some(&[1.0]), &mut [0; 34])),
+        "found 1 importances for a row of 32 elements"
+    );
+    assert!(quant::can_quantize(QuantType::BF16) && !quant::can_quantize(QuantType::IQ2_XXS));
+}
+
+/// A row that is one element or one byte off is an error for every type, in both directions.
+#[test]
+fn lengths_that_are_no_whole_blocks_are_errors_for_every_type() {
+    for t in TYPES {
+        let (bytes, mut y) = (vec![0; 2 * t.block_bytes + 1], vec![0.0; 2 * t.block_len + 1]);
+        let exact = |bytes: &[u8], y: &mut [f32]| quant::dequantize_row(t.ty, bytes, y);
+        assert_eq!(exact(&bytes[..2 * t.block_bytes], &mut y[..2 * t.block_len]), Ok(()));
+        assert!(exact(&bytes, &mut y[..2 * t.block_len]).is_err(), "{}", t.name);
+        assert!(exact(&bytes[..2 * t.block_bytes], &mut y).is_err(), "{}", t.name);
+        assert!(exact(&bytes[..t.block_bytes], &mut y[..2 * t.block_len]).is_err(), "{}", t.name);
+        let mut out = bytes;
+        assert!(quant::quantize_row(t.ty, &y, None, &mut out).is_err(), "{}", t.name);
+    }
+}
+
+#[test]
+fn plain_numbers_are_their_values() {
+    let decode = |ty, bytes: &[u8]| {
+        let mut y = [f32::NAN];
+        quant::dequantize_row(ty, bytes, &mut y).unwrap();
+        y[0]
+    };
+    assert_eq!(decode(QuantType::I8, &(-128i8).to_le_bytes()), -128.0);
+    assert_eq!(decode(QuantType::I16, &(-32768i16).to_le_bytes()), -32768.0);
+    assert_eq!(decode(QuantType::I32, &i32::MIN.to_le_bytes()), -2147483648.0);
+    assert_eq!(decode(QuantType::I64, &(1i64 << 40).to_le_bytes()), 1099511627776.0);
+    assert_eq!(decode(QuantType::F64, &0.1f64.to_le_bytes()), 0.1f32);
+    assert_eq!(decode(QuantType::F64, &1e300f64.to_le_bytes()), f32::INFINITY);
 }
 
 #[test]
@@ -99,7 +133,7 @@ fn numbers_that_are_not_finite_quantise_without_panic() {
             let mut input = g.input[..32].to_vec();
             input[5] = bad;
             let mut y = vec![0; g.ty.row_bytes(32).unwrap() as usize];
-            quant::quantize_row(g.ty, &input, &mut y).unwrap();
+            quant::quantize_row(g.ty, &input, None, &mut y).unwrap();
         }
     }
 }

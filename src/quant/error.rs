@@ -6,12 +6,6 @@ use super::types::QuantType;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no codec for this type.
-    #[error("type {ty} is not supported")]
-    Unsupported {
-        /// The type.
-        ty: QuantType,
-    },
     /// Blocks of this type can be read, not made.
     #[error("numbers cannot be quantised to type {ty}")]
     NoQuantizer {
@@ -39,6 +33,14 @@ pub enum Error {
         len: usize,
         /// How many bytes the elements take.
         expected: String,
+    },
+    /// Importances do not belong to the row.
+    #[error("found {found} importances for a row of {expected} elements")]
+    Importance {
+        /// Importances given.
+        found: usize,
+        /// Elements given.
+        expected: usize,
     },
     /// A number or a block's scale is NaN or infinite.
     #[error("a value or scale of type {ty} at element {element} that is not finite")]

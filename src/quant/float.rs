@@ -1,4 +1,5 @@
-//! F32, F16 and BF16: plain numbers, little-endian in the file, rounded to nearest even.
+//! Plain numbers, little-endian in the file: floats, rounded to nearest even, and integers, whose
+//! nearest float is their value and which nothing is quantised to.
 
 use half::{bf16, f16};
 
@@ -41,4 +42,49 @@ pub(super) const BF16: Codec = Codec {
             *y = bf16::from_f32(*x).to_le_bytes();
         }
     }),
+};
+
+pub(super) const F64: Codec = Codec {
+    dequantize: |src, dst| {
+        for (y, x) in dst.iter_mut().zip(src.as_chunks().0) {
+            *y = f64::from_le_bytes(*x) as f32;
+        }
+    },
+    quantize: None,
+};
+
+pub(super) const I8: Codec = Codec {
+    dequantize: |src, dst| {
+        for (y, x) in dst.iter_mut().zip(src) {
+            *y = f32::from(*x as i8);
+        }
+    },
+    quantize: None,
+};
+
+pub(super) const I16: Codec = Codec {
+    dequantize: |src, dst| {
+        for (y, x) in dst.iter_mut().zip(src.as_chunks().0) {
+            *y = f32::from(i16::from_le_bytes(*x));
+        }
+    },
+    quantize: None,
+};
+
+pub(super) const I32: Codec = Codec {
+    dequantize: |src, dst| {
+        for (y, x) in dst.iter_mut().zip(src.as_chunks().0) {
+            *y = i32::from_le_bytes(*x) as f32;
+        }
+    },
+    quantize: None,
+};
+
+pub(super) const I64: Codec = Codec {
+    dequantize: |src, dst| {
+        for (y, x) in dst.iter_mut().zip(src.as_chunks().0) {
+            *y = i64::from_le_bytes(*x) as f32;
+        }
+    },
+    quantize: None,
 };

@@ -7,11 +7,18 @@
 //! an arm in `validate`, kernels under `backend/cpu/kernels`, golden blocks from an
 //! independent implementation (`tests/goldens/gen_quant.py`).
 
+mod bits;
+mod blocks;
 mod error;
 mod float;
+mod fp4;
 pub mod iq;
+mod k;
 mod q4;
+mod q5;
 mod q8;
+mod search;
+mod ternary;
 pub mod types;
 mod validate;
 
@@ -29,18 +36,38 @@ type Quantize = fn(&[f32], Option<&[f32]>, &mut [u8]);
 /// The two directions of one type, for lengths that fit each other.
 struct Codec {
     dequantize: Dequantize,
-    /// None for formats that nobody rounds to here.
+    /// None for integers, F64, and formats whose search for codes is not written.
     quantize: Option<Quantize>,
 }
 
-fn codec(ty: QuantType) -> Option<Codec> {
-    Some(match ty {
+fn codec(ty: QuantType) -> Codec {
+    match ty {
         QuantType::F32 => float::F32,
         QuantType::F16 => float::F16,
         QuantType::BF16 => float::BF16,
         QuantType::Q4_0 => q4::Q4_0,
         QuantType::Q4_1 => q4::Q4_1,
+        QuantType::Q5_0 => q5::Q5_0,
+        QuantType::Q5_1 => q5::Q5_1,
         QuantType::Q8_0 => q8::Q8_0,
+        QuantType::Q8_1 => q8::Q8_1,
+        QuantType::Q2_K => k::Q2_K,
+        QuantType::Q3_K => k::Q3_K,
+        QuantType::Q4_K => k::Q4_K,
+        QuantType::Q5_K => k::Q5_K,
+        QuantType::Q6_K => k::Q6_K,
+        QuantType::Q8_K => q8::Q8_K,
+        QuantType::I8 => float::I8,
+        QuantType::I16 => float::I16,
+        QuantType::I32 => float::I32,
+        QuantType::I64 => float::I64,
+        QuantType::F64 => float::F64,
+        QuantType::TQ1_0 => ternary::TQ1_0,
+        QuantType::TQ2_0 => ternary::TQ2_0,
+        QuantType::MXFP4 => fp4::MXFP4,
+        QuantType::NVFP4 => fp4::NVFP4,
+        QuantType::Q1_0 => bits::Q1_0,
+        QuantType::Q2_0 => bits::Q2_0,
         QuantType::IQ1_S => iq::IQ1_S,
         QuantType::IQ1_M => iq::IQ1_M,
         QuantType::IQ2_XXS => iq::IQ2_XXS,
@@ -50,18 +77,12 @@ fn codec(ty: QuantType) -> Option<Codec> {
         QuantType::IQ3_S => iq::IQ3_S,
         QuantType::IQ4_NL => iq::IQ4_NL,
         QuantType::IQ4_XS => iq::IQ4_XS,
-        _ => return None,
-    })
-}
-
-/// Whether [`dequantize_row`] knows the type.
-pub fn is_supported(ty: QuantType) -> bool {
-    codec(ty).is_some()
+    }
 }
 
 /// Whether [`quantize_row`] knows the type.
 pub fn can_quantize(ty: QuantType) -> bool {
-    codec(ty).is_some_and(|c| c.quantize.is_some())
+    codec(ty).quantize.is_some()
 }
 
 /// The numbers of `src`, which has to hold exactly as many elements as `dst`.
@@ -71,18 +92,29 @@ pub fn dequantize_row(ty: QuantType, src: &[u8], dst: &mut [f32]) -> Result<(), 
     Ok(())
 }
 
-/// Rounds the numbers of `src` into `dst`, which has to be exactly large enough.
+/// Rounds the numbers of `src`, one row of a matrix, into `dst`, which has to be exactly large
+/// enough.
 ///
-/// Numbers that are not finite give some block, never a panic.
-pub fn quantize_row(ty: QuantType, src: &[f32], dst: &mut [u8]) -> Result<(), Error> {
+/// `importance`, as long as the row, says how much the error of each number counts (the squares
+/// of the activations that it meets, for example). Formats without a search for scales have no
+/// use for it. Numbers that are not finite give some block, never a panic.
+pub fn quantize_row(
+    ty: QuantType,
+    src: &[f32],
+    importance: Option<&[f32]>,
+    dst: &mut [u8],
+) -> Result<(), Error> {
     let codec = fitting_codec(ty, dst.len(), src.len())?;
     let quantize = codec.quantize.ok_or(Error::NoQuantizer { ty })?;
-    quantize(src, None, dst);
+    if let Some(found) = importance.map(<[f32]>::len).filter(|n| *n != src.len()) {
+        return Err(Error::Importance { found, expected: src.len() });
+    }
+    quantize(src, importance, dst);
     Ok(())
 }
 
 fn fitting_codec(ty: QuantType, bytes: usize, len: usize) -> Result<Codec, Error> {
-    let codec = codec(ty).ok_or(Error::Unsupported { ty })?;
+    let codec = codec(ty);
     match ty.row_bytes(len as u64) {
         Some(expected) if expected == bytes as u64 => Ok(codec),
         expected => {

@@ -7,8 +7,9 @@
 //!
 //! Byte `j` of the 16 holds number `j` in its low half and number `j + 16` in its high half.
 
-use half::f16;
-
+use super::blocks::{assert_block, decode, encode, encode_weighted, half, put_half};
+use super::blocks::{farthest, inverse, min_max};
+use super::search::{self, Loss, WEIGHTED_STEPS};
 use super::{Codec, QuantType};
 
 const LEN: usize = 32;
@@ -16,69 +17,77 @@ const HALF: usize = LEN / 2;
 const Q4_0_BYTES: usize = 2 + HALF;
 const Q4_1_BYTES: usize = 2 + 2 + HALF;
 
-const _: () = {
-    let (a, b) = (QuantType::Q4_0.info(), QuantType::Q4_1.info());
-    assert!(a.block_len == LEN && a.block_bytes == Q4_0_BYTES);
-    assert!(b.block_len == LEN && b.block_bytes == Q4_1_BYTES);
-};
+const _: () = assert_block(QuantType::Q4_0, LEN, Q4_0_BYTES);
+const _: () = assert_block(QuantType::Q4_1, LEN, Q4_1_BYTES);
 
 pub(super) const Q4_0: Codec = Codec {
     dequantize: |src, dst| {
-        let blocks = src.as_chunks::<Q4_0_BYTES>().0;
-        for (y, [d0, d1, qs @ ..]) in dst.as_chunks_mut::<LEN>().0.iter_mut().zip(blocks) {
-            let d = f16::from_le_bytes([*d0, *d1]).to_f32();
-            for (j, q) in qs.iter().enumerate() {
+        decode(src, dst, |block: &[u8; Q4_0_BYTES], y: &mut [f32; LEN]| {
+            let d = half(block, 0);
+            for (j, q) in block[2..].iter().enumerate() {
                 y[j] = d * (f32::from(q & 15) - 8.0);
                 y[j + HALF] = d * (f32::from(q >> 4) - 8.0);
             }
-        }
+        });
     },
-    quantize: Some(|src, _, dst| {
-        let blocks = dst.as_chunks_mut::<Q4_0_BYTES>().0;
-        for ([d0, d1, qs @ ..], x) in blocks.iter_mut().zip(src.as_chunks::<LEN>().0) {
+    quantize: Some(|src, importance, dst| match importance {
+        None => encode(src, dst, |x: &[f32; LEN], block: &mut [u8; Q4_0_BYTES]| {
             // The number farthest from zero, with its sign, becomes -8 exactly.
-            let max = x.iter().fold(0.0f32, |m, v| if v.abs() > m.abs() { *v } else { m });
-            let d = max / -8.0;
+            let d = farthest(x) / -8.0;
             let id = inverse(d);
-            [*d0, *d1] = f16::from_f32(d).to_le_bytes();
-            let level = |v: f32| ((v * id + 8.5) as u8).min(15);
-            for (j, q) in qs.iter_mut().enumerate() {
-                *q = level(x[j]) | level(x[j + HALF]) << 4;
-            }
+            put_half(block, 0, d);
+            pack(&x.map(|v| ((v * id + 8.5) as u8).min(15)), &mut block[2..]);
+        }),
+        Some(importance) => {
+            let sigma2 = search::mean_square(src);
+            encode_weighted(src, importance, dst, |x, importance, block: &mut [u8; Q4_0_BYTES]| {
+                let weights = search::with_magnitude(x, importance, sigma2);
+                let mut codes = [0; LEN];
+                let d = search::symmetric(8, x, &weights, &mut codes);
+                put_half(block, 0, d);
+                pack(&codes, &mut block[2..]);
+            });
         }
     }),
 };
 
 pub(super) const Q4_1: Codec = Codec {
     dequantize: |src, dst| {
-        let blocks = src.as_chunks::<Q4_1_BYTES>().0;
-        for (y, [d0, d1, m0, m1, qs @ ..]) in dst.as_chunks_mut::<LEN>().0.iter_mut().zip(blocks) {
-            let d = f16::from_le_bytes([*d0, *d1]).to_f32();
-            let m = f16::from_le_bytes([*m0, *m1]).to_f32();
-            for (j, q) in qs.iter().enumerate() {
+        decode(src, dst, |block: &[u8; Q4_1_BYTES], y: &mut [f32; LEN]| {
+            let (d, m) = (half(block, 0), half(block, 2));
+            for (j, q) in block[4..].iter().enumerate() {
                 y[j] = d * f32::from(q & 15) + m;
                 y[j + HALF] = d * f32::from(q >> 4) + m;
             }
-        }
+        });
     },
-    quantize: Some(|src, _, dst| {
-        let blocks = dst.as_chunks_mut::<Q4_1_BYTES>().0;
-        for ([d0, d1, m0, m1, qs @ ..], x) in blocks.iter_mut().zip(src.as_chunks::<LEN>().0) {
-            let min = x.iter().copied().fold(f32::INFINITY, f32::min);
-            let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    quantize: Some(|src, importance, dst| match importance {
+        None => encode(src, dst, |x: &[f32; LEN], block: &mut [u8; Q4_1_BYTES]| {
+            let (min, max) = min_max(x);
             let d = (max - min) / 15.0;
             let id = inverse(d);
-            [*d0, *d1] = f16::from_f32(d).to_le_bytes();
-            [*m0, *m1] = f16::from_f32(min).to_le_bytes();
-            let level = |v: f32| (((v - min) * id + 0.5) as u8).min(15);
-            for (j, q) in qs.iter_mut().enumerate() {
-                *q = level(x[j]) | level(x[j + HALF]) << 4;
-            }
+            put_half(block, 0, d);
+            put_half(block, 2, min);
+            pack(&x.map(|v| (((v - min) * id + 0.5) as u8).min(15)), &mut block[4..]);
+        }),
+        Some(importance) => {
+            let sigma2 = search::mean_square(src);
+            encode_weighted(src, importance, dst, |x, importance, block: &mut [u8; Q4_1_BYTES]| {
+                let weights = search::with_magnitude(x, importance, sigma2);
+                let mut codes = [0; LEN];
+                let fit =
+                    search::affine(15, x, &weights, &WEIGHTED_STEPS, Loss::Square, &mut codes);
+                put_half(block, 0, fit.scale);
+                put_half(block, 2, -fit.min);
+                pack(&codes, &mut block[4..]);
+            });
         }
     }),
 };
 
-/// `1 / d`, or 0 for a block of equal numbers.
-fn inverse(d: f32) -> f32 {
-    if d == 0.0 { 0.0 } else { 1.0 / d }
+/// Codes of 4 bits into 16 bytes.
+fn pack(codes: &[u8; LEN], bytes: &mut [u8]) {
+    for (j, byte) in bytes.iter_mut().enumerate() {
+        *byte = codes[j] | codes[j + HALF] << 4;
+    }
 }

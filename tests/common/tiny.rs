@@ -366,7 +366,7 @@ impl Tensors<'_> {
 fn quantized(ty: QuantType, numbers: &[f32]) -> Vec<u8> {
     let n_bytes = ty.row_bytes(numbers.len() as u64).unwrap();
     let mut data = vec![0; n_bytes as usize];
-    quantize_row(ty, numbers, &mut data).unwrap();
+    quantize_row(ty, numbers, None, &mut data).unwrap();
     data
 }
 

@@ -127,8 +127,7 @@ pub unsafe extern "C" fn ggml_op_desc(t: *const ggml_tensor) -> *const c_char {
 }
 
 /// Quantises rows `start / n_per_row` to before that plus `nrows` of a matrix of floats; returns
-/// the bytes written, 0 on failure. An importance matrix is not used yet, which a line in the log
-/// says.
+/// the bytes written, 0 on failure. `imatrix`, when not NULL, weighs the errors of the columns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ggml_quantize_chunk(
     r#type: ggml_type_e,
@@ -157,10 +156,12 @@ pub unsafe extern "C" fn ggml_quantize_chunk(
             );
             return 0;
         };
-        if !imatrix.is_null() {
-            log_error!("ggml_quantize_chunk: importance matrices are not supported yet");
-            return 0;
-        }
+        let importance = if imatrix.is_null() {
+            None
+        } else {
+            // SAFETY: the caller's importances are one for each column.
+            Some(unsafe { core::slice::from_raw_parts(imatrix, width) })
+        };
         for row in 0..rows {
             let first = start + row * width;
             // SAFETY: the caller's matrix and output hold these rows.
@@ -171,7 +172,7 @@ pub unsafe extern "C" fn ggml_quantize_chunk(
                     core::slice::from_raw_parts_mut(to, row_bytes),
                 )
             };
-            if let Err(error) = quant::quantize_row(ty, from, to) {
+            if let Err(error) = quant::quantize_row(ty, from, importance, to) {
                 log_error!("ggml_quantize_chunk: {error}");
                 return 0;
             }

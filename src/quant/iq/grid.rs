@@ -6,7 +6,7 @@
 //! per coordinate, the first in the lowest byte, as table look-ups of kernels want them.
 //!
 //! The choice of points is data of the formats and follows no formula; `grids.bin` was made from
-//! the `gguf` Python package by `tests/goldens/gen_quant_iq.py`.
+//! the `gguf` Python package by `tests/goldens/gen_quant_reference.py`.
 
 static PACKED: &[u8; 2 * 4608] = include_bytes!("grids.bin");
 

@@ -22,10 +22,10 @@
 //! = 16,516,096), so it is exact in i32 and in f32.
 //!
 //! Source: the `gguf` Python package (`quants.py`), to which tests compare bit for bit; the grids
-//! are data of the format, extracted from it by `tests/goldens/gen_quant_iq.py`.
+//! are data of the format, extracted from it by `tests/goldens/gen_quant_reference.py`.
 //!
 //! To add a type: its decoder in one of the files (or a new one), a line in [`decode_block`] and in
-//! `mod.rs` above, and its name in `gen_quant_iq.py`.
+//! `mod.rs` above, and its name in `gen_quant_reference.py`.
 
 pub mod grid;
 mod iq1;

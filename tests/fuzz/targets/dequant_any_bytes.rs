@@ -17,18 +17,24 @@ fuzz_target!(|bytes: &[u8]| {
     }
 
     let mut numbers = vec![0.0f32; n_blocks * info.block_len];
-    let decoded = quant::dequantize_row(info.ty, whole, &mut numbers);
-    assert_eq!(decoded.is_ok(), quant::is_supported(info.ty));
-    if decoded.is_err() {
-        return;
+    quant::dequantize_row(info.ty, whole, &mut numbers).expect("sizes fit");
+    // Codes of a scale that is not finite may be numbers (NVFP4 and MXFP4 have no NaN, the sum in
+    // Q8_1 is not used), and the largest scales of 8 exponent bits or more overflow.
+    if !matches!(info.name, "nvfp4" | "mxfp4" | "q8_1") && valid.is_err() {
+        assert!(numbers.iter().any(|x| !x.is_finite()), "{}", info.name);
     }
-    // A finite scale times a small integer may still overflow in no type that is supported.
-    assert_eq!(valid.is_ok(), numbers.iter().all(|x| x.is_finite()), "{}", info.name);
+    if !matches!(info.name, "mxfp4" | "q8_K" | "f64") && valid.is_ok() {
+        assert!(numbers.iter().all(|x| x.is_finite()), "{}", info.name);
+    }
 
     let mut back = vec![0; whole.len()];
-    let quantized = quant::quantize_row(info.ty, &numbers, &mut back);
+    let quantized = quant::quantize_row(info.ty, &numbers, None, &mut back);
     assert_eq!(quantized.is_ok(), quant::can_quantize(info.ty));
-    if info.block_len == 1 && valid.is_ok() {
+    if let Some(ones) = quantized.is_ok().then(|| vec![1.0; numbers.len()]) {
+        // The numbers are as hostile as importances as they are as numbers.
+        quant::quantize_row(info.ty, &ones, Some(&numbers), &mut back.clone()).expect("sizes fit");
+    }
+    if info.block_len == 1 && valid.is_ok() && quantized.is_ok() {
         assert_eq!(back, whole, "{}: plain numbers survive", info.name);
     }
     if !data.is_empty() {
