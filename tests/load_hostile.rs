@@ -268,6 +268,16 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
         let error = format!("tensor '{name}' has type bf16, which is not supported");
         assert_eq!(error_with(name, &retyped), error);
     }
+    // Nothing computes with these as weights.
+    for ty in [QuantType::F64, QuantType::I16] {
+        let error = error_with("blk.0.attn_q.weight", &|t: &mut Tensor| {
+            t.ty = ty;
+            let n = t.dims.iter().product::<usize>() as u64;
+            t.data.resize(ty.row_bytes(n).unwrap() as usize, 0);
+        });
+        let named = format!("tensor 'blk.0.attn_q.weight' has type {ty}, which is not supported");
+        assert_eq!(error, named);
+    }
     let short = error_with("rope_freqs.weight", &|t| (t.dims, t.data) = (vec![7], vec![0; 28]));
     assert_eq!(short, "tensor 'rope_freqs.weight' has shape [7], expected [8]");
 }

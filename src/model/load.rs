@@ -44,15 +44,12 @@ struct Core {
     has_data: bool,
 }
 
-/// Number formats that the engine computes with.
-pub const COMPUTE_TYPES: &[QuantType] = &[
-    QuantType::F32,
-    QuantType::F16,
-    QuantType::BF16,
-    QuantType::Q4_0,
-    QuantType::Q4_1,
-    QuantType::Q8_0,
-];
+/// Whether the engine computes with weights of this format: all but integers, F64 and the formats
+/// of activations, which no file has as weights.
+pub fn can_compute(ty: QuantType) -> bool {
+    use QuantType as T;
+    !matches!(ty, T::I8 | T::I16 | T::I32 | T::I64 | T::F64 | T::Q8_1 | T::Q8_K)
+}
 
 struct ByName<'a> {
     weights: &'a [Weight],
@@ -67,7 +64,7 @@ impl Tensors for ByName<'_> {
     }
 
     fn can_compute(&self, ty: QuantType) -> bool {
-        COMPUTE_TYPES.contains(&ty)
+        can_compute(ty)
     }
 }
 

@@ -80,6 +80,12 @@ fn codec(ty: QuantType) -> Codec {
     }
 }
 
+/// What [`dequantize_row`] does for a type, without its checks: blocks and numbers that do not
+/// fit each other are decoded as far as both go.
+pub fn decoder(ty: QuantType) -> fn(&[u8], &mut [f32]) {
+    codec(ty).dequantize
+}
+
 /// Whether [`quantize_row`] knows the type.
 pub fn can_quantize(ty: QuantType) -> bool {
     codec(ty).quantize.is_some()

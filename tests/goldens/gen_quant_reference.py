@@ -204,7 +204,7 @@ def main():
             golden["rounded"] = rounded(lib, name, x, None)
             if name not in ("Q8_1", "Q8_K"):
                 golden["weighted"] = rounded(lib, name, x, importance(1024))
-        types[name.lower()] = golden
+        types[c_name(name)] = golden
     made_by = "tests/goldens/gen_quant_reference.py with gguf 0.19.0, libggml-base of llama-cpp-python 0.3.36"
     (HERE / "quant_reference.json").write_text(json.dumps({"made_by": made_by, "types": types}, indent=0) + "\n")
 

@@ -7,7 +7,8 @@ use powerinfer::backend::cpu::KernelTable;
 use powerinfer::backend::cpu::pool::ColsMut;
 use powerinfer::backend::cpu::table::{ActF32, WeightRows};
 use powerinfer::quant::QuantType::{self, BF16, F16, F32, Q4_0, Q4_1, Q8_0};
-use powerinfer::quant::dequantize_row;
+use powerinfer::quant::types::TYPES as ALL_TYPES;
+use powerinfer::quant::{dequantize_row, quantize_row};
 use powerinfer::util::aligned::AlignedVec;
 use proptest::prelude::*;
 
@@ -61,13 +62,14 @@ fn decoded(ty: QuantType, bytes: &[u8], n: usize) -> Vec<f32> {
 #[test]
 fn decoding_equals_the_codecs_bit_for_bit() {
     for table in KernelTable::all_supported() {
-        for ty in TYPES {
-            assert!(table.has_dequant(ty));
+        // Types without a kernel of their own among them.
+        for ty in ALL_TYPES.iter().map(|t| t.ty) {
             for k in lengths(ty) {
                 let mut rng = Rng::new(k as u64);
                 // Any bytes at all: infinite, subnormal and NaN scales are among them.
                 let noise: Vec<u8> = (0..row_bytes(ty, k)).map(|_| rng.next() as u8).collect();
-                for bytes in [noise, weights(ty, k, 1, &mut rng)] {
+                let ordinary = TYPES.contains(&ty).then(|| weights(ty, k, 1, &mut rng));
+                for bytes in [Some(noise), ordinary].into_iter().flatten() {
                     let bytes = Guarded::new(&bytes);
                     let mut out = Guarded::new(&vec![f32::NAN; k]);
                     table.dequant_row(ty, &bytes, &mut out);
@@ -76,7 +78,38 @@ fn decoding_equals_the_codecs_bit_for_bit() {
                 }
             }
         }
-        assert!(!table.has_dequant(QuantType::IQ1_S));
+    }
+}
+
+/// Whatever the weights' type, the product is that of the decoded weights, bit for bit.
+#[test]
+fn products_of_all_types_are_those_of_their_numbers() {
+    let (k, n_rows, n) = (512, 6, 3);
+    let mut rng = Rng::new(5);
+    let numbers: Vec<f32> = (0..k * n_rows).map(|_| rng.float()).collect();
+    let x: Vec<f32> = (0..k * n).map(|_| rng.float()).collect();
+    let act = ActF32 { k, n, x: &x };
+    let product = |table: &KernelTable, ty, data: &[u8]| {
+        let mut y = vec![f32::NAN; n_rows * n];
+        let w = WeightRows { ty, data, k, n_rows };
+        let mut scratch = AlignedVec::new();
+        table.mul_mat_f32(
+            &w,
+            0..n_rows,
+            &act,
+            &mut ColsMut::new(&mut y, n_rows, 0..n_rows),
+            &mut scratch,
+        );
+        bits(&y)
+    };
+    for ty in ALL_TYPES.iter().map(|t| t.ty) {
+        let mut w = vec![0x35; row_bytes(ty, k * n_rows)];
+        let _ = quantize_row(ty, &numbers, None, &mut w); // or any bytes
+        let plain: Vec<u8> =
+            decoded(ty, &w, k * n_rows).iter().flat_map(|v| v.to_le_bytes()).collect();
+        for table in KernelTable::all_supported() {
+            assert_eq!(product(table, ty, &w), product(table, F32, &plain), "{} {ty}", table.isa());
+        }
     }
 }
 

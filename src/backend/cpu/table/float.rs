@@ -13,8 +13,8 @@ use crate::util::aligned::AlignedVec;
 
 /// The float kernels of an instruction set.
 pub(super) struct FloatKernels {
-    /// Decoder of a type; the same types in every instruction set.
-    dequant: fn(QuantType) -> Option<DequantRow>,
+    /// Decoder of a type.
+    dequant: fn(QuantType) -> DequantRow,
     store_f16: unsafe fn(&[f32], &mut [u16]),
     mul_mat: unsafe fn(&MatF32<'_>, &mut ColsMut<'_, f32>, &mut [f32]),
 }
@@ -63,17 +63,12 @@ fn rows_at_once(k: usize) -> usize {
 }
 
 impl KernelTable {
-    /// Whether rows of this type can be decoded, and so be multiplied by [`Self::mul_mat_f32`].
-    pub fn has_dequant(&self, ty: QuantType) -> bool {
-        (self.float.dequant)(ty).is_some()
-    }
-
     /// Decodes one row of weights or of the KV cache. The same bits in every instruction set.
     ///
     /// # Panics
-    /// When there is no decoder for `ty`, or `bytes` is not a row of `out.len()` elements.
+    /// When `bytes` is not a row of `out.len()` elements.
     pub fn dequant_row(&self, ty: QuantType, bytes: &[u8], out: &mut [f32]) {
-        let dequant = self.decoder(ty);
+        let dequant = (self.float.dequant)(ty);
         assert_eq!(Some(bytes.len()), row_bytes(ty, out.len()), "bytes of {} {ty}", out.len());
         // SAFETY: the processor has the table's instruction set, bytes are whole blocks for out.
         unsafe { dequant(bytes, out) }
@@ -90,15 +85,15 @@ impl KernelTable {
         unsafe { (self.float.store_f16)(x, out) }
     }
 
-    /// `y[token][row - rows.start] = w[row] . act[token]` for the rows `rows` of `w`, of any type
-    /// that [`Self::has_dequant`] knows, with f32 arithmetic.
+    /// `y[token][row - rows.start] = w[row] . act[token]` for the rows `rows` of `w`, of any type,
+    /// with f32 arithmetic.
     ///
     /// Each value is summed in one order, whatever the other rows and tokens of the call are.
     /// `scratch` grows on the first call with a longer row and is not allocated again after that.
     ///
     /// # Panics
     /// When shapes do not fit: `w.k == act.k`, `rows` inside `w`, `y` has `act.n` rows of
-    /// `rows.len()`; or when there is no decoder for the type.
+    /// `rows.len()`.
     pub fn mul_mat_f32(
         &self,
         w: &WeightRows<'_>,
@@ -108,7 +103,6 @@ impl KernelTable {
         scratch: &mut AlignedVec<u8>,
     ) {
         let row_bytes = w.row_bytes();
-        assert!(self.has_dequant(w.ty), "no f32 kernel for {}", w.ty);
         assert!(rows.start <= rows.end && rows.end <= w.n_rows, "rows {rows:?} of {}", w.n_rows);
         assert_eq!(w.k, act.k, "weights and activations differ in length");
         assert_eq!(Some(act.x.len()), act.n.checked_mul(act.k));
@@ -127,13 +121,6 @@ impl KernelTable {
         let (_, scratch, _) = unsafe { scratch.align_to_mut::<f32>() };
         // SAFETY: the processor has the table's instruction set, the shapes were just checked.
         unsafe { (self.float.mul_mat)(&m, y, scratch) }
-    }
-
-    fn decoder(&self, ty: QuantType) -> DequantRow {
-        match (self.float.dequant)(ty) {
-            Some(dequant) => dequant,
-            None => panic!("no decoder for {ty}: ask has_dequant first"),
-        }
     }
 }
 

@@ -162,14 +162,14 @@ pub(in super::super) unsafe fn mul_mat<V: Lanes, const T: usize>(
     m: &MatF32<'_>,
     y: &mut ColsMut<'_, f32>,
     scratch: &mut [f32],
-    dequant: fn(QuantType) -> Option<DequantRow>,
+    dequant: fn(QuantType) -> DequantRow,
 ) {
     let (y, ld) = y.as_raw();
     // Decoded rows lie a little apart, or rows of a power of two would share few cache sets.
     let stride = m.k + SCRATCH_PAD;
     let group = (scratch.len() / stride).clamp(ROWS, 32) / ROWS * ROWS;
     let few = m.n_tokens <= T;
-    let Some(dequant) = dequant(m.ty) else { return };
+    let dequant = dequant(m.ty);
     for r0 in (0..m.n_rows).step_by(group) {
         let n_rows = group.min(m.n_rows - r0);
         // SAFETY: the caller's promise: rows r0 .. r0 + n_rows of w and columns of y exist.

@@ -152,7 +152,7 @@ macro_rules! lane_kernels {
     ($v:ty, $features:literal, $tokens:literal, $queries:literal) => {
         use $crate::backend::cpu::kernels::lanes;
         use $crate::backend::cpu::kernels::scalar::attn::{AttnState, AttnTile};
-        use $crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32, dequant_f32};
+        use $crate::backend::cpu::kernels::scalar::float::{self as plain, DequantRow, MatF32};
         use $crate::backend::cpu::pool::ColsMut;
         use $crate::quant::QuantType;
         use $crate::tensor::Activation;
@@ -180,17 +180,16 @@ macro_rules! lane_kernels {
             fn divide in vec(acc: &[f32], l: f32, out: &mut [f32]);
         }
 
-        /// The decoder of a type, if there is one.
-        pub(crate) fn dequant(ty: QuantType) -> Option<DequantRow> {
-            Some(match ty {
-                QuantType::F32 => dequant_f32,
+        /// The decoder of a type: plain loops where there is none of this instruction set.
+        pub(crate) fn dequant(ty: QuantType) -> DequantRow {
+            match ty {
                 QuantType::F16 => dequant_f16,
                 QuantType::BF16 => dequant_bf16,
                 QuantType::Q4_0 => dequant_q4_0,
                 QuantType::Q4_1 => dequant_q4_1,
                 QuantType::Q8_0 => dequant_q8_0,
-                _ => return None,
-            })
+                _ => plain::dequant(ty),
+            }
         }
 
         /// # Safety

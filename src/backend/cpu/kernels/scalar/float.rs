@@ -1,9 +1,9 @@
 //! Rows of weights as f32, f32 to half, and matrix products with f32 activations: plain loops.
 
-use half::{bf16, f16};
+use half::f16;
 
 use crate::backend::cpu::pool::ColsMut;
-use crate::quant::QuantType;
+use crate::quant::{self, QuantType};
 
 /// Decodes one row: `bytes` are whole blocks, `out` has one place for each element.
 ///
@@ -37,69 +37,9 @@ impl MatF32<'_> {
     }
 }
 
-/// The decoder of a type, if there is one.
-pub(crate) fn dequant(ty: QuantType) -> Option<DequantRow> {
-    Some(match ty {
-        QuantType::F32 => dequant_f32,
-        QuantType::F16 => dequant_f16,
-        QuantType::BF16 => dequant_bf16,
-        QuantType::Q4_0 => dequant_q4_0,
-        QuantType::Q4_1 => dequant_q4_1,
-        QuantType::Q8_0 => dequant_q8_0,
-        _ => return None,
-    })
-}
-
-/// Copies a row of f32.
-pub(crate) fn dequant_f32(bytes: &[u8], out: &mut [f32]) {
-    for (v, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-        *v = f32::from_le_bytes(*b);
-    }
-}
-
-fn dequant_f16(bytes: &[u8], out: &mut [f32]) {
-    for (v, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-        *v = f16::from_le_bytes(*b).to_f32();
-    }
-}
-
-fn dequant_bf16(bytes: &[u8], out: &mut [f32]) {
-    for (v, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-        *v = bf16::from_le_bytes(*b).to_f32();
-    }
-}
-
-fn half_at(block: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
-}
-
-fn dequant_q4_0(bytes: &[u8], out: &mut [f32]) {
-    for (block, v) in bytes.chunks_exact(18).zip(out.chunks_exact_mut(32)) {
-        let d = half_at(block, 0);
-        for (i, &b) in block[2..].iter().enumerate() {
-            v[i] = f32::from(i16::from(b & 15) - 8) * d;
-            v[i + 16] = f32::from(i16::from(b >> 4) - 8) * d;
-        }
-    }
-}
-
-fn dequant_q4_1(bytes: &[u8], out: &mut [f32]) {
-    for (block, v) in bytes.chunks_exact(20).zip(out.chunks_exact_mut(32)) {
-        let (d, m) = (half_at(block, 0), half_at(block, 2));
-        for (i, &b) in block[4..].iter().enumerate() {
-            v[i] = f32::from(b & 15) * d + m;
-            v[i + 16] = f32::from(b >> 4) * d + m;
-        }
-    }
-}
-
-fn dequant_q8_0(bytes: &[u8], out: &mut [f32]) {
-    for (block, v) in bytes.chunks_exact(34).zip(out.chunks_exact_mut(32)) {
-        let d = half_at(block, 0);
-        for (v, &q) in v.iter_mut().zip(&block[2..]) {
-            *v = f32::from(q as i8) * d;
-        }
-    }
+/// The decoder of a type: the reference codec.
+pub(crate) fn dequant(ty: QuantType) -> DequantRow {
+    quant::decoder(ty)
 }
 
 /// Rounds to half precision, ties to even; overflow is infinity, NaN stays NaN.
@@ -111,10 +51,10 @@ pub(crate) fn store_f16(x: &[f32], out: &mut [u16]) {
 
 /// Decodes each row and multiplies it with every token.
 pub(crate) fn mul_mat(m: &MatF32<'_>, y: &mut ColsMut<'_, f32>, scratch: &mut [f32]) {
-    let Some(dequant) = dequant(m.ty) else { return };
+    let dequant = dequant(m.ty);
     let w = &mut scratch[..m.k];
     for r in 0..m.n_rows {
-        // SAFETY: the decoders of this file are safe functions behind an unsafe pointer type.
+        // SAFETY: the decoders of `quant` are safe functions behind an unsafe pointer type.
         unsafe { dequant(m.row(r), w) };
         for t in 0..m.n_tokens {
             y.row(t)[r] = dot(w, &m.x[t * m.k..][..m.k]);
