@@ -123,6 +123,12 @@ fn vectors(c: &mut Criterion<CpuTime>) {
                 b.iter(|| table.activate(act, &x, Some(&w), &mut y));
             });
         }
+        group.bench_function("layer_norm", |b| {
+            b.iter(|| table.layer_norm(&x, Some(&w), Some(&w), 1e-5, &mut y));
+        });
+        group.bench_function("soft_cap", |b| b.iter(|| table.soft_cap(30.0, &mut y)));
+        group.bench_function("axpy", |b| b.iter(|| table.axpy(1e-3, &x, &mut y)));
+        group.bench_function("rope_neox", |b| b.iter(|| table.rope_neox(&mut y, 64, &x[..64])));
         group.bench_function("rope_norm", |b| b.iter(|| table.rope_norm(&mut y, 64, &x[..64])));
         group.bench_function("load_f16", |b| {
             b.iter(|| table.dequant_row(QuantType::F16, &half, &mut y));

@@ -10,7 +10,9 @@ pub enum Activation {
     /// Shazeer, arXiv 2002.05202).
     Silu,
     /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`: the approximation that GELU's
-    /// paper gives (Hendrycks and Gimpel, arXiv 1606.08415), and what `GELU` means in ggml.
+    /// paper gives (Hendrycks and Gimpel, arXiv 1606.08415), and what `GELU` means in ggml. There
+    /// the CPU looks it up in a table of half precision numbers, up to 2^-10 off; here it is
+    /// computed. `GeluQuick` likewise.
     Gelu,
     /// `x / 2 * (1 + erf(x / sqrt(2)))`: GELU itself (Hendrycks and Gimpel, arXiv 1606.08415).
     GeluErf,

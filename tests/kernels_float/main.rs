@@ -3,6 +3,7 @@
 //!
 //! `REQUIRE_ISA=avx512` turns "not available here" into a failure.
 
+mod act;
 mod attn;
 mod float;
 mod guard;

@@ -1,17 +1,9 @@
-//! Norms, sums, activations and rotary positions.
+//! Norms, sums and rotary positions.
 
 use powerinfer::backend::cpu::KernelTable;
-use powerinfer::tensor::Activation;
 
 use crate::guard::Guarded;
-use crate::{LENGTHS, Rng, bits, bits_or_nan, reference};
-
-/// Distance in units of the last place of `want`'s f32, subnormals included.
-fn ulps(got: f32, want: f64) -> f64 {
-    let near = want as f32;
-    let ulp = (f64::from(near.abs()) * f64::from(f32::EPSILON) / 2.0).max(2f64.powi(-149));
-    (f64::from(got) - want).abs() / ulp
-}
+use crate::{LENGTHS, Rng, bits, reference};
 
 #[test]
 fn rms_norm_equals_f64() {
@@ -20,15 +12,62 @@ fn rms_norm_equals_f64() {
             for (size, eps) in [(1.0, 1e-5), (1e-4, 1e-5), (1e15, 1e-6), (0.0, 1e-5)] {
                 let mut rng = Rng::new(n as u64);
                 let x: Vec<f32> = rng.floats(n).iter().map(|v| v * size).collect();
-                let w = rng.floats(n);
-                let mut y = Guarded::new(&vec![f32::NAN; n]);
-                table.rms_norm(&Guarded::new(&x), Some(&Guarded::new(&w)), eps, &mut y);
-                let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / n as f64;
-                let scale = 1.0 / (mean + f64::from(eps)).sqrt();
-                for i in 0..n {
-                    let want = f64::from(x[i]) * scale * f64::from(w[i]);
-                    let error = (f64::from(y[i]) - want).abs();
-                    assert!(error <= 4e-7 * want.abs(), "{} {n} {want} {}", table.isa(), y[i]);
+                let w = Guarded::new(&rng.floats(n));
+                for w in [None, Some(&*w)] {
+                    let mut y = Guarded::new(&vec![f32::NAN; n]);
+                    table.rms_norm(&Guarded::new(&x), w, eps, &mut y);
+                    let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / n as f64;
+                    let scale = 1.0 / (mean + f64::from(eps)).sqrt();
+                    for i in 0..n {
+                        let want = f64::from(x[i]) * scale * w.map_or(1.0, |w| f64::from(w[i]));
+                        let error = (f64::from(y[i]) - want).abs();
+                        assert!(error <= 4e-7 * want.abs(), "{} {n} {want} {}", table.isa(), y[i]);
+                    }
+                    let mut here = Guarded::new(&x);
+                    table.rms_norm_in_place(w, eps, &mut here);
+                    assert_eq!(bits(&here), bits(&y), "{} {n} in place", table.isa());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn layer_norm_equals_f64() {
+    for table in KernelTable::all_supported() {
+        for n in LENGTHS {
+            // The third is far from 0 and narrow: f32 means would lose half of the digits.
+            for (at, size, eps) in [(0.0, 1.0, 1e-5), (0.3, 1e-4, 1e-5), (1000.0, 0.5, 0.0)] {
+                let mut rng = Rng::new(n as u64);
+                let x: Vec<f32> = rng.floats(n).iter().map(|v| at + v * size).collect();
+                if n == 1 && eps == 0.0 {
+                    continue; // 0 / 0
+                }
+                let (w, b) = (Guarded::new(&rng.floats(n)), Guarded::new(&rng.floats(n)));
+                let (w, b) = (&*w, &*b);
+                for (w, b) in [(None, None), (Some(w), None), (None, Some(b)), (Some(w), Some(b))] {
+                    let mut y = Guarded::new(&vec![f32::NAN; n]);
+                    table.layer_norm(&Guarded::new(&x), w, b, eps, &mut y);
+                    let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64;
+                    let squares = x.iter().map(|v| (f64::from(*v) - mean).powi(2));
+                    let scale = 1.0 / (squares.sum::<f64>() / n as f64 + f64::from(eps)).sqrt();
+                    for i in 0..n {
+                        let (w, b) = (w.map_or(1.0, |w| w[i]), b.map_or(0.0, |b| b[i]));
+                        let (w, b) = (f64::from(w), f64::from(b));
+                        let normed = (f64::from(x[i]) - mean) * scale * w;
+                        let error = (f64::from(y[i]) - (normed + b)).abs();
+                        // Where x is the mean, what is left of it is exact to 2^-48 of the mean.
+                        let lost = 4e-15 * f64::from(at) * scale;
+                        assert!(
+                            error <= 5e-7 * (normed.abs() + b.abs()) + lost,
+                            "{} {n} at {at}: {normed} + {b} {}",
+                            table.isa(),
+                            y[i]
+                        );
+                    }
+                    let mut here = Guarded::new(&x);
+                    table.layer_norm_in_place(w, b, eps, &mut here);
+                    assert_eq!(bits(&here), bits(&y), "{} {n} in place", table.isa());
                 }
             }
         }
@@ -49,56 +88,13 @@ fn sums_and_products_are_exact() {
             table.scale(0.3, &mut scaled);
             let want: Vec<f32> = y.iter().map(|y| y * 0.3).collect();
             assert_eq!(bits(&scaled), bits(&want));
-        }
-    }
-}
-
-#[test]
-fn silu_is_within_4_ulp_everywhere() {
-    // From where e^-x overflows through subnormal results to where it is nothing beside 1.
-    let mut gate: Vec<f32> = (-110_000..110_000).map(|i| i as f32 * 1e-3 + 3e-5).collect();
-    gate.extend((0..200).map(|i| 2f32.powi(i - 149)));
-    gate.extend([0.0, -0.0, f32::MAX, f32::MIN_POSITIVE]);
-    for table in KernelTable::all_supported() {
-        let up = vec![1.0; gate.len()];
-        let mut out = vec![f32::NAN; gate.len()];
-        table.activate(Activation::Silu, &gate, Some(&up), &mut out);
-        for (g, got) in gate.iter().zip(&out) {
-            // e^88.73 overflows in f32, so the quotient is 0 where f64 has 1e-37.
-            let wide = f64::from(*g);
-            let want = if *g < -88.7 { 0.0 } else { wide / (1.0 + (-wide).exp()) };
-            let small = *g < -88.7 && got.abs() < 1e-36;
-            assert!(small || ulps(*got, want) <= 4.0, "{} silu({g}) = {got}", table.isa());
-        }
-    }
-}
-
-#[test]
-fn silu_at_the_ends() {
-    let gate = [f32::NAN, 1e30, -1e30, f32::INFINITY, 0.0, -0.0, 200.0, -200.0];
-    for table in KernelTable::all_supported() {
-        for n in 1..=gate.len() {
-            let mut out = Guarded::new(&vec![7.0; n]);
-            let (gate, up) = (Guarded::new(&gate[..n]), Guarded::new(&vec![2.0; n]));
-            table.activate(Activation::Silu, &gate, Some(&up), &mut out);
-            let want = [f32::NAN, 2e30, -0.0, f32::INFINITY, 0.0, -0.0, 400.0, -0.0];
-            assert_eq!(bits_or_nan(&out), bits_or_nan(&want[..n]), "{}", table.isa());
-        }
-    }
-}
-
-#[test]
-fn silu_does_not_depend_on_the_place() {
-    for table in KernelTable::all_supported() {
-        let mut rng = Rng::new(9);
-        let gate: Vec<f32> = rng.floats(61).iter().map(|v| v * 20.0).collect();
-        let up = rng.floats(61);
-        let mut all = vec![0.0; 61];
-        table.activate(Activation::Silu, &gate, Some(&up), &mut all);
-        for i in 0..61 {
-            let mut one = [0.0];
-            table.activate(Activation::Silu, &gate[i..=i], Some(&up[i..=i]), &mut one);
-            assert_eq!(one[0].to_bits(), all[i].to_bits(), "{} {i}", table.isa());
+            let mut more = Guarded::new(&y);
+            table.axpy(0.3, &Guarded::new(&x), &mut more);
+            for i in 0..n {
+                let want = f64::from(0.3f32) * f64::from(x[i]) + f64::from(y[i]);
+                // At most a rounding of the product and one of the sum, both below 2.
+                assert!((f64::from(more[i]) - want).abs() <= 9e-8, "{} {want}", table.isa());
+            }
         }
     }
 }
@@ -131,6 +127,32 @@ fn rope_rotates_adjacent_pairs() {
                 let mut alone = x.to_vec();
                 table.rope_norm(&mut alone, head_dim, &cos_sin);
                 assert_eq!(bits(&alone), bits(y), "{} head {h} alone", table.isa());
+            }
+        }
+    }
+}
+
+#[test]
+fn both_orders_of_pairs_rotate_to_the_same_bits() {
+    let shapes = [(2, 2), (64, 64), (80, 32), (96, 96), (33, 30), (128, 2), (256, 256), (70, 66)];
+    for table in KernelTable::all_supported() {
+        for (head_dim, n_rot) in shapes.into_iter().chain([(16, 16), (7, 0)]) {
+            let n_heads = 3;
+            let mut rng = Rng::new(head_dim as u64);
+            let adjacent = rng.floats(n_heads * head_dim);
+            let cos_sin = rng.floats(n_rot);
+            // Where an element of a head lies in the order of GPT-NeoX.
+            let place = |i: usize| if i < n_rot { i / 2 + i % 2 * (n_rot / 2) } else { i };
+            let mut apart = Guarded::new(&adjacent);
+            for (i, x) in adjacent.iter().enumerate() {
+                apart[i / head_dim * head_dim + place(i % head_dim)] = *x;
+            }
+            let mut want = adjacent;
+            table.rope_norm(&mut want, head_dim, &cos_sin);
+            table.rope_neox(&mut apart, head_dim, &Guarded::new(&cos_sin));
+            for (i, want) in want.iter().enumerate() {
+                let got = apart[i / head_dim * head_dim + place(i % head_dim)];
+                assert_eq!(got.to_bits(), want.to_bits(), "{} {head_dim} {i}", table.isa());
             }
         }
     }

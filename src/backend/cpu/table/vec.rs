@@ -31,26 +31,26 @@ impl VecKernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 | Isa::Avx512Vnni => Self {
                 rms_norm: avx512::float::rms_norm,
-                layer_norm: scalar::vec::layer_norm,
+                layer_norm: avx512::float::layer_norm,
                 add: avx512::float::add,
                 axpy: avx512::float::axpy,
                 scale: avx512::float::scale,
                 soft_cap: avx512::float::soft_cap,
                 activate: avx512::float::activate,
                 rope_norm: avx512::float::rope_norm,
-                rope_neox: scalar::vec::rope_neox,
+                rope_neox: avx512::float::rope_neox,
             },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self {
                 rms_norm: avx2::float::rms_norm,
-                layer_norm: scalar::vec::layer_norm,
+                layer_norm: avx2::float::layer_norm,
                 add: avx2::float::add,
                 axpy: avx2::float::axpy,
                 scale: avx2::float::scale,
                 soft_cap: avx2::float::soft_cap,
                 activate: avx2::float::activate,
                 rope_norm: avx2::float::rope_norm,
-                rope_neox: scalar::vec::rope_neox,
+                rope_neox: avx2::float::rope_neox,
             },
             _ => Self {
                 rms_norm: scalar::vec::rms_norm,

@@ -113,6 +113,11 @@ impl Lanes for __m256 {
             sums
         }
         fn wide_zero() -> Self::Wide { [_mm256_setzero_pd(); 2] }
+        fn wide_add(self, acc: Self::Wide) -> Self::Wide {
+            let lo = _mm256_cvtps_pd(_mm256_castps256_ps128(self));
+            let hi = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(self));
+            [_mm256_add_pd(acc[0], lo), _mm256_add_pd(acc[1], hi)]
+        }
         fn wide_add_squares(self, acc: Self::Wide) -> Self::Wide {
             let lo = _mm256_cvtps_pd(_mm256_castps256_ps128(self));
             let hi = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(self));
@@ -157,6 +162,14 @@ impl Lanes for __m256 {
             let swapped = _mm256_permute_ps::<0xB1>(self);
             let crossed = _mm256_mul_ps(swapped, _mm256_movehdup_ps(cos_sin));
             _mm256_fmaddsub_ps(self, _mm256_moveldup_ps(cos_sin), crossed)
+        }
+        fn deinterleave(a: Self, b: Self) -> (Self, Self) {
+            // [a0 a2 b0 b2 | a4 a6 b4 b6], the halves of a and b still to be brought together.
+            let (even, odd) = (_mm256_shuffle_ps::<0x88>(a, b), _mm256_shuffle_ps::<0xDD>(a, b));
+            let ordered = |v: __m256| {
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(v)))
+            };
+            (ordered(even), ordered(odd))
         }
         fn transpose(
             p: *const f32,

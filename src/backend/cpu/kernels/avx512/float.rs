@@ -84,6 +84,11 @@ impl Lanes for __m512 {
             sums
         }
         fn wide_zero() -> Self::Wide { [_mm512_setzero_pd(); 2] }
+        fn wide_add(self, acc: Self::Wide) -> Self::Wide {
+            let lo = _mm512_cvtps_pd(_mm512_castps512_ps256(self));
+            let hi = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(self));
+            [_mm512_add_pd(acc[0], lo), _mm512_add_pd(acc[1], hi)]
+        }
         fn wide_add_squares(self, acc: Self::Wide) -> Self::Wide {
             let lo = _mm512_cvtps_pd(_mm512_castps512_ps256(self));
             let hi = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(self));
@@ -129,6 +134,11 @@ impl Lanes for __m512 {
             let swapped = _mm512_permute_ps::<0xB1>(self);
             let crossed = _mm512_mul_ps(swapped, _mm512_movehdup_ps(cos_sin));
             _mm512_fmaddsub_ps(self, _mm512_moveldup_ps(cos_sin), crossed)
+        }
+        fn deinterleave(a: Self, b: Self) -> (Self, Self) {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
         }
         fn transpose(
             p: *const f32,

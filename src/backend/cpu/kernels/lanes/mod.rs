@@ -61,6 +61,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn sum4(v: [Self; 4]) -> [f32; 4];
 
     unsafe fn wide_zero() -> Self::Wide;
+    /// Adds the lanes, in f64.
+    unsafe fn wide_add(self, acc: Self::Wide) -> Self::Wide;
     /// Adds the squares of the lanes, exact in f64 but for the sum's rounding.
     unsafe fn wide_add_squares(self, acc: Self::Wide) -> Self::Wide;
     unsafe fn wide_sum(acc: Self::Wide) -> f64;
@@ -86,6 +88,8 @@ pub(super) trait Lanes: Copy {
 
     /// Pairs of lanes `(a, b)` times pairs `(cos, sin)`: `(a cos - b sin, a sin + b cos)`.
     unsafe fn rotate_pairs(self, cos_sin: Self) -> Self;
+    /// The even and the odd elements of `2 N` that lie in two registers.
+    unsafe fn deinterleave(a: Self, b: Self) -> (Self, Self);
     /// Reads a block of `n_rows` x `n_cols` (both at most `N`) with rows `ld` apart and writes
     /// its `n_cols` columns, each as `N` elements with zeros for absent rows, `ld_out` apart.
     unsafe fn transpose(
@@ -165,6 +169,13 @@ macro_rules! lane_kernels {
             fn dequant_q8_0 in float(bytes: &[u8], out: &mut [f32]);
             fn store_f16 in float(x: &[f32], out: &mut [u16]);
             fn rms_norm in vec(x: Option<&[f32]>, w: Option<&[f32]>, eps: f32, y: &mut [f32]);
+            fn layer_norm in vec(
+                x: Option<&[f32]>,
+                w: Option<&[f32]>,
+                b: Option<&[f32]>,
+                eps: f32,
+                y: &mut [f32]
+            );
             fn add in vec(x: &[f32], y: &mut [f32]);
             fn scale in vec(a: f32, y: &mut [f32]);
             fn axpy in vec(a: f32, x: &[f32], y: &mut [f32]);
@@ -176,6 +187,7 @@ macro_rules! lane_kernels {
                 out: &mut [f32]
             );
             fn rope_norm in vec(x: &mut [f32], head_dim: usize, cos_sin: &[f32]);
+            fn rope_neox in vec(x: &mut [f32], head_dim: usize, cos_sin: &[f32]);
             fn blend in vec(a: f32, total: &mut [f32], b: f32, part: &[f32]);
             fn divide in vec(acc: &[f32], l: f32, out: &mut [f32]);
         }
