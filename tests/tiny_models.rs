@@ -1,12 +1,13 @@
-//! Every variant of llama against llama.cpp, on tiny random models that need no download.
+//! Every variant of llama and every other architecture against llama.cpp, on tiny random models
+//! that need no download.
 //!
-//! `data/tiny.json` has llama.cpp's logits of each model's twin in F32 (see `common/tiny.rs`),
-//! made by `tools/tiny_goldens.py`.
+//! `data/tiny.json` has llama.cpp's logits of each model's twin in F32 (see `common/tiny.rs` and
+//! `common/tiny_archs.rs`), made by `tools/tiny_goldens.py`.
 
 mod common;
 
-use common::tiny::{self, Spec};
 use common::{context, decode};
+use common::{tiny, tiny_archs};
 use powerinfer::engine::Context;
 use serde_json::Value;
 
@@ -20,9 +21,36 @@ fn goldens() -> Value {
     serde_json::from_str(include_str!("data/tiny.json")).unwrap()
 }
 
-fn logits(spec: &Spec, reference: bool) -> Vec<Vec<f32>> {
-    let mut ctx = context(&tiny::bare_model(spec), |p| p.reference = reference);
-    let tokens = tiny::tokens(BATCH + SINGLE, spec.n_vocab);
+/// A model and its twin.
+struct Case {
+    name: &'static str,
+    n_vocab: usize,
+    model: Vec<u8>,
+    twin: Vec<u8>,
+}
+
+/// All models that have goldens.
+fn cases() -> Vec<Case> {
+    let llamas = tiny::SPECS.iter().map(|s| Case {
+        name: s.name,
+        n_vocab: s.n_vocab,
+        model: tiny::bytes(s),
+        twin: tiny::twin_bytes(s),
+    });
+    let others = tiny_archs::SPECS.iter().map(|s| Case {
+        name: s.name,
+        n_vocab: tiny_archs::N_VOCAB,
+        model: tiny_archs::bytes(s),
+        twin: tiny_archs::twin_bytes(s),
+    });
+    llamas.chain(others).collect()
+}
+
+fn logits(case: &Case, reference: bool) -> Vec<Vec<f32>> {
+    let mut ctx = context(&tiny::bare_model_of(&case.model), |p| {
+        (p.reference, p.n_ctx, p.n_batch) = (reference, 256, 256);
+    });
+    let tokens = tiny::tokens(BATCH + SINGLE, case.n_vocab);
     decode(&mut ctx, &tokens[..BATCH], true);
     let row = |ctx: &mut Context, i: i32| ctx.outputs().logits_ith(i).unwrap().to_vec();
     let mut all: Vec<Vec<f32>> = COMPARED.iter().map(|&i| row(&mut ctx, i)).collect();
@@ -51,29 +79,40 @@ fn nmse(ours: &[Vec<f32>], truth: &Value) -> f64 {
 #[test]
 fn the_generator_makes_the_models_of_the_goldens() {
     let goldens = goldens();
-    for spec in tiny::SPECS {
-        let golden = &goldens["models"][spec.name];
+    let cases = cases();
+    for case in &cases {
+        let golden = &goldens["models"][case.name];
         let again = "run tests/tools/tiny_goldens.py";
-        assert_eq!(
-            golden["model"],
-            tiny::fingerprint(&tiny::bytes(spec)),
-            "{}: {again}",
-            spec.name
-        );
-        let twin = tiny::fingerprint(&tiny::twin_bytes(spec));
-        assert_eq!(golden["twin"], twin, "{}: {again}", spec.name);
+        assert_eq!(golden["model"], tiny::fingerprint(&case.model), "{}: {again}", case.name);
+        assert_eq!(golden["twin"], tiny::fingerprint(&case.twin), "{}: {again}", case.name);
     }
-    assert_eq!(goldens["models"].as_object().unwrap().len(), tiny::SPECS.len());
+    assert_eq!(goldens["models"].as_object().unwrap().len(), cases.len());
+}
+
+/// Models with windows, sinks and temperatures, which the engine does not have yet.
+const PENDING: &[&str] = &["gemma2", "gemma3", "gpt-oss", "mistral3", "olmo3"];
+
+/// How far two computations in F32 can be apart: 1e-12 is measured.
+fn bound(name: &str) -> f64 {
+    match name {
+        // llama.cpp looks GELU up in a table of F16.
+        "falcon-7b" | "falcon-40b" | "gemma" | "gemma2" | "gemma3" | "gpt2" | "starcoder2" => 1e-6,
+        _ => 1e-10,
+    }
 }
 
 /// Both compute in F32, so that only the order of sums differs: what is measured is 1e-12.
 #[test]
 fn reference_mode_equals_llama_cpp_in_f32() {
     let goldens = goldens();
-    for spec in tiny::SPECS {
-        let error = nmse(&logits(spec, true), &goldens["models"][spec.name]["logits"]);
-        assert!(error < 1e-10, "{}: NMSE {error:e}", spec.name);
+    let mut failures = Vec::new();
+    for case in cases().iter().filter(|c| !PENDING.contains(&c.name)) {
+        let error = nmse(&logits(case, true), &goldens["models"][case.name]["logits"]);
+        if error.is_nan() || error >= bound(case.name) {
+            failures.push(format!("{}: NMSE {error:e}", case.name));
+        }
     }
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 /// Both round weights, activations and cache, each in its own way. The noise of one model is luck;
@@ -82,12 +121,12 @@ fn reference_mode_equals_llama_cpp_in_f32() {
 fn normal_mode_is_as_close_as_llama_cpp() {
     let goldens = goldens();
     let (mut log_ratios, mut n) = (0.0, 0);
-    for spec in tiny::SPECS {
-        let golden = &goldens["models"][spec.name];
-        let error = nmse(&logits(spec, false), &golden["logits"]);
-        assert!(error < 1e-3, "{}: NMSE {error:e}", spec.name);
+    for case in cases().iter().filter(|c| !PENDING.contains(&c.name)) {
+        let golden = &goldens["models"][case.name];
+        let error = nmse(&logits(case, false), &golden["logits"]);
+        assert!(error < 1e-3, "{}: NMSE {error:e}", case.name);
         if let Some(theirs) = golden["llama_cpp_nmse"].as_f64() {
-            assert!(error < 1.5 * theirs, "{}: NMSE {error:e}, theirs {theirs:e}", spec.name);
+            assert!(error < 1.5 * theirs, "{}: NMSE {error:e}, theirs {theirs:e}", case.name);
             // Where weights are plain numbers we are far more exact, which must not hide the rest.
             log_ratios += (error / theirs).max(0.7).ln();
             n += 1;
@@ -103,9 +142,8 @@ fn normal_mode_is_as_close_as_llama_cpp() {
 #[ignore = "a tool: TINY_MODELS=folder"]
 fn write_models() {
     let dir = std::path::PathBuf::from(std::env::var_os("TINY_MODELS").unwrap());
-    for spec in tiny::SPECS {
-        std::fs::write(dir.join(format!("{}.gguf", spec.name)), tiny::bytes(spec)).unwrap();
-        std::fs::write(dir.join(format!("{}.twin.gguf", spec.name)), tiny::twin_bytes(spec))
-            .unwrap();
+    for case in cases() {
+        std::fs::write(dir.join(format!("{}.gguf", case.name)), case.model).unwrap();
+        std::fs::write(dir.join(format!("{}.twin.gguf", case.name)), case.twin).unwrap();
     }
 }

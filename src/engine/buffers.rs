@@ -30,22 +30,43 @@ pub fn uses_q8(table: &KernelTable, ty: QuantType, reference: bool) -> bool {
     !reference && table.has_int8(ty)
 }
 
+/// Formats that each slot is kept in.
+#[derive(Clone, PartialEq)]
+struct Formats {
+    f32: Vec<bool>,
+    q8: Vec<bool>,
+}
+
 /// Makes the buffers of a plan, without rows yet.
 pub fn for_plan(
     plan: &Plan,
     table: &KernelTable,
     reference: bool,
 ) -> Result<Vec<Slot>, OutOfMemory> {
-    let mut f32 = vec![false; plan.slots.len()];
-    let mut q8 = vec![false; plan.slots.len()];
-    let multiplied = |src: SlotId, ty: QuantType, f32: &mut [bool], q8: &mut [bool]| {
-        let q = uses_q8(table, ty, reference);
-        q8[src.0] |= q;
-        f32[src.0] |= !q;
-    };
-    // From the last step to the first: a copy needs what its readers need.
-    for step in plan.steps.iter().rev() {
-        match &step.kind {
+    let none = vec![false; plan.slots.len()];
+    let mut formats = Formats { f32: none.clone(), q8: none };
+    if let Some(embeddings) = plan.embeddings {
+        formats.f32[embeddings.0] = true;
+    }
+    // Layers share slots, and a copy needs what its readers need: until nothing new comes up.
+    loop {
+        let before = formats.clone();
+        for step in plan.steps.iter().rev() {
+            formats.add(&step.kind, plan, &|ty| uses_q8(table, ty, reference));
+        }
+        if formats == before {
+            break;
+        }
+    }
+    let slots = plan.slots.iter().zip(formats.f32.into_iter().zip(formats.q8));
+    slots.map(|(slot, (f32, q8))| Slot::new(slot.width, f32, q8)).collect()
+}
+
+impl Formats {
+    /// Adds what a step reads and changes.
+    fn add(&mut self, step: &StepKind, plan: &Plan, uses_q8: &dyn Fn(QuantType) -> bool) {
+        let f32 = &mut self.f32;
+        match step {
             StepKind::Embed { dst, .. } | StepKind::AddRow { dst, .. } => f32[dst.0] = true,
             StepKind::Norm { src, dst, add, .. } => {
                 f32[src.0] = true;
@@ -59,28 +80,28 @@ pub fn for_plan(
                 }
             }
             StepKind::MatMul { src, mats, dst, .. } => {
-                mats.iter().for_each(|mat| multiplied(*src, mat.ty, &mut f32, &mut q8));
                 f32[dst.0] = true;
+                mats.iter().for_each(|mat| self.add_product(*src, uses_q8(mat.ty)));
+            }
+            StepKind::ExpertMatMul { src, mats, dst } => {
+                f32[dst.0] = true;
+                mats.iter().for_each(|mat| self.add_product(*src, uses_q8(mat.ty)));
             }
             StepKind::Route { logits, .. } => f32[logits.0] = true,
-            StepKind::ExpertMatMul { src, mats, dst } => {
-                mats.iter().for_each(|mat| multiplied(*src, mat.ty, &mut f32, &mut q8));
-                f32[dst.0] = true;
-            }
             StepKind::FromExperts { src, dst, .. } => (f32[src.0], f32[dst.0]) = (true, true),
             StepKind::StoreKv { qkv, .. } | StepKind::Attend { qkv, .. } => f32[qkv.0] = true,
             // Rows of 8 bits are copied where the source has them, else made from its f32.
             StepKind::Copy { src, dst } | StepKind::ToExperts { src, dst } => {
                 f32[src.0] |= f32[dst.0] || plan.is_summed(*src);
-                q8[src.0] |= q8[dst.0] && !plan.is_summed(*src);
+                self.q8[src.0] |= self.q8[dst.0] && !plan.is_summed(*src);
             }
         }
     }
-    if let Some(embeddings) = plan.embeddings {
-        f32[embeddings.0] = true;
+
+    fn add_product(&mut self, src: SlotId, q8: bool) {
+        let of_type = if q8 { &mut self.q8 } else { &mut self.f32 };
+        of_type[src.0] = true;
     }
-    let slots = plan.slots.iter().zip(f32.into_iter().zip(q8));
-    slots.map(|(slot, (f32, q8))| Slot::new(slot.width, f32, q8)).collect()
 }
 
 impl Slot {

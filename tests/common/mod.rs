@@ -6,6 +6,7 @@
 )]
 
 pub mod tiny;
+pub mod tiny_archs;
 
 use std::path::PathBuf;
 use std::sync::Arc;

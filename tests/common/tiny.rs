@@ -173,8 +173,13 @@ pub fn edited_bytes(spec: &Spec, edit: impl FnOnce(&mut Writer, &mut Vec<Tensor>
 
 /// The model without its vocabulary.
 pub fn bare_model(spec: &Spec) -> Arc<powerinfer::model::Model> {
+    bare_model_of(&bytes(spec))
+}
+
+/// The model in these bytes without its vocabulary.
+pub fn bare_model_of(bytes: &[u8]) -> Arc<powerinfer::model::Model> {
     let options = LoadOptions::default();
-    let files = ModelFiles::open_file(unnamed_file(&bytes(spec)), "tiny.gguf", &options).unwrap();
+    let files = ModelFiles::open_file(unnamed_file(bytes), "tiny.gguf", &options).unwrap();
     Arc::new(powerinfer::model::Model::load(files, false, &mut |_| true).unwrap())
 }
 
@@ -209,7 +214,7 @@ pub fn fingerprint(bytes: &[u8]) -> String {
 }
 
 /// SplitMix64.
-struct Rng(u64);
+pub struct Rng(pub u64);
 
 impl Rng {
     fn next(&mut self) -> u64 {
@@ -227,7 +232,7 @@ impl Rng {
 
     /// `n` numbers around `mean` with this standard deviation. Exact arithmetic only, so that
     /// every machine gets the same.
-    fn numbers(&mut self, n: usize, mean: f32, deviation: f32) -> Vec<f32> {
+    pub fn numbers(&mut self, n: usize, mean: f32, deviation: f32) -> Vec<f32> {
         let scale = deviation * 3f32.sqrt();
         (0..n).map(|_| mean + scale * self.uniform()).collect()
     }
@@ -363,7 +368,7 @@ impl Tensors<'_> {
     }
 }
 
-fn quantized(ty: QuantType, numbers: &[f32]) -> Vec<u8> {
+pub fn quantized(ty: QuantType, numbers: &[f32]) -> Vec<u8> {
     let n_bytes = ty.row_bytes(numbers.len() as u64).unwrap();
     let mut data = vec![0; n_bytes as usize];
     quantize_row(ty, numbers, None, &mut data).unwrap();
@@ -394,7 +399,7 @@ fn keys(spec: &Spec, twin: bool) -> Writer {
     w
 }
 
-fn write(keys: &Writer, tensors: &[Tensor]) -> Vec<u8> {
+pub fn write(keys: &Writer, tensors: &[Tensor]) -> Vec<u8> {
     let mut w = keys.clone();
     for t in tensors {
         let dims: Vec<u64> = t.dims.iter().map(|&d| d as u64).collect();
@@ -442,18 +447,25 @@ fn metadata(s: &Spec, twin: bool) -> Vec<(&'static str, Value)> {
             ("llama.rope.scaling.original_context_length", Value::U32(64)),
         ]),
     }
-    let vocabulary = vocabulary(s.n_vocab);
-    kvs.extend([
+    kvs.extend(vocabulary_keys(s.n_vocab));
+    kvs
+}
+
+/// Keys of a vocabulary of this size.
+pub fn vocabulary_keys(n_vocab: usize) -> Vec<(&'static str, Value)> {
+    let str = |text: &str| Value::Str(ByteStr::from(text));
+    let u32 = |n: usize| Value::U32(n as u32);
+    let vocabulary = vocabulary(n_vocab);
+    vec![
         ("tokenizer.ggml.model", str("gpt2")),
         ("tokenizer.ggml.pre", str("gpt-2")),
         ("tokenizer.ggml.tokens", strings(&vocabulary.tokens)),
         ("tokenizer.ggml.token_type", Value::Array(Array::I32(vocabulary.types))),
         ("tokenizer.ggml.merges", strings(&vocabulary.merges)),
-        ("tokenizer.ggml.bos_token_id", u32(s.n_vocab - 4)),
-        ("tokenizer.ggml.eos_token_id", u32(s.n_vocab - 3)),
+        ("tokenizer.ggml.bos_token_id", u32(n_vocab - 4)),
+        ("tokenizer.ggml.eos_token_id", u32(n_vocab - 3)),
         ("tokenizer.ggml.add_bos_token", Value::Bool(true)),
-    ]);
-    kvs
+    ]
 }
 
 fn strings(texts: &[String]) -> Value {

@@ -1,0 +1,612 @@
+//! Tiny random models of every architecture beside llama, made in memory, with what real models
+//! have: fewer key heads than query heads, windows shorter than the prompt, 2 of 8 experts, odd
+//! scales, rotation of a part of each head.
+//!
+//! Each has a twin in F32 as in [`super::tiny`]. To add one: a line in [`SPECS`] with the tensors
+//! and keys that its files have, then `tests/tools/tiny_goldens.py`.
+
+use powerinfer::gguf::{Magic, Value, Writer};
+use powerinfer::quant::QuantType::{self, BF16, F16, F32, Q4_0, Q4_1, Q8_0};
+use powerinfer::quant::dequantize_row;
+
+use super::tiny::{Rng, Tensor, quantized, vocabulary_keys, write};
+
+/// Where the attention's input matrices are, and their biases.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Qkv {
+    Apart { bias: bool },
+    Fused { bias: bool },
+}
+
+/// What the norms of queries and keys are as wide as.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum QkNorm {
+    None,
+    /// One head; all have the same weights.
+    Head,
+    /// One head; each has its own weights.
+    OwnHead,
+    /// All heads together.
+    All,
+}
+
+/// Matrices of the feed-forward network.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ffn {
+    Gated,
+    /// `ffn_up` holds gate and up.
+    GatedFused,
+    Plain,
+    /// 2 of 8 experts.
+    Experts,
+    /// The same with biases.
+    ExpertsWithBiases,
+    /// The same and one that computes every token.
+    ExpertsAndShared,
+}
+
+/// A key after `<arch>.` and its value.
+#[derive(Clone, Copy, Debug)]
+pub enum Key {
+    U(&'static str, u32),
+    F(&'static str, f32),
+    S(&'static str, &'static str),
+}
+
+/// A model.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    pub name: &'static str,
+    pub arch: &'static str,
+    pub n_layer: usize,
+    pub n_head: usize,
+    pub n_head_kv: usize,
+    pub head_dim: usize,
+    pub n_rot: usize,
+    pub qkv: Qkv,
+    pub qk_norm: QkNorm,
+    pub out_bias: bool,
+    /// Norms of a layer.
+    pub norms: &'static [&'static str],
+    /// Layer norms with this bias, or RMS norms.
+    pub layer_norm: Option<bool>,
+    pub ffn: Ffn,
+    pub ffn_bias: bool,
+    pub tied: bool,
+    pub learned_positions: bool,
+    pub sinks: bool,
+    /// `rope_factors_long` and `rope_factors_short`.
+    pub long_rope: bool,
+    pub keys: &'static [Key],
+    pub seed: u64,
+}
+
+pub const N_VOCAB: usize = 96;
+const N_EMBD: usize = 64;
+const N_FF: usize = 96;
+const N_FF_EXP: usize = 32;
+const N_EXPERT: usize = 8;
+const TYPES: &[QuantType] = &[F16, Q8_0, BF16, Q4_1, F32, Q4_0];
+
+const LLAMA: Spec = Spec {
+    name: "llama",
+    arch: "llama",
+    n_layer: 3,
+    n_head: 4,
+    n_head_kv: 2,
+    head_dim: 16,
+    n_rot: 16,
+    qkv: Qkv::Apart { bias: false },
+    qk_norm: QkNorm::None,
+    out_bias: false,
+    norms: &["attn_norm", "ffn_norm"],
+    layer_norm: None,
+    ffn: Ffn::Gated,
+    ffn_bias: false,
+    tied: false,
+    learned_positions: false,
+    sinks: false,
+    long_rope: false,
+    keys: &[],
+    seed: 0,
+};
+
+const SANDWICH: &[&str] = &["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"];
+const PARALLEL: Spec = Spec { layer_norm: Some(true), norms: &["attn_norm"], ..LLAMA };
+const YARN: [Key; 3] = [
+    Key::S("rope.scaling.type", "yarn"),
+    Key::F("rope.scaling.factor", 4.0),
+    Key::U("rope.scaling.original_context_length", 64),
+];
+const EXPERTS: [Key; 3] = [
+    Key::U("expert_count", 8),
+    Key::U("expert_used_count", 2),
+    Key::U("expert_feed_forward_length", 32),
+];
+
+/// All models that have goldens.
+pub const SPECS: &[Spec] = &[
+    Spec { name: "arcee", arch: "arcee", ffn: Ffn::Plain, seed: 101, ..LLAMA },
+    Spec {
+        name: "command-r",
+        arch: "command-r",
+        layer_norm: Some(false),
+        tied: true,
+        keys: &[Key::F("logit_scale", 0.25)],
+        seed: 102,
+        ..PARALLEL
+    },
+    Spec {
+        name: "falcon-7b",
+        arch: "falcon",
+        n_head_kv: 1,
+        qkv: Qkv::Fused { bias: false },
+        ffn: Ffn::Plain,
+        tied: true,
+        seed: 103,
+        ..PARALLEL
+    },
+    Spec {
+        name: "falcon-40b",
+        arch: "falcon",
+        norms: &["attn_norm", "attn_norm_2"],
+        qkv: Qkv::Fused { bias: false },
+        ffn: Ffn::Plain,
+        seed: 104,
+        ..PARALLEL
+    },
+    Spec { name: "gemma", arch: "gemma", head_dim: 32, n_rot: 32, tied: true, seed: 105, ..LLAMA },
+    Spec {
+        name: "gemma2",
+        arch: "gemma2",
+        norms: SANDWICH,
+        tied: true,
+        n_layer: 4,
+        keys: &[
+            Key::U("attention.sliding_window", 12),
+            Key::F("attn_logit_softcapping", 2.0),
+            Key::F("final_logit_softcapping", 5.0),
+        ],
+        seed: 106,
+        ..LLAMA
+    },
+    Spec {
+        name: "gemma3",
+        arch: "gemma3",
+        norms: SANDWICH,
+        qk_norm: QkNorm::Head,
+        tied: true,
+        n_layer: 4,
+        head_dim: 32,
+        n_rot: 32,
+        n_head_kv: 1,
+        keys: &[
+            Key::U("attention.sliding_window", 12),
+            Key::U("attention.sliding_window_pattern", 3),
+            Key::F("rope.freq_base", 1e6),
+            Key::S("rope.scaling.type", "linear"),
+            Key::F("rope.scaling.factor", 8.0),
+        ],
+        seed: 107,
+        ..LLAMA
+    },
+    Spec {
+        name: "glm4",
+        arch: "glm4",
+        norms: SANDWICH,
+        n_rot: 8,
+        qkv: Qkv::Apart { bias: true },
+        ffn: Ffn::GatedFused,
+        seed: 108,
+        ..LLAMA
+    },
+    Spec {
+        name: "gpt2",
+        arch: "gpt2",
+        n_head_kv: 4,
+        layer_norm: Some(true),
+        qkv: Qkv::Fused { bias: true },
+        out_bias: true,
+        ffn: Ffn::Plain,
+        ffn_bias: true,
+        tied: true,
+        learned_positions: true,
+        seed: 109,
+        ..LLAMA
+    },
+    Spec {
+        name: "gpt-oss",
+        arch: "gpt-oss",
+        norms: &["attn_norm", "post_attention_norm"],
+        qkv: Qkv::Apart { bias: true },
+        out_bias: true,
+        ffn: Ffn::ExpertsWithBiases,
+        sinks: true,
+        n_layer: 4,
+        keys: &[
+            EXPERTS[0],
+            EXPERTS[1],
+            EXPERTS[2],
+            YARN[0],
+            YARN[1],
+            YARN[2],
+            Key::U("attention.sliding_window", 12),
+        ],
+        seed: 110,
+        ..LLAMA
+    },
+    Spec {
+        name: "granite",
+        arch: "granite",
+        out_bias: true,
+        ffn_bias: true,
+        tied: true,
+        keys: &[
+            Key::F("embedding_scale", 3.0),
+            Key::F("residual_scale", 0.3),
+            Key::F("attention.scale", 0.125),
+            Key::F("logit_scale", 4.0),
+        ],
+        seed: 111,
+        ..LLAMA
+    },
+    Spec {
+        name: "mixtral",
+        ffn: Ffn::Experts,
+        keys: &[EXPERTS[0], EXPERTS[1], Key::U("feed_forward_length", 32)],
+        seed: 112,
+        ..LLAMA
+    },
+    Spec {
+        name: "mistral3",
+        arch: "mistral3",
+        keys: &[
+            YARN[0],
+            YARN[1],
+            Key::U("rope.scaling.original_context_length", 32),
+            Key::F("rope.scaling.yarn_log_multiplier", 1.0),
+            Key::F("attention.temperature_scale", 0.3),
+        ],
+        seed: 113,
+        ..LLAMA
+    },
+    Spec {
+        name: "nemotron",
+        arch: "nemotron",
+        n_rot: 8,
+        layer_norm: Some(true),
+        ffn: Ffn::Plain,
+        seed: 114,
+        ..LLAMA
+    },
+    Spec {
+        name: "olmo2",
+        arch: "olmo2",
+        norms: &["post_attention_norm", "post_ffw_norm"],
+        qk_norm: QkNorm::All,
+        seed: 115,
+        ..LLAMA
+    },
+    Spec {
+        name: "olmo3",
+        arch: "olmo2",
+        norms: &["post_attention_norm", "post_ffw_norm"],
+        qk_norm: QkNorm::All,
+        n_layer: 4,
+        keys: &[YARN[0], YARN[1], YARN[2], Key::U("attention.sliding_window", 12)],
+        seed: 116,
+        ..LLAMA
+    },
+    Spec {
+        name: "phi3-long",
+        arch: "phi3",
+        qkv: Qkv::Fused { bias: false },
+        ffn: Ffn::GatedFused,
+        long_rope: true,
+        keys: &[
+            Key::U("rope.scaling.original_context_length", 64),
+            Key::F("rope.scaling.attn_factor", 1.19),
+        ],
+        seed: 117,
+        ..LLAMA
+    },
+    Spec {
+        name: "phi3-short",
+        arch: "phi3",
+        n_head_kv: 4,
+        n_rot: 12,
+        qkv: Qkv::Fused { bias: false },
+        ffn: Ffn::GatedFused,
+        long_rope: true,
+        keys: &[Key::U("rope.scaling.original_context_length", 256)],
+        seed: 118,
+        ..LLAMA
+    },
+    Spec {
+        name: "qwen2",
+        arch: "qwen2",
+        qkv: Qkv::Apart { bias: true },
+        tied: true,
+        seed: 119,
+        ..LLAMA
+    },
+    Spec {
+        name: "qwen3",
+        arch: "qwen3",
+        head_dim: 32,
+        n_rot: 32,
+        qk_norm: QkNorm::Head,
+        tied: true,
+        seed: 120,
+        ..LLAMA
+    },
+    Spec {
+        name: "qwen2moe",
+        arch: "qwen2moe",
+        qkv: Qkv::Apart { bias: true },
+        ffn: Ffn::ExpertsAndShared,
+        keys: &[
+            EXPERTS[0],
+            EXPERTS[1],
+            EXPERTS[2],
+            Key::U("expert_shared_feed_forward_length", 64),
+        ],
+        seed: 121,
+        ..LLAMA
+    },
+    Spec {
+        name: "qwen3moe",
+        arch: "qwen3moe",
+        qk_norm: QkNorm::Head,
+        ffn: Ffn::Experts,
+        keys: &EXPERTS,
+        seed: 222,
+        ..LLAMA
+    },
+    Spec {
+        name: "stablelm",
+        arch: "stablelm",
+        n_head_kv: 4,
+        n_rot: 4,
+        layer_norm: Some(true),
+        qkv: Qkv::Apart { bias: true },
+        seed: 123,
+        ..LLAMA
+    },
+    Spec {
+        name: "stablelm-12b",
+        arch: "stablelm",
+        n_rot: 4,
+        qk_norm: QkNorm::OwnHead,
+        seed: 124,
+        ..PARALLEL
+    },
+    Spec {
+        name: "starcoder2",
+        arch: "starcoder2",
+        layer_norm: Some(true),
+        qkv: Qkv::Apart { bias: true },
+        out_bias: true,
+        ffn: Ffn::Plain,
+        ffn_bias: true,
+        tied: true,
+        seed: 125,
+        ..LLAMA
+    },
+];
+
+/// The file.
+pub fn bytes(spec: &Spec) -> Vec<u8> {
+    write(&keys(spec), &tensors(spec, false))
+}
+
+/// The same numbers for the truth: all F32.
+pub fn twin_bytes(spec: &Spec) -> Vec<u8> {
+    write(&keys(spec), &tensors(spec, true))
+}
+
+/// The file with other tensors than it should have.
+pub fn edited_bytes(spec: &Spec, edit: impl FnOnce(&mut Vec<Tensor>)) -> Vec<u8> {
+    let mut tensors = tensors(spec, false);
+    edit(&mut tensors);
+    write(&keys(spec), &tensors)
+}
+
+struct Tensors {
+    twin: bool,
+    rng: Rng,
+    n_matrices: usize,
+    all: Vec<Tensor>,
+}
+
+impl Tensors {
+    fn push(&mut self, name: String, dims: &[usize], ty: QuantType, numbers: &[f32]) {
+        let data = quantized(ty, numbers);
+        self.all.push(Tensor { name, dims: dims.to_vec(), ty, data });
+    }
+
+    fn vector(&mut self, name: String, dims: &[usize], mean: f32, deviation: f32) {
+        let numbers = self.rng.numbers(dims.iter().product(), mean, deviation);
+        self.push(name, dims, F32, &numbers);
+    }
+
+    fn bias(&mut self, name: String, dims: &[usize]) {
+        self.vector(name, dims, 0.0, 0.3);
+    }
+
+    /// Matrices `[n_in, n_out, ..]` whose products of unit inputs are about `gain` large.
+    fn matrix(&mut self, name: String, dims: &[usize], gain: f32) {
+        let n = dims.iter().product();
+        let numbers = self.rng.numbers(n, 0.0, gain / (dims[0] as f32).sqrt());
+        let ty = TYPES[self.n_matrices % TYPES.len()];
+        self.n_matrices += 1;
+        if !self.twin {
+            return self.push(name, dims, ty, &numbers);
+        }
+        let mut exact = vec![0.0; n];
+        dequantize_row(ty, &quantized(ty, &numbers), &mut exact).unwrap();
+        self.push(name, dims, F32, &exact);
+    }
+
+    fn norm(&mut self, s: &Spec, name: String) {
+        self.vector(format!("{name}.weight"), &[N_EMBD], 1.0, 0.3);
+        if s.layer_norm == Some(true) {
+            self.bias(format!("{name}.bias"), &[N_EMBD]);
+        }
+    }
+
+    fn layer(&mut self, s: &Spec, il: usize) {
+        let name = |part: &str| format!("blk.{il}.{part}");
+        for norm in s.norms {
+            self.norm(s, name(norm));
+        }
+        self.attention(s, il);
+        match s.ffn {
+            Ffn::Gated | Ffn::Plain | Ffn::GatedFused => {
+                if s.ffn == Ffn::Gated {
+                    self.matrix(name("ffn_gate.weight"), &[N_EMBD, N_FF], 1.5);
+                }
+                let n_up = if s.ffn == Ffn::GatedFused { 2 * N_FF } else { N_FF };
+                self.matrix(name("ffn_up.weight"), &[N_EMBD, n_up], 1.2);
+                self.matrix(name("ffn_down.weight"), &[N_FF, N_EMBD], 1.0);
+                if s.ffn_bias {
+                    if s.ffn == Ffn::Gated {
+                        self.bias(name("ffn_gate.bias"), &[N_FF]);
+                    }
+                    self.bias(name("ffn_up.bias"), &[n_up]);
+                    self.bias(name("ffn_down.bias"), &[N_EMBD]);
+                }
+            }
+            Ffn::Experts | Ffn::ExpertsWithBiases | Ffn::ExpertsAndShared => {
+                self.experts(s, il);
+            }
+        }
+    }
+
+    fn attention(&mut self, s: &Spec, il: usize) {
+        let name = |part: &str| format!("blk.{il}.{part}");
+        let (n_q, n_kv) = (s.n_head * s.head_dim, s.n_head_kv * s.head_dim);
+        match s.qkv {
+            Qkv::Apart { bias } => {
+                for (part, n, gain) in [("q", n_q, 1.4), ("k", n_kv, 1.4), ("v", n_kv, 1.0)] {
+                    self.matrix(name(&format!("attn_{part}.weight")), &[N_EMBD, n], gain);
+                    if bias {
+                        self.bias(name(&format!("attn_{part}.bias")), &[n]);
+                    }
+                }
+            }
+            Qkv::Fused { bias } => {
+                let n = n_q + 2 * n_kv;
+                self.matrix(name("attn_qkv.weight"), &[N_EMBD, n], 1.4);
+                if bias {
+                    self.bias(name("attn_qkv.bias"), &[n]);
+                }
+            }
+        }
+        for (part, n_head) in [("q", s.n_head), ("k", s.n_head_kv)] {
+            let dims: &[usize] = match s.qk_norm {
+                QkNorm::None => continue,
+                QkNorm::Head => &[s.head_dim],
+                QkNorm::OwnHead => &[s.head_dim, n_head],
+                QkNorm::All => &[s.head_dim * n_head],
+            };
+            self.vector(name(&format!("attn_{part}_norm.weight")), dims, 1.2, 0.3);
+        }
+        if s.sinks {
+            self.vector(name("attn_sinks.weight"), &[s.n_head], 0.5, 1.0);
+        }
+        self.matrix(name("attn_output.weight"), &[n_q, N_EMBD], 1.0);
+        if s.out_bias {
+            self.bias(name("attn_output.bias"), &[N_EMBD]);
+        }
+    }
+
+    fn experts(&mut self, s: &Spec, il: usize) {
+        let name = |part: &str| format!("blk.{il}.{part}");
+        // Routers decide: what is rounded there must not turn the choice.
+        let router = self.rng.numbers(N_EMBD * N_EXPERT, 0.0, 2.0 / (N_EMBD as f32).sqrt());
+        self.push(name("ffn_gate_inp.weight"), &[N_EMBD, N_EXPERT], F32, &router);
+        let biases = s.ffn == Ffn::ExpertsWithBiases;
+        if biases {
+            self.bias(name("ffn_gate_inp.bias"), &[N_EXPERT]);
+        }
+        for (part, n_in, n_out) in
+            [("gate", N_EMBD, N_FF_EXP), ("up", N_EMBD, N_FF_EXP), ("down", N_FF_EXP, N_EMBD)]
+        {
+            let tensor = format!("ffn_{part}_exps");
+            self.matrix(name(&format!("{tensor}.weight")), &[n_in, n_out, N_EXPERT], 1.4);
+            if biases {
+                self.bias(name(&format!("{tensor}.bias")), &[n_out, N_EXPERT]);
+            }
+        }
+        if s.ffn == Ffn::ExpertsAndShared {
+            self.vector(name("ffn_gate_inp_shexp.weight"), &[N_EMBD], 0.0, 0.2);
+            self.matrix(name("ffn_gate_shexp.weight"), &[N_EMBD, 64], 1.4);
+            self.matrix(name("ffn_up_shexp.weight"), &[N_EMBD, 64], 1.4);
+            self.matrix(name("ffn_down_shexp.weight"), &[64, N_EMBD], 1.4);
+        }
+    }
+}
+
+fn tensors(s: &Spec, twin: bool) -> Vec<Tensor> {
+    let mut t = Tensors { twin, rng: Rng(s.seed << 32), n_matrices: 0, all: Vec::new() };
+    // Models that scale embeddings by 8 have small ones.
+    let gain = if s.arch.starts_with("gemma") { 0.7 } else { 5.6 };
+    t.matrix("token_embd.weight".into(), &[N_EMBD, N_VOCAB], gain);
+    if s.learned_positions {
+        t.matrix("position_embd.weight".into(), &[N_EMBD, 256], gain / 2.0);
+    }
+    if s.long_rope {
+        let pairs = s.n_rot / 2;
+        for (part, step) in [("long", 0.75), ("short", 0.1)] {
+            let divisors: Vec<f32> = (0..pairs).map(|i| 1.0 + i as f32 * step).collect();
+            t.push(format!("rope_factors_{part}.weight"), &[pairs], F32, &divisors);
+        }
+    }
+    for il in 0..s.n_layer {
+        t.layer(s, il);
+    }
+    t.norm(s, "output_norm".into());
+    if !s.tied {
+        t.matrix("output.weight".into(), &[N_EMBD, N_VOCAB], 3.0);
+    }
+    t.all
+}
+
+fn keys(s: &Spec) -> Writer {
+    let mut w = Writer::new(Magic::Gguf);
+    let mut set = |key: &str, value: Value| w.set(key, value).unwrap();
+    let str = |text: &str| Value::Str(text.into());
+    set("general.architecture", str(s.arch));
+    // Names of real models have a meaning to tokenizers.
+    set("general.name", str("tiny"));
+    let eps = match s.layer_norm {
+        Some(_) => "attention.layer_norm_epsilon",
+        None => "attention.layer_norm_rms_epsilon",
+    };
+    let common = [
+        Key::U("context_length", 256),
+        Key::U("embedding_length", N_EMBD as u32),
+        Key::U("block_count", s.n_layer as u32),
+        Key::U("feed_forward_length", N_FF as u32),
+        Key::U("attention.head_count", s.n_head as u32),
+        Key::U("attention.head_count_kv", s.n_head_kv as u32),
+        Key::U("attention.key_length", s.head_dim as u32),
+        Key::U("attention.value_length", s.head_dim as u32),
+        Key::U("rope.dimension_count", s.n_rot as u32),
+        Key::F("rope.freq_base", 10000.0),
+        Key::F(eps, 1e-5),
+    ];
+    for key in common.iter().chain(s.keys) {
+        let (name, value) = match *key {
+            Key::U(name, x) => (name, Value::U32(x)),
+            Key::F(name, x) => (name, Value::F32(x)),
+            Key::S(name, x) => (name, str(x)),
+        };
+        set(&format!("{}.{name}", s.arch), value);
+    }
+    for (key, value) in vocabulary_keys(N_VOCAB) {
+        set(key, value);
+    }
+    w
+}
