@@ -11,7 +11,7 @@ use powerinfer::util::aligned::AlignedVec;
 use std::hint::black_box;
 use std::time::Duration;
 
-const TYPES: [QuantType; 7] = [
+const TYPES: [QuantType; 12] = [
     QuantType::Q4_0,
     QuantType::Q4_1,
     QuantType::Q8_0,
@@ -19,6 +19,11 @@ const TYPES: [QuantType; 7] = [
     QuantType::Q5_1,
     QuantType::IQ4_NL,
     QuantType::MXFP4,
+    QuantType::Q2_K,
+    QuantType::Q3_K,
+    QuantType::Q4_K,
+    QuantType::Q5_K,
+    QuantType::Q6_K,
 ];
 
 /// Random codes with small, finite scales.
@@ -33,7 +38,12 @@ fn weights(ty: QuantType, n_bytes: usize) -> Vec<u8> {
     for block in data.chunks_exact_mut(ty.info().block_bytes) {
         match ty {
             QuantType::MXFP4 => block[0] = 0x78,
-            QuantType::Q4_1 | QuantType::Q5_1 => (block[1], block[3]) = (0x21, 0xa1),
+            QuantType::Q4_1 | QuantType::Q5_1 | QuantType::Q4_K | QuantType::Q5_K => {
+                (block[1], block[3]) = (0x21, 0xa1);
+            }
+            QuantType::Q2_K => (block[81], block[83]) = (0x21, 0x21),
+            QuantType::Q3_K => block[109] = 0x21,
+            QuantType::Q6_K => block[209] = 0x21,
             _ => block[1] = 0x21,
         }
     }
@@ -65,7 +75,8 @@ fn bench(c: &mut Criterion) {
                 if table.isa().name() == "scalar" && n * k * n_rows > 10_000_000 {
                     continue;
                 }
-                let n_bytes = k / 32 * ty.info().block_bytes * n_rows;
+                let Some(row_bytes) = ty.row_bytes(k as u64) else { continue };
+                let n_bytes = row_bytes as usize * n_rows;
                 let data = weights(ty, n_bytes);
                 let w = WeightRows { ty, data: &data, k, n_rows };
                 let x: Vec<f32> = (0..n * k).map(|i| (i % 251) as f32 - 125.0).collect();

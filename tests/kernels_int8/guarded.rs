@@ -73,7 +73,7 @@ fn nothing_outside_the_inputs_is_touched() {
 
                     let expected = mul_mat(scalar, &w, 0..n_rows, &guarded, &mut scratch);
                     let mut y_pages = Pages::new(4 * n * n_rows);
-                    for table in tables_of(ty) {
+                    for table in tables() {
                         let y = y_pages.slice::<f32>(n * n_rows, at_end);
                         let mut view = ColsMut::new(y, n_rows, 0..n_rows);
                         table.mul_mat_q8(&w, 0..n_rows, &guarded, &mut view, &mut scratch);

@@ -91,14 +91,6 @@ fn tables() -> Vec<&'static KernelTable> {
     tables
 }
 
-/// Tables that multiply weights of this type, the scalar one at least.
-fn tables_of(ty: QuantType) -> Vec<&'static KernelTable> {
-    let mut tables = tables();
-    tables.retain(|table| table.has_int8(ty));
-    assert!(tables.iter().any(|table| table.isa() == Isa::Scalar), "{ty}");
-    tables
-}
-
 /// Compares a part of a product with the same part of the scalar kernel's whole product.
 fn check(
     table: &KernelTable,
@@ -146,7 +138,7 @@ fn any_company_any_isa_same_bits() {
                     let zeros = whole.iter().filter(|&&y| y == 0.0).count();
                     assert!(zeros <= whole.len() / 6, "the comparison would be an empty one");
                 }
-                for table in tables_of(ty) {
+                for table in tables() {
                     for n_rows in [1, 2, 15, 16, 17, 31, 33, 64] {
                         for n in [1, 2, 3, 4, 5, 7, 8, 9, 16, 33] {
                             // Alternate between both ends, so that every offset meets every type.
@@ -187,7 +179,7 @@ proptest! {
         let act = Act::new(scalar, k, &x);
         let mut scratch = AlignedVec::new();
         let whole = mul_mat(scalar, &w, 0..n_rows, &act.tokens(0..n), &mut scratch);
-        for table in tables_of(ty) {
+        for table in tables() {
             check(table, &w, &act, &whole, (rows.0..n_rows, 0..n), &mut scratch);
         }
     }
@@ -210,7 +202,7 @@ fn close_to_the_dequantised_product() {
             .collect();
         let w = WeightRows { ty, data: &data, k, n_rows };
         let x = activations(k, n, Pattern::Random);
-        for table in tables_of(ty) {
+        for table in tables() {
             let act = Act::new(table, k, &x);
             let y = mul_mat(table, &w, 0..n_rows, &act.tokens(0..n), &mut scratch);
             let (mut error, mut power) = (0.0, 0.0);
@@ -262,7 +254,7 @@ fn extreme_codes_do_not_saturate() {
                 s: vec![[16 * i16::from(q); 2]; n * K / 32],
             };
             let whole = mul_mat(scalar, &w, 0..17, &act.tokens(0..n), &mut scratch);
-            for table in tables_of(ty) {
+            for table in tables() {
                 for n in [1, n] {
                     check(table, &w, &act, &whole, (0..17, 0..n), &mut scratch);
                 }
@@ -318,7 +310,7 @@ fn sizes_that_do_not_fit_are_refused() {
 #[test]
 fn scratch_does_not_grow_with_rows_or_tokens() {
     for ty in TYPES {
-        for table in tables_of(ty) {
+        for table in tables() {
             let k = 1536;
             let data = weights(ty, k, 64, Pattern::Random);
             let w = WeightRows { ty, data: &data, k, n_rows: 64 };

@@ -2,9 +2,9 @@
 //!
 //! Kernels know block formats and nothing else: no tensors, no threads, no allocation.
 //!
-//! To add a quantised type: a `Format` in `int8.rs` of each folder (one function that unpacks a
-//! block of 16 or 8 rows) and its dequantisation in `float.rs`; the harnesses in
-//! `tests/kernels_int8.rs` and `tests/kernels_float` then run it over all lengths and offsets. To
+//! To add a quantised type: a `Format` (or `Blocks`, with super-blocks) in one of the `int8_` files
+//! of each folder (one function that unpacks a block of 16 or 8 rows) and its dequantisation in
+//! `float.rs`; the harnesses in `tests/kernels_int8` and `tests/kernels_float` then run it over all lengths and offsets. To
 //! add an instruction set: a folder, its name in [`super::Isa`], its row in the tables of
 //! [`super::table`].
 #![allow(unsafe_code, reason = "SIMD loads and stores through pointers")]

@@ -4,12 +4,15 @@
 //! holds in lane `r` the codes `4j..4j+4` of row `r`. The product is `vpmaddubsw`, whose 16-bit
 //! sums would saturate with codes of 8 bits. So codes come as planes of 4 bits: a plane's 8
 //! products of at most 2 * 15 * 128 fit into 16 bits together, and are widened once per block.
-//! Codes of 5 bits are one plane that is widened twice per block.
+//! Codes of 5 and 6 bits are one plane that is widened twice and four times per block.
 #![allow(clippy::needless_range_loop, reason = "index loops unroll into registers, zips may not")]
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
+use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
+use super::int8_unpack::{Block8, Blocks, HalfWeights, Halves, Q4_0, Q4_1, Q8_0, Sink};
 use crate::backend::cpu::kernels::int8::{
     Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows, Sums, sums,
 };
@@ -25,194 +28,60 @@ pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
         (QuantType::Q5_1, mul_mat::<Q5_1, 1, 2, 2>),
         (QuantType::IQ4_NL, mul_mat::<IQ4_NL, 2, 1, 3>),
         (QuantType::MXFP4, mul_mat::<MXFP4, 1, 2, 2>),
+        (QuantType::Q2_K, mul_mat::<Q2_K, 1, 2, 2>),
+        (QuantType::Q3_K, mul_mat::<Q3_K, 1, 2, 2>),
+        (QuantType::Q4_K, mul_mat::<Q4_K, 1, 2, 2>),
+        (QuantType::Q5_K, mul_mat::<Q5_K, 1, 2, 2>),
+        (QuantType::Q6_K, mul_mat::<Q6_K, 1, 2, 2>),
     ],
-    scratch_bytes: |_| (2 * CHUNK * size_of::<Block8<1>>()).max(CHUNK * size_of::<Block8<2>>()),
+    scratch_bytes: |_| SCRATCH,
 };
 
 /// Weight rows in a group.
 const LANES: usize = 8;
-/// Blocks along K that are unpacked at a time; the tiles then take 12 KB of L1.
-const CHUNK: usize = 20;
+/// Blocks along K that are unpacked at a time, a multiple of the `n` that come together; the tiles
+/// then take 12 KB of L1.
+const fn chunk(n: usize) -> usize {
+    if n == 1 { 20 } else { 16 }
+}
 /// Up to this many tokens blocks are multiplied as they are unpacked.
 const FEW_TOKENS: usize = 2;
 
-/// A block of 8 rows, unpacked.
+/// Bytes of the tiles of any type.
+const SCRATCH: usize = 2 * chunk(1) * size_of::<Tile8<1, ()>>();
+
+/// An unpacked block in memory.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(super) struct Block8<const PLANES: usize> {
-    /// The codes' bits `4p..4p+4`; lane `r` of register `j` of a plane: codes `4j..4j+4` of row `r`.
-    pub(super) planes: [[__m256i; 8]; PLANES],
-    pub(super) scale: __m256,
-    /// Unused by types without a minimum.
-    pub(super) min: __m256,
+struct Tile8<const PLANES: usize, H> {
+    block: Block8<PLANES>,
+    halves: H,
 }
 
-/// What differs between weight types.
-///
-/// # Safety
-/// `unpack` reads only `BLOCK_BYTES` bytes at each row.
-pub(super) unsafe trait Format<const PLANES: usize> {
-    const BLOCK_BYTES: usize;
-    const OFFSET: i32;
-    /// Bits of a plane that can be set: 4 or 5.
-    const PLANE_BITS: u32 = 4;
-    const HAS_MIN: bool;
-    /// # Safety
-    /// AVX2, F16C; a whole block can be read at every row.
-    unsafe fn unpack(rows: impl Rows) -> Block8<PLANES>;
-}
-
-/// 16 bytes at `offset` of each block, as their dwords `j`, one row per lane.
-///
-/// # Safety
-/// AVX2; the bytes can be read.
-#[inline(always)]
-pub(super) unsafe fn dwords(rows: impl Rows, offset: usize) -> [__m256i; 4] {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        // Rows p and 4 + p in the two halves of register p; then two 4x4 transpositions.
-        let mut x = [_mm256_setzero_si256(); 4];
-        for (p, x) in x.iter_mut().enumerate() {
-            let row = |r: usize| rows.row(r).wrapping_add(offset).cast();
-            *x = _mm256_castsi128_si256(_mm_loadu_si128(row(p)));
-            *x = _mm256_inserti128_si256::<1>(*x, _mm_loadu_si128(row(4 + p)));
-        }
-        let lo01 = _mm256_unpacklo_epi32(x[0], x[1]);
-        let hi01 = _mm256_unpackhi_epi32(x[0], x[1]);
-        let lo23 = _mm256_unpacklo_epi32(x[2], x[3]);
-        let hi23 = _mm256_unpackhi_epi32(x[2], x[3]);
-        [
-            _mm256_unpacklo_epi64(lo01, lo23),
-            _mm256_unpackhi_epi64(lo01, lo23),
-            _mm256_unpacklo_epi64(hi01, hi23),
-            _mm256_unpackhi_epi64(hi01, hi23),
-        ]
+/// Steps of which the sums fit into 16 bits, with `2 * (2^bits - 1) * 128` at most for each;
+/// a divisor of 4 when the halves of a block have weights.
+const fn steps(plane_bits: u32, halves: bool) -> usize {
+    match plane_bits {
+        6 => 2,
+        5 => 4,
+        _ if halves => 4,
+        _ => 8,
     }
 }
 
-/// The f16 at `offset` of each block, one row per lane.
-///
-/// # Safety
-/// AVX2, F16C; the bytes can be read.
-#[inline(always)]
-pub(super) unsafe fn halves(rows: impl Rows, offset: usize) -> __m256 {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let at = |r: usize| rows.row(r).add(offset).cast::<i16>().read_unaligned();
-        let halves = _mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
-        _mm256_cvtph_ps(halves)
-    }
-}
-
-/// # Safety
-/// AVX2.
-#[inline(always)]
-pub(super) unsafe fn low_nibbles(x: __m256i) -> __m256i {
-    // SAFETY: as the caller vouches.
-    unsafe { _mm256_and_si256(x, _mm256_set1_epi8(15)) }
-}
-
-/// # Safety
-/// AVX2.
-#[inline(always)]
-pub(super) unsafe fn high_nibbles(x: __m256i) -> __m256i {
-    // SAFETY: as the caller vouches.
-    unsafe { low_nibbles(_mm256_srli_epi32::<4>(x)) }
-}
-
-/// Codes in nibbles, element `i` low and element `16 + i` high in byte `i`.
-///
-/// # Safety
-/// AVX2; the 16 bytes at `offset` of each row can be read.
-#[inline(always)]
-pub(super) unsafe fn nibble_codes(rows: impl Rows, offset: usize) -> [__m256i; 8] {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let x = dwords(rows, offset);
-        let mut codes = [_mm256_setzero_si256(); 8];
-        for j in 0..4 {
-            codes[j] = low_nibbles(x[j]);
-            codes[4 + j] = high_nibbles(x[j]);
-        }
-        codes
-    }
-}
-
-struct Q4_0;
-// SAFETY: reads 2 and 16 of 18 bytes.
-unsafe impl Format<1> for Q4_0 {
-    const BLOCK_BYTES: usize = 18;
-    const OFFSET: i32 = 8;
-    const HAS_MIN: bool = false;
-    #[inline(always)]
-    unsafe fn unpack(rows: impl Rows) -> Block8<1> {
-        // SAFETY: as the caller vouches.
-        unsafe {
-            let planes = [nibble_codes(rows, 2)];
-            Block8 { planes, scale: halves(rows, 0), min: _mm256_setzero_ps() }
-        }
-    }
-}
-
-struct Q4_1;
-// SAFETY: reads 4 and 16 of 20 bytes.
-unsafe impl Format<1> for Q4_1 {
-    const BLOCK_BYTES: usize = 20;
-    const OFFSET: i32 = 0;
-    const HAS_MIN: bool = true;
-    #[inline(always)]
-    unsafe fn unpack(rows: impl Rows) -> Block8<1> {
-        // SAFETY: as the caller vouches.
-        unsafe {
-            let planes = [nibble_codes(rows, 4)];
-            Block8 { planes, scale: halves(rows, 0), min: halves(rows, 2) }
-        }
-    }
-}
-
-struct Q8_0;
-// SAFETY: reads 2 and twice 16 of 34 bytes.
-unsafe impl Format<2> for Q8_0 {
-    const BLOCK_BYTES: usize = 34;
-    const OFFSET: i32 = 128;
-    const HAS_MIN: bool = false;
-    #[inline(always)]
-    unsafe fn unpack(rows: impl Rows) -> Block8<2> {
-        // SAFETY: as the caller vouches.
-        unsafe {
-            let (lo, hi) = (dwords(rows, 2), dwords(rows, 18));
-            // Adding 128 modulo 256 makes signed codes unsigned.
-            let sign = _mm256_set1_epi8(-128);
-            let mut planes = [[sign; 8]; 2];
-            for j in 0..8 {
-                let codes = _mm256_xor_si256(if j < 4 { lo[j] } else { hi[j - 4] }, sign);
-                planes[0][j] = low_nibbles(codes);
-                planes[1][j] = high_nibbles(codes);
-            }
-            Block8 { planes, scale: halves(rows, 0), min: _mm256_setzero_ps() }
-        }
-    }
-}
-
-/// Adds the sums over the planes to those of the codes.
+/// The weight of the products of a block's `last` or first half, in both words of a lane.
 ///
 /// # Safety
 /// AVX2.
 #[inline(always)]
-unsafe fn widen<const P: usize, const G: usize, const T: usize>(
-    isum: &mut [[__m256i; T]; G],
-    sum16: &[[[__m256i; P]; T]; G],
-) {
+unsafe fn weight<H: HalfWeights>(halves: H, last: bool) -> __m256i {
     // SAFETY: as the caller vouches.
     unsafe {
-        for p in 0..P {
-            let weight = _mm256_set1_epi16(1 << (4 * p));
-            for g in 0..G {
-                for t in 0..T {
-                    let plane = _mm256_madd_epi16(sum16[g][t][p], weight);
-                    isum[g][t] = _mm256_add_epi32(isum[g][t], plane);
-                }
-            }
+        let a = halves.get().a;
+        match (H::SOME, last) {
+            (false, _) => a,
+            (true, false) => _mm256_blend_epi16::<0b1010_1010>(a, _mm256_slli_epi32::<16>(a)),
+            (true, true) => _mm256_blend_epi16::<0b0101_0101>(a, _mm256_srli_epi32::<16>(a)),
         }
     }
 }
@@ -220,51 +89,84 @@ unsafe fn widen<const P: usize, const G: usize, const T: usize>(
 /// Adds a block to `T` outputs of 8 rows of `G` groups, as the contract says.
 ///
 /// # Safety
-/// AVX2, FMA; `G` blocks at distance [`CHUNK`] can be read, `T` tokens at `act` have a block.
+/// AVX2, FMA; `G` blocks at distance [`chunk`] can be read, `T` tokens at `act` have a block.
 #[inline(always)]
-unsafe fn accumulate<F: Format<P>, const P: usize, const G: usize, const T: usize>(
+unsafe fn accumulate<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
     acc: &mut [[__m256; T]; G],
-    block: *const Block8<P>,
+    tile: *const Tile8<P, F::Halves>,
     act: Act,
 ) {
+    let steps = steps(F::PLANE_BITS, F::Halves::SOME);
     // SAFETY: as the caller vouches.
     unsafe {
         let mut sum16 = [[[_mm256_setzero_si256(); P]; T]; G];
         let mut isum = [[_mm256_setzero_si256(); T]; G];
         for j in 0..8 {
-            if F::PLANE_BITS > 4 && j == 4 {
-                widen(&mut isum, &sum16);
-                sum16 = [[[_mm256_setzero_si256(); P]; T]; G];
-            }
             for t in 0..T {
                 let q = act.at(t, 0).q.add(4 * j).cast::<i32>().read_unaligned();
                 let q = _mm256_set1_epi32(q);
                 for g in 0..G {
                     for p in 0..P {
-                        let codes = (*block.add(g * CHUNK)).planes[p][j];
+                        let codes = (*tile.add(g * chunk(F::N))).block.planes[p][j];
                         let product = _mm256_maddubs_epi16(codes, q);
-                        sum16[g][t][p] = _mm256_add_epi16(sum16[g][t][p], product);
+                        sum16[g][t][p] = match j % steps {
+                            0 => product,
+                            _ => _mm256_add_epi16(sum16[g][t][p], product),
+                        };
+                    }
+                }
+            }
+            if !(j + 1).is_multiple_of(steps) {
+                continue;
+            }
+            for g in 0..G {
+                let weight = weight((*tile.add(g * chunk(F::N))).halves, j >= 4);
+                for p in 0..P {
+                    let weight = if p == 0 { weight } else { _mm256_slli_epi16::<4>(weight) };
+                    for t in 0..T {
+                        let plane = _mm256_madd_epi16(sum16[g][t][p], weight);
+                        isum[g][t] = _mm256_add_epi32(isum[g][t], plane);
                     }
                 }
             }
         }
-        widen(&mut isum, &sum16);
         for t in 0..T {
             let act = act.at(t, 0);
             let d = _mm256_set1_ps(*act.d);
             let s = _mm256_set1_epi32(act.s.cast::<i32>().read_unaligned());
-            let offset = _mm256_madd_epi16(s, _mm256_set1_epi16(F::OFFSET as i16));
-            let s = _mm256_madd_epi16(s, _mm256_set1_epi16(1));
-            let sx = _mm256_mul_ps(d, _mm256_cvtepi32_ps(s));
             for g in 0..G {
+                let Tile8 { block: Block8 { scale, min, .. }, halves } =
+                    &*tile.add(g * chunk(F::N));
+                let Halves { a, b } = halves.get();
+                let offset = _mm256_madd_epi16(a, s);
+                let offset = _mm256_mullo_epi32(offset, _mm256_set1_epi32(F::OFFSET));
                 let isum = _mm256_cvtepi32_ps(_mm256_sub_epi32(isum[g][t], offset));
-                let scale = _mm256_mul_ps((*block.add(g * CHUNK)).scale, d);
-                acc[g][t] = _mm256_fmadd_ps(isum, scale, acc[g][t]);
+                acc[g][t] = _mm256_fmadd_ps(isum, _mm256_mul_ps(*scale, d), acc[g][t]);
                 if F::HAS_MIN {
-                    acc[g][t] = _mm256_fmadd_ps((*block.add(g * CHUNK)).min, sx, acc[g][t]);
+                    let msum = _mm256_cvtepi32_ps(_mm256_madd_epi16(b, s));
+                    acc[g][t] = _mm256_fmadd_ps(*min, _mm256_mul_ps(d, msum), acc[g][t]);
                 }
             }
         }
+    }
+}
+
+/// Multiplies blocks with `T` tokens as they come.
+struct Multiply<F, const T: usize> {
+    act: Act,
+    acc: [[__m256; T]; 1],
+    ahead: Ahead,
+    kind: PhantomData<F>,
+}
+
+impl<F: Blocks<P>, const P: usize, const T: usize> Sink<P, F::Halves> for Multiply<F, T> {
+    #[inline(always)]
+    unsafe fn take(&mut self, block: Block8<P>, halves: F::Halves) {
+        self.ahead.fetch(LANES * F::BYTES / F::N);
+        let tile = Tile8 { block, halves };
+        // SAFETY: as the caller vouches.
+        unsafe { accumulate::<F, P, 1, T>(&mut self.acc, &raw const tile, self.act) };
+        self.act = self.act.at(0, 1);
     }
 }
 
@@ -273,7 +175,7 @@ unsafe fn accumulate<F: Format<P>, const P: usize, const G: usize, const T: usiz
 /// # Safety
 /// AVX2, FMA, F16C; 8 rows of `act.n_blocks` blocks, `T` tokens, 8 outputs for each.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn few_tokens<F: Format<P>, const P: usize, const T: usize>(
+unsafe fn few_tokens<F: Blocks<P>, const P: usize, const T: usize>(
     rows: Even,
     act: Act,
     y: *mut f32,
@@ -281,16 +183,14 @@ unsafe fn few_tokens<F: Format<P>, const P: usize, const T: usize>(
 ) {
     // SAFETY: as the caller vouches.
     unsafe {
-        let mut rows = rows;
-        let mut ahead = Ahead::of(rows, LANES);
-        let mut acc = [[_mm256_setzero_ps(); T]];
-        for b in 0..act.n_blocks {
-            ahead.fetch(LANES * F::BLOCK_BYTES);
-            let block = F::unpack(rows);
-            rows = rows.advance(F::BLOCK_BYTES);
-            accumulate::<F, P, 1, T>(&mut acc, &raw const block, act.at(0, b));
+        let (mut rows, ahead) = (rows, Ahead::of(rows, LANES));
+        let acc = [[_mm256_setzero_ps(); T]];
+        let mut sink = Multiply::<F, T> { act, acc, ahead, kind: PhantomData };
+        for _ in 0..act.n_blocks / F::N {
+            F::each(rows, &mut sink);
+            rows = rows.advance(F::BYTES);
         }
-        for (t, acc) in acc[0].iter().enumerate() {
+        for (t, acc) in sink.acc[0].iter().enumerate() {
             _mm256_storeu_ps(y.add(t * ld), *acc);
         }
     }
@@ -310,11 +210,11 @@ struct Out {
 /// A chunk of K for `G` unpacked groups of rows and `T` tokens.
 ///
 /// # Safety
-/// AVX2, FMA; `G` tiles of `n` blocks at distance [`CHUNK`], `T` tokens of `n` blocks at `act`,
+/// AVX2, FMA; `G` tiles of `n` blocks at distance [`chunk`], `T` tokens of `n` blocks at `act`,
 /// outputs for them.
 #[inline(always)]
-unsafe fn micro<F: Format<P>, const P: usize, const G: usize, const T: usize>(
-    tile: *const Block8<P>,
+unsafe fn micro<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
+    tile: *const Tile8<P, F::Halves>,
     n: usize,
     act: Act,
     out: Out,
@@ -351,8 +251,8 @@ unsafe fn micro<F: Format<P>, const P: usize, const G: usize, const T: usize>(
 /// # Safety
 /// As for [`micro`], with `n_tokens` tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn all_tokens<F: Format<P>, const P: usize, const G: usize, const T: usize>(
-    tile: *const Block8<P>,
+unsafe fn all_tokens<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
+    tile: *const Tile8<P, F::Halves>,
     n: usize,
     act: Act,
     n_tokens: usize,
@@ -371,17 +271,35 @@ unsafe fn all_tokens<F: Format<P>, const P: usize, const G: usize, const T: usiz
     }
 }
 
+/// Writes blocks one behind the other.
+struct Store<const P: usize, H>(*mut Tile8<P, H>);
+
+impl<const P: usize, H> Sink<P, H> for Store<P, H> {
+    #[inline(always)]
+    unsafe fn take(&mut self, block: Block8<P>, halves: H) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            self.0.write(Tile8 { block, halves });
+            self.0 = self.0.add(1);
+        }
+    }
+}
+
 /// Unpacks `n` blocks of 8 rows.
 ///
 /// # Safety
 /// AVX2, F16C; the rows have `n` blocks and `tile` has room for them.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack<F: Format<P>, const P: usize>(rows: impl Rows, n: usize, tile: *mut Block8<P>) {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        for b in 0..n {
-            *tile.add(b) = F::unpack(rows.advance(b * F::BLOCK_BYTES));
-        }
+unsafe fn unpack<F: Blocks<P>, const P: usize>(
+    rows: impl Rows,
+    n: usize,
+    tile: *mut Tile8<P, F::Halves>,
+) {
+    let (mut rows, mut sink) = (rows, Store(tile));
+    for _ in 0..n / F::N {
+        // SAFETY: as the caller vouches.
+        unsafe { F::each(rows, &mut sink) };
+        rows = rows.advance(F::BYTES);
     }
 }
 
@@ -391,9 +309,10 @@ unsafe fn unpack<F: Format<P>, const P: usize>(rows: impl Rows, n: usize, tile: 
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn mul_mat<F: Format<P>, const P: usize, const G: usize, const T: usize>(a: &MulMatQ8) {
+unsafe fn mul_mat<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(a: &MulMatQ8) {
+    const { assert!(G * chunk(F::N) * size_of::<Tile8<P, F::Halves>>() <= SCRATCH) };
     let act = Act::of(a);
-    let tile = a.scratch.cast::<Block8<P>>();
+    let tile = a.scratch.cast::<Tile8<P, F::Halves>>();
     let mut i = 0;
     while i < a.n_rows {
         let rows = Even { base: a.w.wrapping_add(i * a.row_bytes), stride: a.row_bytes };
@@ -409,14 +328,14 @@ unsafe fn mul_mat<F: Format<P>, const P: usize, const G: usize, const T: usize>(
                 i += LANES;
                 continue;
             }
-            for b in (0..a.n_blocks).step_by(CHUNK) {
-                let n = CHUNK.min(a.n_blocks - b);
-                let (rows, act) = (rows.advance(b * F::BLOCK_BYTES), act.at(0, b));
+            for b in (0..a.n_blocks).step_by(chunk(F::N)) {
+                let n = chunk(F::N).min(a.n_blocks - b);
+                let (rows, act) = (rows.advance(b / F::N * F::BYTES), act.at(0, b));
                 let out = Out { y, ld: a.ld, n_lanes: LANES, fresh: b == 0 };
                 if left >= G * LANES {
                     for g in 0..G {
                         let rows = rows.advance(g * LANES * a.row_bytes);
-                        unpack::<F, P>(rows, n, tile.add(g * CHUNK));
+                        unpack::<F, P>(rows, n, tile.add(g * chunk(F::N)));
                     }
                     all_tokens::<F, P, G, T>(tile, n, act, a.n_tokens, out);
                 } else if left >= LANES {

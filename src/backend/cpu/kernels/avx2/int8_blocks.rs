@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::int8::{Block8, Format, halves, nibble_codes};
+use super::int8_unpack::{Block8, Format, halves, nibble_codes};
 use crate::backend::cpu::kernels::int8::{
     IQ4_NL_VALUES, MXFP4_VALUES, Rows, mxfp4_scale, unsigned_values,
 };

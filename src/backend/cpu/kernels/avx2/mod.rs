@@ -3,3 +3,5 @@
 pub(crate) mod float;
 pub(crate) mod int8;
 mod int8_blocks;
+mod int8_k;
+mod int8_unpack;

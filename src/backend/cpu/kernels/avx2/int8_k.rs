@@ -1,0 +1,297 @@
+//! Unpacking super-blocks of 256 elements of 8 weight rows, one row per 32-bit lane.
+//!
+//! The fields of a super-block are transposed as they lie in the file; the blocks of 32 are then
+//! bits of the same registers. What belongs to the whole super-block is decoded once.
+#![allow(clippy::needless_range_loop, reason = "index loops unroll into registers, zips may not")]
+#![allow(non_camel_case_types, reason = "the types are spelt so everywhere")]
+
+use std::arch::x86_64::*;
+
+use super::int8_unpack::{Block8, Blocks, Halves, Sink, dwords, halves};
+use crate::backend::cpu::kernels::int8::Rows;
+
+/// 32 bytes at `offset` of each row as dwords.
+///
+/// # Safety
+/// AVX2; the bytes can be read.
+#[inline(always)]
+unsafe fn dwords8(rows: impl Rows, offset: usize) -> [__m256i; 8] {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let [a, b, c, d] = dwords(rows, offset);
+        let [e, f, g, h] = dwords(rows, offset + 16);
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
+/// The f16 in the low half of each lane.
+///
+/// # Safety
+/// AVX2, F16C.
+#[inline(always)]
+unsafe fn low_halves(x: __m256i) -> __m256 {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let low = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
+        let low = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256::<1>(low));
+        _mm256_cvtph_ps(low)
+    }
+}
+
+/// `x` shifted right by `n` bits, for those bits that `mask` has in all bytes.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn bits(x: __m256i, n: usize, mask: i8) -> __m256i {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let x = _mm256_srlv_epi32(x, _mm256_set1_epi32(n as i32));
+        _mm256_and_si256(x, _mm256_set1_epi8(mask))
+    }
+}
+
+/// `x` shifted right by `from` and left by `to` bits, for those bits that `mask` has in all bytes.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn moved(x: __m256i, from: usize, to: usize, mask: i8) -> __m256i {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let x = _mm256_srlv_epi32(x, _mm256_set1_epi32(from as i32));
+        let x = _mm256_sllv_epi32(x, _mm256_set1_epi32(to as i32));
+        _mm256_and_si256(x, _mm256_set1_epi8(mask))
+    }
+}
+
+/// Byte `i` of each lane as a float.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn byte(x: __m256i, i: usize) -> __m256 {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let first = _mm_setr_epi32(-256, -252, -248, -244); // 0xffffff00 + 4 * lane
+        let place =
+            _mm256_add_epi32(_mm256_broadcastsi128_si256(first), _mm256_set1_epi32(i as i32));
+        _mm256_cvtepi32_ps(_mm256_shuffle_epi8(x, place))
+    }
+}
+
+/// Bytes `2i` and `2i + 1` of each lane as two words; `signed` or not.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn words(x: __m256i, i: usize, signed: bool) -> __m256i {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        // Each byte becomes the high one of its word, the shift brings it down.
+        let first = _mm_setr_epi32(0x01ff_00ff, 0x05ff_04ff, 0x09ff_08ff, 0x0dff_0cff);
+        let place = _mm256_or_si256(
+            _mm256_broadcastsi128_si256(first),
+            _mm256_set1_epi32(0x0200_0200 * i as i32),
+        );
+        let x = _mm256_shuffle_epi8(x, place);
+        if signed { _mm256_srai_epi16::<8>(x) } else { _mm256_srli_epi16::<8>(x) }
+    }
+}
+
+/// The first 16 bytes of Q4_K and Q5_K: scales and minimums of the 8 blocks.
+///
+/// # Safety
+/// AVX2; the bytes can be read.
+#[inline(always)]
+unsafe fn scales_and_minimums(rows: impl Rows) -> [[__m256; 8]; 2] {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let [halves, a, b, c] = dwords(rows, 0);
+        let d = low_halves(halves);
+        let dmin = low_halves(_mm256_srli_epi32::<16>(halves));
+        let dmin = _mm256_xor_ps(dmin, _mm256_set1_ps(-0.0));
+        // Six bits each: four bytes with the first four scales, four with minimums; the nibbles of
+        // four more bytes have the others', topped by the highest two bits of the first bytes.
+        let scales = [bits(a, 0, 63), _mm256_or_si256(bits(c, 0, 15), bits(a, 2, 0x30))];
+        let mins = [bits(b, 0, 63), _mm256_or_si256(bits(c, 4, 15), bits(b, 2, 0x30))];
+        let mut out = [[d; 8]; 2];
+        for i in 0..8 {
+            out[0][i] = _mm256_mul_ps(d, byte(scales[i / 4], i % 4));
+            out[1][i] = _mm256_mul_ps(dmin, byte(mins[i / 4], i % 4));
+        }
+        out
+    }
+}
+
+pub(super) struct Q4_K;
+// SAFETY: reads 16 bytes and 4 times 32 of 144.
+unsafe impl Blocks<1> for Q4_K {
+    const N: usize = 8;
+    const BYTES: usize = 144;
+    const OFFSET: i32 = 0;
+    const PLANE_BITS: u32 = 4;
+    const HAS_MIN: bool = true;
+    type Halves = ();
+    #[inline(always)]
+    unsafe fn each<S: Sink<1, ()>>(rows: impl Rows, sink: &mut S) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let [scales, mins] = scales_and_minimums(rows);
+            for pair in 0..4 {
+                let bytes = dwords8(rows, 16 + 32 * pair);
+                for i in 0..2 {
+                    let mut codes = bytes;
+                    for j in 0..8 {
+                        codes[j] = bits(bytes[j], 4 * i, 15);
+                    }
+                    let (scale, min) = (scales[2 * pair + i], mins[2 * pair + i]);
+                    sink.take(Block8 { planes: [codes], scale, min }, ());
+                }
+            }
+        }
+    }
+}
+
+pub(super) struct Q5_K;
+// SAFETY: reads 16 bytes and 5 times 32 of 176.
+unsafe impl Blocks<1> for Q5_K {
+    const N: usize = 8;
+    const BYTES: usize = 176;
+    const OFFSET: i32 = 0;
+    const PLANE_BITS: u32 = 5;
+    const HAS_MIN: bool = true;
+    type Halves = ();
+    #[inline(always)]
+    unsafe fn each<S: Sink<1, ()>>(rows: impl Rows, sink: &mut S) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let [scales, mins] = scales_and_minimums(rows);
+            let fifth = dwords8(rows, 16);
+            for pair in 0..4 {
+                let bytes = dwords8(rows, 48 + 32 * pair);
+                for i in 0..2 {
+                    let mut codes = bytes;
+                    for j in 0..8 {
+                        let high = moved(fifth[j], 2 * pair + i, 4, 16);
+                        codes[j] = _mm256_or_si256(bits(bytes[j], 4 * i, 15), high);
+                    }
+                    let (scale, min) = (scales[2 * pair + i], mins[2 * pair + i]);
+                    sink.take(Block8 { planes: [codes], scale, min }, ());
+                }
+            }
+        }
+    }
+}
+
+pub(super) struct Q6_K;
+// SAFETY: reads 6 times 32, 16, and 2, of 210.
+unsafe impl Blocks<1> for Q6_K {
+    const N: usize = 8;
+    const BYTES: usize = 210;
+    const OFFSET: i32 = 32;
+    const PLANE_BITS: u32 = 6;
+    const HAS_MIN: bool = false;
+    type Halves = Halves;
+    #[inline(always)]
+    unsafe fn each<S: Sink<1, Halves>>(rows: impl Rows, sink: &mut S) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let scale = halves(rows, 208);
+            let scales = dwords(rows, 192);
+            let min = _mm256_setzero_ps();
+            for part in 0..2 {
+                let low = [dwords8(rows, 64 * part), dwords8(rows, 64 * part + 32)];
+                let high = dwords8(rows, 128 + 32 * part);
+                for i in 0..4 {
+                    let mut codes = high;
+                    for j in 0..8 {
+                        let low = bits(low[i % 2][j], 4 * (i / 2), 15);
+                        codes[j] = _mm256_or_si256(low, moved(high[j], 2 * i, 4, 0x30));
+                    }
+                    let a = words(scales[2 * part + i / 2], i % 2, true);
+                    sink.take(Block8 { planes: [codes], scale, min }, Halves { a, b: a });
+                }
+            }
+        }
+    }
+}
+
+pub(super) struct Q3_K;
+// SAFETY: reads 3 times 32, and 16 bytes that end at 110, of 110.
+unsafe impl Blocks<1> for Q3_K {
+    const N: usize = 8;
+    const BYTES: usize = 110;
+    const OFFSET: i32 = 4;
+    const PLANE_BITS: u32 = 3;
+    const HAS_MIN: bool = false;
+    type Halves = Halves;
+    #[inline(always)]
+    unsafe fn each<S: Sink<1, Halves>>(rows: impl Rows, sink: &mut S) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            // Twelve bytes of scales and the half, two bytes further in than dwords are wanted.
+            let tail = dwords(rows, 94);
+            let mut x = tail;
+            for j in 0..3 {
+                let low = _mm256_srli_epi32::<16>(tail[j]);
+                x[j] = _mm256_or_si256(low, _mm256_slli_epi32::<16>(tail[j + 1]));
+            }
+            let scale = low_halves(_mm256_srli_epi32::<16>(tail[3]));
+            // Six bits: the nibbles of eight bytes, topped by two bits of the other four each.
+            let mut scales = tail;
+            for k in 0..4 {
+                let low = bits(x[k % 2], 4 * (k / 2), 15);
+                let six = _mm256_or_si256(low, moved(x[2], 2 * k, 4, 0x30));
+                scales[k] = _mm256_sub_epi8(six, _mm256_set1_epi8(32));
+            }
+            let third = dwords8(rows, 0);
+            let min = _mm256_setzero_ps();
+            for part in 0..2 {
+                let bytes = dwords8(rows, 32 + 32 * part);
+                for i in 0..4 {
+                    let mut codes = bytes;
+                    for j in 0..8 {
+                        let high = moved(third[j], 4 * part + i, 2, 4);
+                        codes[j] = _mm256_or_si256(bits(bytes[j], 2 * i, 3), high);
+                    }
+                    let a = words(scales[2 * part + i / 2], i % 2, true);
+                    sink.take(Block8 { planes: [codes], scale, min }, Halves { a, b: a });
+                }
+            }
+        }
+    }
+}
+
+pub(super) struct Q2_K;
+// SAFETY: reads 16 bytes, twice 32, and twice 2 of 84.
+unsafe impl Blocks<1> for Q2_K {
+    const N: usize = 8;
+    const BYTES: usize = 84;
+    const OFFSET: i32 = 0;
+    const PLANE_BITS: u32 = 2;
+    const HAS_MIN: bool = true;
+    type Halves = Halves;
+    #[inline(always)]
+    unsafe fn each<S: Sink<1, Halves>>(rows: impl Rows, sink: &mut S) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let scale = halves(rows, 80);
+            let min = _mm256_xor_ps(halves(rows, 82), _mm256_set1_ps(-0.0));
+            let nibbles = dwords(rows, 0);
+            for part in 0..2 {
+                let bytes = dwords8(rows, 16 + 32 * part);
+                for i in 0..4 {
+                    let mut codes = bytes;
+                    for j in 0..8 {
+                        codes[j] = bits(bytes[j], 2 * i, 3);
+                    }
+                    let x = nibbles[2 * part + i / 2];
+                    let a = words(bits(x, 0, 15), i % 2, false);
+                    let b = words(bits(x, 4, 15), i % 2, false);
+                    sink.take(Block8 { planes: [codes], scale, min }, Halves { a, b });
+                }
+            }
+        }
+    }
+}
