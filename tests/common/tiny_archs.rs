@@ -254,7 +254,7 @@ pub const SPECS: &[Spec] = &[
         name: "mixtral",
         ffn: Ffn::Experts,
         keys: &[EXPERTS[0], EXPERTS[1], Key::U("feed_forward_length", 32)],
-        seed: 112,
+        seed: 412, // no router that rounding turns
         ..LLAMA
     },
     Spec {
