@@ -5,9 +5,11 @@ use std::ffi::{CStr, CString, c_char};
 use std::path::PathBuf;
 use std::ptr;
 
+use powerinfer::ffi::ggml::numbers::ggml_quantize_chunk;
 use powerinfer::ffi::ggml::tensor::*;
 use powerinfer::ffi::gguf::{read::*, write::*};
 use powerinfer::ffi::types::*;
+use powerinfer::quant::{QuantType, quantize_row};
 
 const META_ONLY: gguf_init_params = gguf_init_params { no_alloc: 1, ctx: ptr::null_mut() };
 
@@ -180,5 +182,38 @@ fn wrong_questions_get_harmless_answers() {
         assert!(gguf_init_from_file(c"/nonexistent".as_ptr(), params).is_null());
         assert!(ctx.is_null(), "no context is given out");
         assert!(gguf_init_from_file(c"/".as_ptr(), META_ONLY).is_null(), "a directory");
+    }
+}
+
+#[test]
+fn chunks_are_quantised_row_by_row_with_importances() {
+    const WIDTH: usize = 256;
+    let x: Vec<f32> = (0..3 * WIDTH).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
+    let importance: Vec<f32> = (0..WIDTH).map(|i| 1.0 + (i % 7) as f32).collect();
+    let row = QuantType::Q4_K.row_bytes(WIDTH as u64).unwrap() as usize;
+    let chunk = |ty, start, rows, weights: Option<&[f32]>| {
+        let mut y = vec![0xa5u8; 3 * row];
+        let weights = weights.map_or(ptr::null(), <[f32]>::as_ptr);
+        let (x, out) = (x.as_ptr(), y.as_mut_ptr().cast());
+        // SAFETY: x and y hold three rows, the importances are one row.
+        let n = unsafe { ggml_quantize_chunk(ty, x, out, start, rows, WIDTH as i64, weights) };
+        (n, y)
+    };
+    let q4_k = QuantType::Q4_K as i32;
+    for weights in [None, Some(&importance[..])] {
+        // The first row is not asked for and stays as it is.
+        let (n, y) = chunk(q4_k, WIDTH as i64, 2, weights);
+        assert_eq!((n, &y[..row]), (2 * row, &vec![0xa5; row][..]));
+        for r in 1..3 {
+            let mut want = vec![0; row];
+            quantize_row(QuantType::Q4_K, &x[r * WIDTH..][..WIDTH], weights, &mut want).unwrap();
+            assert_eq!(y[r * row..][..row], want);
+        }
+    }
+    assert_ne!(chunk(q4_k, 0, 3, None), chunk(q4_k, 0, 3, Some(&importance)));
+    // No such type, a type that nothing is rounded to, a start inside a row, a negative count.
+    for (ty, start, rows) in [(99, 0, 1), (QuantType::I8 as i32, 0, 1), (q4_k, 5, 1), (q4_k, 0, -1)]
+    {
+        assert_eq!(chunk(ty, start, rows, None), (0, vec![0xa5; 3 * row]));
     }
 }

@@ -1,11 +1,13 @@
 //! Block formats: the type table and the reference codecs.
 //!
 //! The codecs are plain loops that round as the format's reference does, and what kernels are
-//! held to. Tests compare them bit for bit with the `gguf` Python package.
+//! held to. Tests compare them bit for bit with the `gguf` Python package and with llama.cpp,
+//! which decides where the two differ. Formats with one scale per block round to it directly;
+//! the others, and all of them when numbers have importances, look for scales as in `search`.
 //!
 //! To add a type: a row in [`types`], a codec in the file of its family and its line in `codec`,
 //! an arm in `validate`, kernels under `backend/cpu/kernels`, golden blocks from an
-//! independent implementation (`tests/goldens/gen_quant.py`).
+//! independent implementation (`tests/goldens/gen_quant_reference.py`).
 
 mod bits;
 mod blocks;

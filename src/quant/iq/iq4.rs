@@ -22,6 +22,8 @@ use half::f16;
 
 use super::{IntBlock, QK, half_at, u16_at};
 use crate::quant::QuantType;
+use crate::quant::blocks::{farthest, inverse};
+use crate::quant::search::{self, NEGLIGIBLE};
 
 pub(super) const LEN: usize = 32;
 const NL_BYTES: usize = 2 + LEN / 2;
@@ -36,9 +38,6 @@ const _: () = {
 /// What the 16 codes stand for.
 pub const VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
-
-/// Blocks of smaller numbers become zero.
-const TINY: f32 = 1e-15;
 
 /// How many scales are tried to either side of the one that maps the extreme to -127.
 const TRIES: i8 = 7;
@@ -79,7 +78,7 @@ pub(super) fn quantize_nl(src: &[f32], weights: Option<&[f32]>, dst: &mut [u8]) 
     let blocks = dst.as_chunks_mut::<NL_BYTES>().0;
     for (i, (out, x)) in blocks.iter_mut().zip(src.as_chunks::<LEN>().0).enumerate() {
         let weights = weights.and_then(|w| w.as_chunks::<LEN>().0.get(i));
-        let scale = best_scale(x, &error_weights(x, mean_square_2(x), weights));
+        let scale = best_scale(x, &error_weights(x, 2.0 * search::mean_square(x), weights));
         out[..2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
         pack(&nearest(x, inverse(scale)), &mut out[2..]);
     }
@@ -94,15 +93,14 @@ pub(super) fn quantize_xs(src: &[f32], weights: Option<&[f32]>, dst: &mut [u8]) 
 }
 
 fn quantize_xs_block(x: &[f32; QK], weights: Option<&[f32; QK]>, out: &mut [u8; XS_BYTES]) {
-    let mean_square_2 = mean_square_2(x);
+    let mean_square_2 = 2.0 * search::mean_square(x);
     let subs = x.as_chunks::<LEN>().0;
     let scales: [f32; QK / LEN] = std::array::from_fn(|i| {
         let weights = weights.map(|w| &w.as_chunks::<LEN>().0[i]);
         best_scale(&subs[i], &error_weights(&subs[i], mean_square_2, weights))
     });
     // The scale farthest from zero becomes -32 exactly.
-    let extreme = scales.iter().fold(0.0f32, |m, s| if s.abs() > m.abs() { *s } else { m });
-    let d = -extreme / 32.0;
+    let d = -farthest(&scales) / 32.0;
     let id = inverse(d);
     let mut h = 0u16;
     for (i, x) in subs.iter().enumerate() {
@@ -117,11 +115,6 @@ fn quantize_xs_block(x: &[f32; QK], weights: Option<&[f32; QK]>, out: &mut [u8; 
     out[2..4].copy_from_slice(&h.to_le_bytes());
 }
 
-/// Twice the mean square.
-fn mean_square_2(x: &[f32]) -> f32 {
-    x.iter().fold(0.0f32, |sum, v| sum + v * v) * (2.0 / x.len() as f32)
-}
-
 /// How much the error of each number counts.
 fn error_weights(
     x: &[f32; LEN],
@@ -129,15 +122,15 @@ fn error_weights(
     importance: Option<&[f32; LEN]>,
 ) -> [f32; LEN] {
     match importance {
-        Some(w) => std::array::from_fn(|j| w[j] * (mean_square_2 + x[j] * x[j]).sqrt()),
+        Some(w) => search::with_magnitude(x, w, mean_square_2),
         None => x.map(|v| v * v),
     }
 }
 
 /// The scale with the least weighted square error among those that are tried.
 fn best_scale(x: &[f32; LEN], weights: &[f32; LEN]) -> f32 {
-    let extreme = x.iter().fold(0.0f32, |m, v| if v.abs() > m.abs() { *v } else { m });
-    if extreme.abs() < TINY {
+    let extreme = farthest(x);
+    if extreme.abs() < NEGLIGIBLE {
         return 0.0;
     }
     let to_first = f32::from(VALUES[0]);
@@ -183,9 +176,4 @@ fn nearest(x: &[f32; LEN], inverse_scale: f32) -> [u8; LEN] {
         let v = x * inverse_scale;
         MIDDLES.iter().map(|middle| u8::from(v >= *middle)).sum()
     })
-}
-
-/// `1 / d`, or 0 for 0.
-fn inverse(d: f32) -> f32 {
-    if d == 0.0 { 0.0 } else { 1.0 / d }
 }
