@@ -12,8 +12,7 @@ use serde_json::Value;
 const FLAGS: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
 
 fn bytes(hex: &Value) -> Vec<u8> {
-    let hex = hex.as_str().unwrap();
-    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+    vocab_support::bytes(hex.as_str().unwrap())
 }
 
 fn ids(list: &Value) -> Vec<Token> {

@@ -4,12 +4,13 @@
 //! that merges mention but the vocabulary does not have. A pair is then 8 bytes and its rank one
 //! look-up away, and a word of n bytes takes O(n log n) steps.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use rustc_hash::FxHashMap;
 
-use super::pre::PreTokenizer;
+use super::pre::{PreTokenizer, Spelling};
 use super::texts::Texts;
 use super::{Error, Token, byte_level, unicode};
 
@@ -21,17 +22,17 @@ struct Merge {
     joined: u32,
 }
 
-/// A byte-level BPE model: the merges by rank, and how text is cut into words.
+/// A BPE model: the merges by rank, and how text is cut into words.
 pub(super) struct Bpe {
     pre: PreTokenizer,
     /// By rank.
     merges: Vec<Merge>,
     /// (left, right) → rank.
     ranks: FxHashMap<(u32, u32), u32>,
-    /// Symbol of each byte of text.
+    /// Symbol of each byte of text, where tokens are spelt by bytes.
     byte_symbols: Box<[u32; 256]>,
-    /// Token of each byte *of a token's text*, for symbols that are no tokens.
-    raw_bytes: Box<[Option<Token>; 256]>,
+    /// For symbols that are no tokens: token of each byte of the symbol's spelling.
+    byte_tokens: Box<[Option<Token>; 256]>,
     n_tokens: u32,
 }
 
@@ -45,13 +46,18 @@ impl Bpe {
     ) -> Result<Self, Error> {
         let n_tokens = texts.len() as u32;
         let is_token = |n: u32| (n < n_tokens).then_some(n as Token);
-        let mut raw_bytes = Box::new([None; 256]);
+        let by_byte = pre.spelling == Spelling::ByteLevel;
+        let mut byte_tokens = Box::new([None; 256]);
         for byte in 0..=255u8 {
-            raw_bytes[byte as usize] = texts.find(&[byte]).and_then(is_token);
+            let found = match by_byte {
+                true => texts.find(&[byte]),
+                false => texts.find(format!("<0x{byte:02X}>").as_bytes()),
+            };
+            byte_tokens[byte as usize] = found.and_then(is_token);
         }
-        let mut byte_symbols = Box::new([0; 256]);
+        let mut byte_symbols = Box::new([NO_TEXT; 256]);
         let mut text = Vec::new();
-        for byte in 0..=255u8 {
+        for byte in (0..=255u8).filter(|_| by_byte) {
             text.clear();
             byte_level::encode(&[byte], &mut text);
             byte_symbols[byte as usize] = texts.insert(&text)?.0;
@@ -61,7 +67,7 @@ impl Bpe {
             merges: Vec::with_capacity(merges.len()),
             ranks: FxHashMap::with_capacity_and_hasher(merges.len(), Default::default()),
             byte_symbols,
-            raw_bytes,
+            byte_tokens,
             n_tokens,
         };
         let mut joined = n_tokens;
@@ -95,51 +101,91 @@ impl Bpe {
         }
     }
 
+    /// Do tokens spell spaces as `▁`?
+    pub(super) fn escapes_spaces(&self) -> bool {
+        matches!(self.pre.spelling, Spelling::Escaped | Spelling::Gemma4)
+    }
+
     /// Appends the tokens of `text`, which may be any bytes.
     pub(super) fn tokenize(&self, texts: &Texts, text: &[u8], out: &mut Vec<Token>) {
-        let text = unicode::repair(text);
+        let mut text = unicode::repair(text);
+        if self.escapes_spaces() {
+            text = Cow::Owned(escape_spaces(&text));
+        }
         let mut scratch = Scratch::default();
-        self.pre.splitter.split(&text, |word| self.word(texts, word, &mut scratch, out));
+        self.pre.split(&text, |word| self.word(texts, word, &mut scratch, out));
     }
 
     fn word(&self, texts: &Texts, word: &[u8], scratch: &mut Scratch, out: &mut Vec<Token>) {
-        if let &[byte] = word {
+        if let (&[byte], Spelling::ByteLevel) = (word, self.pre.spelling) {
             return self.push(self.byte_symbols[byte as usize], word, out);
         }
-        if self.pre.ignore_merges {
-            scratch.encoded.clear();
-            byte_level::encode(word, &mut scratch.encoded);
-            if let Some(n) = texts.find(&scratch.encoded).filter(|&n| n < self.n_tokens) {
-                out.push(n as Token);
-                return;
-            }
+        if let Some(token) = self.whole(texts, word, &mut scratch.encoded) {
+            return out.push(token);
         }
-        scratch.start(word.iter().map(|&b| self.byte_symbols[b as usize]));
-        for at in 0..word.len() - 1 {
-            scratch.offer(self, at as u32);
+        scratch.start(|symbols| match self.pre.spelling {
+            Spelling::ByteLevel => {
+                let ids = word.iter().map(|&b| self.byte_symbols[b as usize]);
+                symbols.extend(ids.zip(0u32..).map(|(id, start)| Symbol::new(id, start)));
+            }
+            _ => {
+                let mut start = 0;
+                for (_, character) in unicode::code_points(word) {
+                    let id = texts.find(character).unwrap_or(NO_TEXT);
+                    symbols.push(Symbol::new(id, start));
+                    start += character.len() as u32;
+                }
+            }
+        });
+        for at in 1..scratch.symbols.len() {
+            scratch.offer(self, at as u32 - 1);
         }
         while let Some(Reverse(candidate)) = scratch.queue.pop() {
             scratch.merge(self, candidate);
         }
         let mut at = 0;
-        while at != NONE {
-            let Symbol { id, next, .. } = scratch.symbols[at as usize];
-            let end = if next == NONE { word.len() } else { next as usize };
-            self.push(id, &word[at as usize..end], out);
+        while let Some(&Symbol { id, start, next, .. }) = scratch.symbols.get(at as usize) {
+            let end = scratch.symbols.get(next as usize).map_or(word.len(), |s| s.start as usize);
+            self.push(id, &word[start as usize..end], out);
             at = next;
         }
     }
 
+    /// The token of a word that needs no merging.
+    fn whole(&self, texts: &Texts, word: &[u8], encoded: &mut Vec<u8>) -> Option<Token> {
+        let by_byte = self.pre.spelling == Spelling::ByteLevel;
+        let line_breaks =
+            self.pre.spelling == Spelling::Gemma4 && word.iter().all(|&byte| byte == b'\n');
+        if !self.pre.ignore_merges && !line_breaks {
+            return None;
+        }
+        let spelt = match by_byte {
+            true => {
+                encoded.clear();
+                byte_level::encode(word, encoded);
+                &encoded[..]
+            }
+            false => word,
+        };
+        texts.find(spelt).filter(|&n| n < self.n_tokens).map(|n| n as Token)
+    }
+
     /// Appends a finished symbol: its token, or if it is none the tokens of the single bytes of
-    /// its text (bytes without a token vanish).
+    /// its spelling (bytes without a token vanish).
     fn push(&self, symbol: u32, bytes: &[u8], out: &mut Vec<Token>) {
         if symbol < self.n_tokens {
             out.push(symbol as Token);
             return;
         }
-        let mut encoded = Vec::with_capacity(2 * bytes.len());
-        byte_level::encode(bytes, &mut encoded);
-        out.extend(encoded.iter().filter_map(|&b| self.raw_bytes[b as usize]));
+        let mut encoded = Vec::new();
+        let spelt = match self.pre.spelling {
+            Spelling::ByteLevel => {
+                byte_level::encode(bytes, &mut encoded);
+                &encoded[..]
+            }
+            _ => bytes,
+        };
+        out.extend(spelt.iter().filter_map(|&b| self.byte_tokens[b as usize]));
     }
 
     fn rank(&self, left: u32, right: u32) -> Option<u32> {
@@ -147,15 +193,37 @@ impl Bpe {
     }
 }
 
+/// `text` with `▁` for each space.
+fn escape_spaces(text: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(text.len() + text.len() / 2);
+    for &byte in text {
+        match byte {
+            b' ' => escaped.extend_from_slice("▁".as_bytes()),
+            _ => escaped.push(byte),
+        }
+    }
+    escaped
+}
+
 /// No neighbour; as an `id`: merged into the left neighbour.
 const NONE: u32 = u32::MAX;
+/// Symbol of a character that neither the vocabulary nor the merges have.
+const NO_TEXT: u32 = u32::MAX - 1;
 
-/// A symbol of the word; it starts at the byte of its index.
+/// A symbol of the word.
 #[derive(Clone, Copy)]
 struct Symbol {
     id: u32,
+    /// Where it starts, in bytes of the word.
+    start: u32,
     prev: u32,
     next: u32,
+}
+
+impl Symbol {
+    fn new(id: u32, start: u32) -> Self {
+        Self { id, start, prev: NONE, next: NONE }
+    }
 }
 
 /// Working memory of one call, reused from word to word.
@@ -169,14 +237,15 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn start(&mut self, ids: impl Iterator<Item = u32>) {
+    /// Takes the symbols of a word and links them.
+    fn start(&mut self, fill: impl FnOnce(&mut Vec<Symbol>)) {
         self.queue.clear();
         self.symbols.clear();
-        self.symbols.extend(ids.zip(0u32..).map(|(id, i)| Symbol {
-            id,
-            prev: i.wrapping_sub(1),
-            next: i + 1,
-        }));
+        fill(&mut self.symbols);
+        for (symbol, i) in self.symbols.iter_mut().zip(0u32..) {
+            symbol.prev = i.wrapping_sub(1);
+            symbol.next = i + 1;
+        }
         if let Some(last) = self.symbols.last_mut() {
             last.next = NONE;
         }
@@ -196,13 +265,13 @@ impl Scratch {
     fn merge(&mut self, bpe: &Bpe, candidate: u64) {
         let merge = bpe.merges[(candidate >> 32) as usize];
         let left = candidate as u32;
-        let Symbol { id, prev, next } = self.symbols[left as usize];
+        let Symbol { id, start, prev, next } = self.symbols[left as usize];
         if id != merge.left || next == NONE || self.symbols[next as usize].id != merge.right {
             return; // outdated
         }
         let after = self.symbols[next as usize].next;
         self.symbols[next as usize].id = NONE;
-        self.symbols[left as usize] = Symbol { id: merge.joined, prev, next: after };
+        self.symbols[left as usize] = Symbol { id: merge.joined, start, prev, next: after };
         if after != NONE {
             self.symbols[after as usize].prev = left;
         }

@@ -14,6 +14,7 @@ use super::{
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";
 const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 const ADD_SEP: &str = "tokenizer.ggml.add_sep_token";
@@ -26,7 +27,7 @@ impl Vocab {
     /// of another type or contradictory.
     pub fn from_meta(meta: &Metadata) -> Result<Vocab, Error> {
         let name = meta.require_str("tokenizer.ggml.model")?;
-        let pre = meta.get_str("tokenizer.ggml.pre")?.unwrap_or("default");
+        let pre = meta.get_str("tokenizer.ggml.pre")?.unwrap_or_default();
         let n_token_types = meta.get_u32("tokenizer.ggml.token_type_count")?.unwrap_or(0);
         if matches!(name, "no_vocab" | "none") {
             return no_vocab(meta, n_token_types);
@@ -164,8 +165,16 @@ fn read_bpe(
 ) -> Result<(Model, Flags, SpecialIds), Error> {
     let pre = PreTokenizer::by_name(pre_name)
         .ok_or_else(|| Error::UnsupportedPreTokenizer { name: pre_name.to_owned() })?;
-    let merges = meta.require_strs("tokenizer.ggml.merges")?;
-    let model = bpe::Bpe::new(texts, merges.iter(), pre)?;
+    if pre_name.is_empty() {
+        crate::log_warn!(
+            "vocabulary: the file names no pre-tokenizer (tokenizer.ggml.pre); the default one may not be the model's, and its answers then are worse"
+        );
+    }
+    let no_merges = pre_name == "kimi-k2" && meta.get(MERGES).is_none();
+    let model = match no_merges {
+        true => bpe::Bpe::new(texts, std::iter::empty(), pre)?,
+        false => bpe::Bpe::new(texts, meta.require_strs(MERGES)?.iter(), pre)?,
+    };
     let flags = Flags {
         add_bos: pre.add_bos,
         add_sep: pre.add_sep,
@@ -173,7 +182,7 @@ fn read_bpe(
         ..Flags::default()
     };
     // Defaults of llama.cpp for files that name none: GPT-2's of old conversions.
-    let bos = (!PreTokenizer::has_no_default_bos(pre_name)).then_some(11);
+    let bos = (!pre.no_default_bos).then_some(11);
     Ok((Model::Bpe(model), flags, SpecialIds { bos, eos: Some(11), ..SpecialIds::default() }))
 }
 

@@ -29,6 +29,7 @@ mod texts;
 mod unicode;
 
 pub use attr::TokenAttr;
+pub use pre::pre_tokenize;
 pub use special_ids::SpecialIds;
 
 use model::{Context, Model};
@@ -55,7 +56,7 @@ pub enum Error {
     /// `tokenizer.ggml.pre` is one we cannot run.
     #[error("unsupported pre-tokenizer '{name}'")]
     UnsupportedPreTokenizer {
-        /// The value, or `default` if there is none.
+        /// The value.
         name: String,
     },
     /// Two tokens have the same text.

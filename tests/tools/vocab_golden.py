@@ -3,6 +3,7 @@
 
     vocab_golden.py NAME VOCAB.gguf > tests/data/vocabs/NAME.json   [--texts N] [--seed S]
     vocab_golden.py --synthetic tests/data/vocabs                   writes synthetic-*.gguf and .json
+    vocab_golden.py --pre tests/data/vocabs                         writes pre.json
 
 Needs llama-cpp-python 0.3.36 (llama.cpp 0c1e57098). tests/vocab_golden.rs reads the files; with
 VOCAB_GOLDEN=FILE it also checks a longer one (say --texts 2000) that is not in the repository.
@@ -264,15 +265,87 @@ def synthetic():
                    "tokenizer.ggml.token_type": [1] * 98 + [CONTROL, USER]}
 
 
+# ---- every pre-tokenizer -------------------------------------------------------------------
+
+# Every name that llama.cpp 0c1e57098 takes, families together. tests/vocab_pre.rs gives each of them
+# to the GPT-2 vocabulary of the repository.
+PRE = """default minicpm5 llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano
+deepseek-llm deepseek-coder deepseek-v3 spark2_5 youtu falcon mpt starcoder gpt-2 phi-2 jina-es jina-de
+gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jais-2 gemma4 granite-embed-multi-311m sarvam-moe
+jina-v1-en jina-v2-code roberta-bpe whitespace refact command-r qwen2 deepseek-r1-qwen kormo f2llmv2 qwen35
+stablelm2 olmo dbrx smaug-bpe poro-chat chatglm-bpe glm4 glm5 viking jais tekken smollm codeshell bloom
+gpt3-finnish exaone exaone4 exaone-moe chameleon minerva-7b megrez gpt-4o llama4 kanana2 talkie
+granite-embed-multi-97m tiny_aya cohere2moe superbpe trillion granite-docling bailingmoe bailingmoe2
+llada-moe seed-coder hunyuan hunyuan-dense hy_v4 joyai-llm kimi-k2 ufakzeka grok-2 afmoe laguna minimax-m2
+solar-open mellum2""".split()
+
+PRE_FIXED = [" " * n + "x" for n in (2, 3, 5, 9, 17, 40, 600)] + [
+    "1234567 12345 ٣٤٥٦ 12٣٤5", "a1b22c333d4444", "ABCdefGHI JSONParser ÀÉÎ xÀy iOS HTTPServer's",
+    "!/\n/ path/to\n", "x\n\n\n y\r\n \r\nz", "你好世界abcカタカナ한국어ไทย", "a\u0301b\u0301 \u0301c \u200b\u200b!",
+    "$1 + ~x^2 = |y| `code`", "<sentinel:12><sentinel:> IMGIMGABCDZIMGIMGABCDEZ", "、。・「」ー ！a：b",
+    "İstanbul'un 'll 'S don'T", "trailing  ", "tabs\t\tand  \u3000 wide\u00a0\u2003 spaces", "0٣0 1½2"]
+
+
+def fnv(ids):
+    """FNV-1a over the ids as 32-bit little-endian numbers, cut to 32 bits."""
+    h = 0xCBF29CE484222325
+    for byte in b"".join(struct.pack("<i", i) for i in ids):
+        h = (h ^ byte) * 0x100000001B3 & (1 << 64) - 1
+    return h & 0xFFFFFFFF
+
+
+def load_as(path, pre):
+    params = L.llama_model_default_params()
+    params.vocab_only = True
+    overrides = (L.llama_model_kv_override * 2)()
+    overrides[0].tag = L.LLAMA_KV_OVERRIDE_TYPE_STR
+    overrides[0].key = b"tokenizer.ggml.pre"
+    overrides[0].value.val_str = pre.encode()
+    params.kv_overrides = overrides
+    model = L.llama_model_load_from_file(path.encode(), params)
+    return model and L.llama_model_get_vocab(model)
+
+
+def pre_golden(folder, n_texts, seed):
+    rng = random.Random(seed)
+    texts = [t if isinstance(t, bytes) else t.encode() for t in FIXED[1:] + PRE_FIXED]
+    texts += [text(rng, []) for _ in range(n_texts)]
+    path = os.path.join(folder, "ggml-vocab-gpt-2.gguf")
+    assert not load_as(path, "no such")
+    names, hashes = {}, []
+    for pre in PRE:
+        vocab = load_as(path, pre)
+        assert vocab, pre
+        # With white space in a word, this one ends in an assertion.
+        given = [t.replace(b" ", b"").replace(b"\n", b"") for t in texts] if pre == "whitespace" else texts
+        of_name = [fnv(tokenize(vocab, t, False, False)) for t in given]
+        if of_name not in hashes:
+            hashes.append(of_name)
+        names[pre] = {
+            "ids": hashes.index(of_name),
+            "add": [bool(getattr(L, "llama_vocab_get_add_" + k)(vocab)) for k in ("bos", "eos", "sep")],
+            "bos": L.llama_vocab_bos(vocab), "nl": L.llama_vocab_nl(vocab),
+            "cleaned": detokenize(vocab, [995, 764, 705, 82, 5145], False, False)[0],
+        }
+    one_a_line = lambda items: ",\n".join(items)
+    with open(os.path.join(folder, "pre.json"), "w") as f:
+        f.write('{"names": {\n' + one_a_line(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in names.items()) + "},\n")
+        f.write('"texts": [\n' + one_a_line(json.dumps(t.hex()) for t in texts) + "],\n")
+        f.write('"ids": [\n' + one_a_line(json.dumps(h, separators=(",", ":")) for h in hashes) + "]}\n")
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("name_or_dir")
     p.add_argument("vocab", nargs="?")
     p.add_argument("--synthetic", action="store_true")
+    p.add_argument("--pre", action="store_true")
     p.add_argument("--texts", type=int, default=40)
     p.add_argument("--seed", type=int, default=1)
     a = p.parse_args()
-    if a.synthetic:
+    if a.pre:
+        pre_golden(a.name_or_dir, a.texts, a.seed)
+    elif a.synthetic:
         for name, kv in synthetic():
             path = os.path.join(a.name_or_dir, f"synthetic-{name}.gguf")
             gguf(path, kv)

@@ -4,8 +4,9 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
-use powerinfer::gguf;
+use powerinfer::gguf::{self, Metadata, Value, Writer};
 use powerinfer::vocab::Vocab;
 
 pub(crate) fn repository() -> PathBuf {
@@ -60,4 +61,21 @@ pub(crate) fn vocab(path: &std::path::Path) -> Vocab {
 /// The committed GPT-2 vocabulary.
 pub(crate) fn gpt2() -> Vocab {
     vocab(&repository().join("tests/data/vocabs/ggml-vocab-gpt-2.gguf"))
+}
+
+/// The committed GPT-2 vocabulary with another value of a text in its metadata.
+pub(crate) fn gpt2_with(key: &str, value: &str) -> Vocab {
+    static FILE: OnceLock<Metadata> = OnceLock::new();
+    let meta = FILE.get_or_init(|| {
+        let path = repository().join("tests/data/vocabs/ggml-vocab-gpt-2.gguf");
+        gguf::parse(&std::fs::read(path).unwrap(), "gpt-2").unwrap().meta
+    });
+    let mut file = Writer::copy_of(meta);
+    file.set(key, Value::Str(value.into())).unwrap();
+    Vocab::from_meta(&gguf::parse(&file.header().unwrap(), value).unwrap().meta).unwrap()
+}
+
+/// The bytes that a golden writes in hex.
+pub(crate) fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
 }

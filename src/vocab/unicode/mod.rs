@@ -21,6 +21,9 @@ impl Class {
     const UNASSIGNED: u8 = 1;
     const NUMBER: u8 = 2;
     const LETTER: u8 = 3;
+    const MARK: u8 = 5;
+    const PUNCTUATION: u8 = 6;
+    const SYMBOL: u8 = 7;
     const CATEGORY: u8 = 0x0f;
     const WHITE: u8 = 0x10;
     const OTHER: u8 = 0x20;
@@ -38,6 +41,26 @@ impl Class {
     /// `\p{N}`
     pub(crate) fn is_number(self) -> bool {
         self.0 & Self::CATEGORY == Self::NUMBER
+    }
+
+    /// `\p{M}`
+    pub(crate) fn is_mark(self) -> bool {
+        self.0 & Self::CATEGORY == Self::MARK
+    }
+
+    /// `[\p{L}\p{M}]`
+    pub(crate) fn is_letter_or_mark(self) -> bool {
+        self.is_letter() || self.is_mark()
+    }
+
+    /// `\p{P}`
+    pub(crate) fn is_punctuation(self) -> bool {
+        self.0 & Self::CATEGORY == Self::PUNCTUATION
+    }
+
+    /// `\p{S}`
+    pub(crate) fn is_symbol(self) -> bool {
+        self.0 & Self::CATEGORY == Self::SYMBOL
     }
 
     /// `\s`
@@ -139,10 +162,32 @@ impl<'a> Classified<'a> {
         if lead < 0x80 {
             return (self.classes.blocks[0][lead as usize], 1);
         }
-        match decode(&self.text[pos..]) {
-            Some((cp, len)) => (self.classes.of(cp), len),
-            None => (self.classes.of(REPLACEMENT as u32), 1),
+        let (cp, len) = decode(&self.text[pos..]).unwrap_or((REPLACEMENT as u32, 1));
+        (self.classes.of(cp), len)
+    }
+
+    /// The code point at `pos`, with its class and length; `None` at the end of the text.
+    #[inline]
+    pub(crate) fn code_point(&self, pos: usize) -> Option<(u32, Class, usize)> {
+        let &lead = self.text.get(pos)?;
+        if lead < 0x80 {
+            return Some((lead as u32, self.classes.blocks[0][lead as usize], 1));
         }
+        let (cp, len) = decode(&self.text[pos..]).unwrap_or((REPLACEMENT as u32, 1));
+        Some((cp, self.classes.of(cp), len))
+    }
+
+    /// End of the run of code points from `pos` on that satisfy `wanted`, which sees the code
+    /// point and its class.
+    #[inline]
+    pub(crate) fn run_of(&self, mut pos: usize, wanted: impl Fn(u32, Class) -> bool) -> usize {
+        while let Some((cp, class, len)) = self.code_point(pos) {
+            if !wanted(cp, class) {
+                break;
+            }
+            pos += len;
+        }
+        pos
     }
 
     /// End of the run of code points from `pos` on that satisfy `wanted`.
