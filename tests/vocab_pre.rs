@@ -110,10 +110,25 @@ fn much_of_one_thing() {
         "\u{301}B",
     ];
     for unit in units {
-        let text = unit.repeat((1 << 17) / unit.len());
+        let text = unit.repeat((1 << 16) / unit.len());
         for (name, _) in FAMILIES {
             let words = pre_tokenize(name, text.as_bytes()).unwrap();
             assert_eq!(words.iter().map(Vec::len).sum::<usize>(), text.len(), "{name} {unit:?}");
+        }
+    }
+}
+
+/// One word of a megabyte, spelt by bytes and by characters.
+#[test]
+fn a_megabyte_of_one_letter() {
+    for name in ["superbpe", "gemma4"] {
+        let vocab = vocab_support::gpt2_with("tokenizer.ggml.pre", name);
+        let n = 1 << 20;
+        for unit in ["a", "7", "abcdefgh"] {
+            let text = unit.repeat(n / unit.len());
+            let tokens = vocab.tokenize(text.as_bytes(), false, false).unwrap();
+            let back = vocab.join_pieces(&tokens, false, false);
+            assert!(back == text.as_bytes(), "{name} {unit}");
         }
     }
 }

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::pre::{PreTokenizer, Spelling};
 use super::texts::Texts;
-use super::{Error, Token, byte_level, unicode};
+use super::{Error, Token, byte_level, spm, unicode};
 
 /// A merge: two neighbours become one symbol.
 #[derive(Clone, Copy)]
@@ -106,11 +106,16 @@ impl Bpe {
         matches!(self.pre.spelling, Spelling::Escaped | Spelling::Gemma4)
     }
 
+    /// Is a BOS put before a text whatever the file says?
+    pub(super) fn always_adds_bos(&self) -> bool {
+        self.pre.spelling == Spelling::Gemma4
+    }
+
     /// Appends the tokens of `text`, which may be any bytes.
     pub(super) fn tokenize(&self, texts: &Texts, text: &[u8], out: &mut Vec<Token>) {
         let mut text = unicode::repair(text);
         if self.escapes_spaces() {
-            text = Cow::Owned(escape_spaces(&text));
+            text = Cow::Owned(spm::escape(&text, false));
         }
         let mut scratch = Scratch::default();
         self.pre.split(&text, |word| self.word(texts, word, &mut scratch, out));
@@ -191,18 +196,6 @@ impl Bpe {
     fn rank(&self, left: u32, right: u32) -> Option<u32> {
         self.ranks.get(&(left, right)).copied()
     }
-}
-
-/// `text` with `▁` for each space.
-fn escape_spaces(text: &[u8]) -> Vec<u8> {
-    let mut escaped = Vec::with_capacity(text.len() + text.len() / 2);
-    for &byte in text {
-        match byte {
-            b' ' => escaped.extend_from_slice("▁".as_bytes()),
-            _ => escaped.push(byte),
-        }
-    }
-    escaped
 }
 
 /// No neighbour; as an `id`: merged into the left neighbour.

@@ -11,6 +11,7 @@ use super::{
     VocabType, bpe,
 };
 
+const MODEL: &str = "tokenizer.ggml.model";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";
 const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
@@ -26,7 +27,7 @@ impl Vocab {
     /// A kind of tokenizer that is not supported (named in the message), or keys that are missing,
     /// of another type or contradictory.
     pub fn from_meta(meta: &Metadata) -> Result<Vocab, Error> {
-        let name = meta.require_str("tokenizer.ggml.model")?;
+        let name = meta.require_str(MODEL)?;
         let pre = meta.get_str("tokenizer.ggml.pre")?.unwrap_or_default();
         let n_token_types = meta.get_u32("tokenizer.ggml.token_type_count")?.unwrap_or(0);
         if matches!(name, "no_vocab" | "none") {
@@ -34,7 +35,7 @@ impl Vocab {
         }
         let kind = match name {
             "llama" => VocabType::Spm,
-            "gpt2" => VocabType::Bpe,
+            "gpt2" | "gemma4" => VocabType::Bpe,
             "test" => VocabType::Test,
             _ => return Err(Error::UnsupportedTokenizer { name: name.to_owned() }),
         };
@@ -55,6 +56,7 @@ impl Vocab {
             }
         };
         read_flags(meta, &mut flags)?;
+        flags.add_bos |= matches!(&model, Model::Bpe(bpe) if bpe.always_adds_bos());
         let context =
             Context { texts: &texts, scores: &scores, attrs: &attrs, unk: defaults.unk, flags };
         let nl = model.line_feed(&context, defaults.pad)?;
@@ -62,12 +64,17 @@ impl Vocab {
         let mut roles = Roles { texts: &texts, attrs: &mut attrs, ids: defaults };
         roles.read(meta)?;
         roles.ids.nl = nl;
-        check_added(&flags, &roles.ids)?;
+        check_added(kind, &flags, &roles.ids)?;
         roles.find_by_text();
         let end_of_generation = roles.end_of_generation();
         let ids = roles.ids;
 
-        let pieces = Pieces::new(kind, &texts, &attrs)?;
+        // Some BPE vocabularies spell their tokens as SentencePiece does.
+        let spelling = match &model {
+            Model::Bpe(bpe) if bpe.escapes_spaces() => VocabType::Spm,
+            _ => kind,
+        };
+        let pieces = Pieces::new(spelling, &texts, &attrs)?;
         let mut specials = Specials::new(&texts, &attrs)?;
         strip_by_model_name(meta, pre, &texts, &specials, &mut attrs)?;
         specials.set_strip(&attrs);
@@ -163,6 +170,8 @@ fn read_bpe(
     pre_name: &str,
     texts: &mut Texts,
 ) -> Result<(Model, Flags, SpecialIds), Error> {
+    let is_gemma4 = meta.require_str(MODEL)? == "gemma4";
+    let pre_name = if is_gemma4 { "gemma4" } else { pre_name };
     let pre = PreTokenizer::by_name(pre_name)
         .ok_or_else(|| Error::UnsupportedPreTokenizer { name: pre_name.to_owned() })?;
     if pre_name.is_empty() {
@@ -182,8 +191,9 @@ fn read_bpe(
         ..Flags::default()
     };
     // Defaults of llama.cpp for files that name none: GPT-2's of old conversions.
-    let bos = (!pre.no_default_bos).then_some(11);
-    Ok((Model::Bpe(model), flags, SpecialIds { bos, eos: Some(11), ..SpecialIds::default() }))
+    let bos = (!is_gemma4 && !pre.no_default_bos).then_some(11);
+    let eos = (!is_gemma4).then_some(11);
+    Ok((Model::Bpe(model), flags, ids(bos, eos, None)))
 }
 
 fn read_flags(meta: &Metadata, flags: &mut Flags) -> Result<(), Error> {
@@ -200,11 +210,17 @@ fn read_flags(meta: &Metadata, flags: &mut Flags) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_added(flags: &Flags, ids: &SpecialIds) -> Result<(), Error> {
+fn check_added(kind: VocabType, flags: &Flags, ids: &SpecialIds) -> Result<(), Error> {
     let added = [
         (flags.add_bos, ids.bos, ADD_BOS, "tokenizer.ggml.bos_token_id"),
         (flags.add_eos, ids.eos, ADD_EOS, "tokenizer.ggml.eos_token_id"),
-        (flags.add_sep, ids.sep, ADD_SEP, "tokenizer.ggml.seperator_token_id"),
+        // Others leave separators to their callers.
+        (
+            flags.add_sep && kind == VocabType::Wpm,
+            ids.sep,
+            ADD_SEP,
+            "tokenizer.ggml.seperator_token_id",
+        ),
     ];
     match added.iter().find(|(add, token, ..)| *add && token.is_none()) {
         Some(&(_, _, flag, id)) => Err(Error::NoTokenToAdd { flag, id }),

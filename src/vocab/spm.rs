@@ -63,7 +63,7 @@ impl Spm {
 }
 
 /// The text with `▁` for spaces.
-fn escape(text: &[u8], space_before: bool) -> Vec<u8> {
+pub(super) fn escape(text: &[u8], space_before: bool) -> Vec<u8> {
     let mut escaped = Vec::with_capacity(text.len() + text.len() / 2 + ESCAPED_SPACE.len());
     if space_before {
         escaped.extend_from_slice(ESCAPED_SPACE);
