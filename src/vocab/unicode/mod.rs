@@ -115,12 +115,6 @@ impl Classes {
         table
     }
 
-    /// Is the character assigned in Unicode 15.1?
-    #[cfg(test)]
-    pub(crate) fn is_assigned(&self, c: char) -> bool {
-        self.of(c as u32).0 & Class::CATEGORY != Class::UNASSIGNED
-    }
-
     /// Class of a code point; above U+10FFFF it is unassigned.
     pub(crate) fn of(&self, cp: u32) -> Class {
         match self.block_of.get(cp as usize / BLOCK) {
