@@ -58,7 +58,7 @@ fn the_small_vocabulary_is_in_order() {
 
 #[test]
 fn unsupported_kinds_are_refused_by_name() {
-    for name in ["bert", "t5", "rwkv", "plamo2", "", "GPT2"] {
+    for name in ["", "GPT2", "spm"] {
         let value = Some(Value::Str(name.into()));
         let want = format!("unsupported tokenizer '{name}'");
         assert_eq!(message(spoilt("tokenizer.ggml.model", value)), want);

@@ -106,7 +106,26 @@ fn data(name: &str) -> std::path::PathBuf {
 
 #[test]
 fn synthetic_vocabularies() {
-    for name in ["overlap", "missing", "mask", "rstrip", "test"] {
+    for name in [
+        "overlap",
+        "missing",
+        "mask",
+        "rstrip",
+        "test",
+        "spm",
+        "spm-phi3",
+        "wpm-accents",
+        "wpm-cased",
+        "wpm-plain",
+        "ugm",
+        "ugm-keep",
+        "ugm-merge",
+        "ugm-plain",
+        "rwkv",
+        "rwkv-ids",
+        "plamo2",
+        "plamo2-ids",
+    ] {
         let vocab = vocab_support::vocab(&data(&format!("synthetic-{name}.gguf")));
         check(&vocab, &data(&format!("synthetic-{name}.json")));
     }
@@ -134,6 +153,20 @@ fn llama3() {
 #[test]
 fn phi3() {
     check(&vocab_support::vocab(&data("ggml-vocab-phi-3.gguf")), &data("phi-3.json"));
+}
+
+#[test]
+fn bert_bge() {
+    let vocab = vocab_support::vocab(&data("ggml-vocab-bert-bge.gguf"));
+    check(&vocab, &data("bert-bge.json"));
+    let golden: Value = serde_json::from_slice(&fs::read(data("bert-bge.json")).unwrap()).unwrap();
+    let mut digest = 0u64;
+    for c in '\0'..=char::MAX {
+        for id in vocab.tokenize(format!("x{c}y").as_bytes(), false, false).unwrap() {
+            digest = digest.wrapping_mul(31).wrapping_add(id as u64 + 1);
+        }
+    }
+    assert_eq!(digest.to_string(), golden["facts"]["every_code_point"].as_str().unwrap());
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! Reading a vocabulary from GGUF metadata.
 
-use crate::gguf::Metadata;
+use crate::gguf::{Array, Metadata, Value};
 
+use super::charsmap::Charsmap;
 use super::hashed::Hashed;
+use super::plamo2::Plamo2;
 use super::pre::PreTokenizer;
+use super::rwkv::Rwkv;
 use super::special_ids::Roles;
 use super::spm::Spm;
+use super::ugm::Ugm;
+use super::wpm::Wpm;
 use super::{
     Context, Error, Flags, Model, Pieces, SpecialIds, Specials, Texts, Token, TokenAttr, Vocab,
     VocabType, bpe,
@@ -36,8 +41,14 @@ impl Vocab {
         let kind = match name {
             "llama" => VocabType::Spm,
             "gpt2" | "gemma4" => VocabType::Bpe,
+            "bert" => VocabType::Wpm,
+            "t5" => VocabType::Ugm,
+            "rwkv" => VocabType::Rwkv,
+            "plamo2" => VocabType::Plamo2,
             "test" => VocabType::Test,
-            _ => return Err(Error::UnsupportedTokenizer { name: name.to_owned() }),
+            _ => {
+                return Err(Error::UnsupportedTokenizer { name: name.to_owned() });
+            }
         };
         let mut texts = read_texts(meta)?;
         let n_tokens = texts.len();
@@ -46,13 +57,9 @@ impl Vocab {
 
         let (model, mut flags, defaults) = match kind {
             VocabType::Bpe => read_bpe(meta, pre, &mut texts)?,
-            VocabType::Spm => {
-                let flags = Flags { add_space_prefix: true, add_bos: true, ..Flags::default() };
-                (Model::Spm(Spm::new(&texts)), flags, ids(Some(1), Some(2), Some(0)))
-            }
             _ => {
-                let model = Model::Hashed(Hashed::new(n_tokens as u32));
-                (model, Flags::default(), SpecialIds::default())
+                let model = read_model(meta, kind, &texts, &scores, &attrs)?;
+                (model, usual_flags(kind), usual_ids(kind))
             }
         };
         read_flags(meta, &mut flags)?;
@@ -97,8 +104,68 @@ impl Vocab {
     }
 }
 
-fn ids(bos: Option<Token>, eos: Option<Token>, unk: Option<Token>) -> SpecialIds {
-    SpecialIds { bos, eos, unk, ..SpecialIds::default() }
+/// The model of a kind that needs nothing but the tokens.
+fn read_model(
+    meta: &Metadata,
+    kind: VocabType,
+    texts: &Texts,
+    scores: &[f32],
+    attrs: &[TokenAttr],
+) -> Result<Model, Error> {
+    Ok(match kind {
+        VocabType::Spm => Model::Spm(Spm::new(texts)),
+        VocabType::Wpm => {
+            let lowercase = meta.get_bool("tokenizer.ggml.normalizer.lowercase")?.unwrap_or(true);
+            let accents = meta.get_bool("tokenizer.ggml.normalizer.strip_accents")?;
+            Model::Wpm(Wpm::new(texts, lowercase, accents.unwrap_or(lowercase)))
+        }
+        VocabType::Ugm => Model::Ugm(Ugm::new(texts, scores, attrs, read_charsmap(meta)?)),
+        VocabType::Rwkv => Model::Rwkv(Rwkv::new(texts)),
+        VocabType::Plamo2 => Model::Plamo2(Plamo2::new(texts, scores, attrs)?),
+        _ => Model::Hashed(Hashed::new(texts.len() as u32)),
+    })
+}
+
+fn read_charsmap(meta: &Metadata) -> Result<Charsmap, Error> {
+    const KEY: &str = "tokenizer.ggml.precompiled_charsmap";
+    match meta.get(KEY).and_then(Value::as_array) {
+        Some(Array::U8(bytes)) => Charsmap::new(bytes),
+        Some(Array::I8(bytes)) => Charsmap::new(crate::util::bytes::as_bytes(bytes)),
+        _ if meta.get(KEY).is_none() => Ok(Charsmap::default()),
+        _ => Err(Error::Charsmap { reason: "expected an array of u8 or i8".to_owned() }),
+    }
+}
+
+/// What files of a kind mean when they say nothing.
+fn usual_flags(kind: VocabType) -> Flags {
+    let none = Flags::default();
+    match kind {
+        VocabType::Spm => Flags { add_space_prefix: true, add_bos: true, ..none },
+        VocabType::Wpm => Flags { add_bos: true, add_sep: true, clean_spaces: true, ..none },
+        VocabType::Ugm => Flags { add_eos: true, ..none },
+        _ => none,
+    }
+}
+
+/// The special tokens of a kind whose files name none: those of the model that it was made for.
+fn usual_ids(kind: VocabType) -> SpecialIds {
+    let none = SpecialIds::default();
+    match kind {
+        VocabType::Spm => SpecialIds { bos: Some(1), eos: Some(2), unk: Some(0), ..none },
+        VocabType::Wpm => SpecialIds {
+            bos: Some(101),
+            unk: Some(100),
+            sep: Some(102),
+            pad: Some(0),
+            mask: Some(103),
+            ..none
+        },
+        VocabType::Ugm => SpecialIds { eos: Some(1), unk: Some(2), pad: Some(0), ..none },
+        VocabType::Plamo2 => {
+            SpecialIds { bos: Some(1), eos: Some(2), unk: Some(0), pad: Some(3), ..none }
+        }
+        _ => none,
+    }
 }
 
 /// A model that works on ids only.
@@ -147,7 +214,9 @@ fn read_texts(meta: &Metadata) -> Result<Texts, Error> {
 
 /// The scores; none at all if the file has none or all are 0.
 fn read_scores(meta: &Metadata, n_tokens: usize) -> Result<Vec<f32>, Error> {
-    let Some(scores) = meta.get_f32s(SCORES)? else { return Ok(Vec::new()) };
+    let Some(scores) = meta.get_f32s(SCORES)? else {
+        return Ok(Vec::new());
+    };
     let scores = covering(SCORES, &scores, n_tokens)?;
     Ok(if scores.iter().any(|&s| s != 0.0) { scores.to_vec() } else { Vec::new() })
 }
@@ -210,18 +279,16 @@ fn read_flags(meta: &Metadata, flags: &mut Flags) -> Result<(), Error> {
     Ok(())
 }
 
+/// What a kind adds to texts must be known.
 fn check_added(kind: VocabType, flags: &Flags, ids: &SpecialIds) -> Result<(), Error> {
-    let added = [
-        (flags.add_bos, ids.bos, ADD_BOS, "tokenizer.ggml.bos_token_id"),
-        (flags.add_eos, ids.eos, ADD_EOS, "tokenizer.ggml.eos_token_id"),
-        // Others leave separators to their callers.
-        (
-            flags.add_sep && kind == VocabType::Wpm,
-            ids.sep,
-            ADD_SEP,
-            "tokenizer.ggml.seperator_token_id",
-        ),
-    ];
+    let bos = (flags.add_bos, ids.bos, ADD_BOS, "tokenizer.ggml.bos_token_id");
+    let eos = (flags.add_eos, ids.eos, ADD_EOS, "tokenizer.ggml.eos_token_id");
+    let sep = (flags.add_sep, ids.sep, ADD_SEP, "tokenizer.ggml.seperator_token_id");
+    let added: &[_] = match kind {
+        VocabType::Spm | VocabType::Bpe | VocabType::Ugm => &[bos, eos],
+        VocabType::Wpm => &[bos, sep],
+        _ => &[],
+    };
     match added.iter().find(|(add, token, ..)| *add && token.is_none()) {
         Some(&(_, _, flag, id)) => Err(Error::NoTokenToAdd { flag, id }),
         None => Ok(()),

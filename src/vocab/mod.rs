@@ -3,7 +3,9 @@
 //! A [`Vocab`] is read once from GGUF metadata, then never changes and is shared by all threads.
 //! `tokenize` first cuts out special tokens (`specials.rs`), then hands the text between them to
 //! the model of the vocabulary: byte pair encoding over bytes (`bpe.rs` with the pre-tokenizers in
-//! `pre/`), that of SentencePiece (`spm.rs`) or the hash of synthetic test files (`hashed.rs`).
+//! `pre/`) or as SentencePiece does it (`spm.rs`), WordPiece (`wpm.rs`), unigrams (`ugm.rs`,
+//! `plamo2.rs`), RWKV's longest match (`rwkv.rs`) or the hash of synthetic test files
+//! (`hashed.rs`).
 //!
 //! # Adding a kind of tokenizer
 //!
@@ -16,17 +18,23 @@
 mod attr;
 mod bpe;
 mod byte_level;
+mod charsmap;
 mod hashed;
 mod load;
 mod map_order;
 mod model;
 mod pieces;
+mod plamo2;
 mod pre;
+mod rwkv;
 mod special_ids;
 mod specials;
 mod spm;
 mod texts;
+mod trie;
+mod ugm;
 mod unicode;
+mod wpm;
 
 pub use attr::TokenAttr;
 pub use pre::pre_tokenize;
@@ -96,6 +104,20 @@ pub enum Error {
     /// The special tokens could not be compiled into a matcher.
     #[error("special tokens: {0}")]
     Specials(#[from] aho_corasick::BuildError),
+    /// The table that text is normalised with leads out of itself.
+    #[error("tokenizer.ggml.precompiled_charsmap is broken: {reason}")]
+    Charsmap {
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A vocabulary that must be able to spell every byte is not.
+    #[error(
+        "no token for the byte {byte:#04x}, expected one of type BYTE with the text <0x{byte:02X}>"
+    )]
+    NoByteToken {
+        /// The byte.
+        byte: u8,
+    },
     /// The file comes without a vocabulary.
     #[error("the model has no vocabulary: text cannot be tokenized")]
     NoVocab,

@@ -2,8 +2,12 @@
 
 use super::bpe::Bpe;
 use super::hashed::Hashed;
+use super::plamo2::Plamo2;
+use super::rwkv::Rwkv;
 use super::spm::Spm;
 use super::texts::Texts;
+use super::ugm::Ugm;
+use super::wpm::Wpm;
 use super::{Error, Flags, Token, TokenAttr};
 
 /// What turns text without special tokens into tokens.
@@ -11,6 +15,10 @@ pub(super) enum Model {
     None,
     Spm(Spm),
     Bpe(Bpe),
+    Wpm(Wpm),
+    Ugm(Ugm),
+    Rwkv(Rwkv),
+    Plamo2(Plamo2),
     Hashed(Hashed),
 }
 
@@ -49,6 +57,10 @@ impl Model {
                 spm.tokenize(ctx, text, after_special && ctx.flags.add_space_prefix, out);
             }
             Self::Bpe(bpe) => bpe.tokenize(ctx.texts, text, out),
+            Self::Wpm(wpm) => wpm.tokenize(ctx, text, out),
+            Self::Ugm(ugm) => return ugm.tokenize(ctx, text, out),
+            Self::Rwkv(rwkv) => rwkv.tokenize(ctx, text, out),
+            Self::Plamo2(plamo2) => plamo2.tokenize(text, out),
             Self::Hashed(hashed) => hashed.tokenize(text, out),
         }
         Ok(())
@@ -62,7 +74,7 @@ impl Model {
     ) -> Result<Option<Token>, Error> {
         let mut tokens = Vec::new();
         match self {
-            Self::None => {}
+            Self::None | Self::Wpm(_) => {}
             Self::Spm(spm) => tokens.extend(spm.byte_token(b'\n')),
             _ => self.tokenize(ctx, b"\n", true, &mut tokens)?,
         }

@@ -2,7 +2,7 @@
 
 use super::spm::ESCAPED_SPACE;
 use super::texts::Texts;
-use super::{Error, Token, TokenAttr, VocabType, byte_level, unicode};
+use super::{Error, Token, TokenAttr, VocabType, byte_level, rwkv, unicode};
 
 /// Bytes that the spelling of undecodable characters may take in all, beyond the texts
 /// themselves. It repeats the token's text for each of them, so a hostile file could ask for the
@@ -24,7 +24,14 @@ impl Pieces {
             let text = texts.get(i as u32).unwrap_or_default();
             match kind {
                 VocabType::Test => pieces.arena.extend_from_slice(format!("{i:x}").as_bytes()),
-                VocabType::Spm => decode_escaped(text, attr, &mut pieces.arena),
+                VocabType::Spm | VocabType::Wpm | VocabType::Ugm => {
+                    decode_escaped(text, attr, &mut pieces.arena);
+                }
+                VocabType::Rwkv => rwkv::unescape(text, &mut pieces.arena),
+                VocabType::Plamo2 => match hex_byte(text) {
+                    Some(byte) if attr.any(TokenAttr::BYTE) => pieces.arena.push(byte),
+                    _ => pieces.arena.extend_from_slice(text),
+                },
                 _ => decode_bpe(text, attr, &mut pieces.arena, &mut budget),
             }
             let end = pieces.arena.len();
@@ -99,6 +106,18 @@ fn decode_byte_level(text: &[u8], out: &mut Vec<u8>, budget: &mut usize) {
 fn byte_token(text: &[u8]) -> u8 {
     let digits = text.iter().skip(3).take(2).map_while(|&b| (b as char).to_digit(16));
     digits.fold(0, |value, digit| value * 16 + digit) as u8
+}
+
+/// The byte of a text like `<0x0A>` and of no other.
+pub(super) fn hex_byte(text: &[u8]) -> Option<u8> {
+    match text {
+        [b'<', b'0', b'x', high, low, b'>']
+            if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+        {
+            Some(byte_token(text))
+        }
+        _ => None,
+    }
 }
 
 /// Removes up to `lstrip` leading spaces.

@@ -152,7 +152,6 @@ const END_OF_GENERATION: &[&str] = &[
     "<eos>",
     "<turn|>",
     "<|tool_response>",
-    "<|plamo:eos|>",
     "<｜end▁of▁sentence｜>",
     "[e~[",
 ];
@@ -179,7 +178,9 @@ impl Roles<'_> {
             let role = role(&mut self.ids);
             *role = role.filter(is_token);
             let key = key(name);
-            let Some(id) = meta.get_u32(&key)? else { continue };
+            let Some(id) = meta.get_u32(&key)? else {
+                continue;
+            };
             match Token::try_from(id).ok().filter(is_token) {
                 Some(id) => *role = Some(id),
                 None => crate::log_warn!(
@@ -228,7 +229,8 @@ impl Roles<'_> {
         let has = |text| self.find(text).is_some_and(|id| set.contains(&id));
         let call = has("<|call|>") || has("<|calls|>");
         let harmony = call && (has("<|return|>") || has("<|flush|>"));
-        let gemma4 = has("<|tool_response>");
+        // Gemma 4 and PLaMo, where </s> is text.
+        let plain_s = has("<|tool_response>") || has("<|plamo:eos|>");
         let mut exclude = |text, attr| {
             if let Some(id) = self.find(text).filter(|id| set.remove(id)) {
                 self.attrs[id as usize] = attr;
@@ -237,7 +239,7 @@ impl Roles<'_> {
         if harmony {
             exclude("<|end|>", TokenAttr::USER_DEFINED);
         }
-        if gemma4 {
+        if plain_s {
             exclude("</s>", TokenAttr::NORMAL);
         }
         set.into_iter().collect()

@@ -158,7 +158,9 @@ impl<'a> Merger<'a> {
 
     fn merge(&mut self, Candidate { left: Reverse(left), len, .. }: Candidate) {
         let symbol = self.symbols[left as usize];
-        let Some(&right) = self.symbols.get(symbol.next as usize) else { return };
+        let Some(&right) = self.symbols.get(symbol.next as usize) else {
+            return;
+        };
         if symbol.len == 0 || symbol.len + right.len != len {
             return; // outdated
         }

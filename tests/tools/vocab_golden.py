@@ -149,14 +149,35 @@ FIXED = [b"", b" ", b"\n", b"  \n\n \n", b"Hello world", b" Hello  world  ", b"\
          "a\u0300\u0301 e\u0301".encode(), "👩‍👩‍👧‍👦👩‍👩‍👧".encode(), b"x \t\r\n y\r\n\r\n  z", b"\xc3", b"\xe2\x82", b"ok\xff\xfeok"]
 
 
+def of_tokens(vocab, n, n_texts, seed):
+    """Texts made of the vocabulary's own tokens, for vocabularies that know little else."""
+    rng = random.Random(seed + 1)
+    tokens = [L.llama_vocab_get_text(vocab, rng.randrange(n)).replace("▁".encode(), b" ") for _ in range(60)]
+    glue = [b"", b"", b"", b" ", b"  ", "é".encode(), b"\n"]
+    return [b"".join(rng.choice(tokens) + rng.choice(glue) for _ in range(rng.randint(1, 12))) for _ in range(n_texts)]
+
+
+def every_code_point(vocab):
+    """A digest of the ids of `x`, the code point and `y`, for all of Unicode: normalisers differ in single ones."""
+    digest = 0
+    for cp in [*range(0xD800), *range(0xE000, 0x110000)]:
+        for i in tokenize(vocab, b"x" + chr(cp).encode() + b"y", False, False):
+            digest = (digest * 31 + i + 1) % (1 << 64)
+    return str(digest)
+
+
 def golden(path, n_texts, seed):
     vocab = load(path)
     out = {"facts": facts(vocab)}
+    if out["facts"]["type"] == 3 and out["facts"]["n_tokens"] > 1000:
+        out["facts"]["every_code_point"] = every_code_point(vocab)
     rng = random.Random(seed)
     n = out["facts"]["n_tokens"]
     specials = [L.llama_vocab_get_text(vocab, i) for i, a in out["facts"]["attr_not_normal"]]
     texts = FIXED + [b" ".join(specials[:6]), b"".join(specials[:3])]
     texts += [text(rng, specials) for _ in range(n_texts)]
+    if out["facts"]["type"] not in (2, 7):
+        texts += of_tokens(vocab, n, n_texts, seed)
     # [text, ids for each pair of FLAGS (add_special, parse_special)]
     out["tokenize"] = [[t.hex(), [tokenize(vocab, t, *f) for f in FLAGS]] for t in texts]
     some = sorted({0, 1, 2, n - 1, *rng.sample(range(n), min(n, 60)), *[i for i, _ in out["facts"]["attr_not_normal"][:20]]})
@@ -189,6 +210,8 @@ def gguf(path, kv):
             return struct.pack("<I?", 7, v)
         if isinstance(v, int):
             return struct.pack("<II", 4, v)
+        if isinstance(v, bytearray):
+            return struct.pack("<IIQ", 9, 0, len(v)) + bytes(v)
         if isinstance(v, (str, bytes)):
             return struct.pack("<I", 8) + s(v)
         if v and isinstance(v[0], int):
@@ -334,6 +357,112 @@ def pre_golden(folder, n_texts, seed):
         f.write('"ids": [\n' + one_a_line(json.dumps(h, separators=(",", ":")) for h in hashes) + "]}\n")
 
 
+# Vocabularies of the other kinds: {text: (token type, score)}; ids by text as above.
+
+
+def listed(model, tokens, arch="llama", name=None, **extra):
+    kv = {"general.architecture": arch}
+    if name:
+        kv["general.name"] = name
+    kv |= {"tokenizer.ggml.model": model, "tokenizer.ggml.tokens": list(tokens),
+           "tokenizer.ggml.token_type": [k for k, _ in tokens.values()], "tokenizer.ggml.scores": [float(s) for _, s in tokens.values()]}
+    at = {t: i for i, t in enumerate(tokens)}
+    for k, v in extra.items():
+        kv["tokenizer.ggml." + k] = at[v] if isinstance(v, str) else v
+    return kv
+
+
+BYTES = {f"<0x{b:02X}>": (BYTE, 0) for b in range(256)}
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFHIWXTS0123456789.,!?'-éñüßжиаβ你好世界のはですนม"
+PIECES = ("he ll ell hell hello wor ld orld world ing tion the aa aaaa aaaaaaaa aab ba 12 123 '' ab abc bc cab on one ne e\u0301 "
+          "你好 世界 good ood go жи").split()
+
+
+def scored(words, first=-2.0, step=-0.25, kind=NORMAL):
+    return {w: (kind, first + step * (i // 2)) for i, w in enumerate(words)}  # pairs of equal scores
+
+
+def charsmap(rules):
+    """A precompiled_charsmap of SentencePiece for {from: to}: a double array in the layout of Darts-clone."""
+    texts, keys, blob = {}, {}, b""
+    for to in rules.values():
+        if to not in texts:
+            texts[to] = len(blob)
+            blob += to.encode() + b"\0"
+    trie = {}
+    for key, to in rules.items():
+        node = trie
+        for b in key.encode():
+            node = node.setdefault(b, {})
+        node[None] = texts[to]
+    units, used = {}, {0}
+
+    def place(index, label, node):
+        labels = [c for c in node if c is not None]
+        base = next(b for b in itertools.count(1) if not {b ^ c for c in labels} & used and (None not in node or b not in used))
+        used.update(b for b in [base ^ c for c in labels] + [base] * (None in node))
+        offset = index ^ base
+        way = offset >> 8 << 10 | 1 << 9 if offset & 0xFF == 0 else offset << 10
+        units[index] = way | label | (1 << 8 if None in node else 0)
+        if None in node:
+            units[base] = 1 << 31 | node[None]
+        for c in labels:
+            place(base ^ c, c, node[c])
+
+    place(0, 0, trie)
+    size = (max(units) | 0xFF) + 1
+    array = [units.get(i, 0) for i in range(size)]
+    return bytearray(struct.pack(f"<I{size}I", size * 4, *array) + blob)
+
+
+RULES = {"\t": " ", "\n": " ", "\r\n": " ", "\u3000": " ", "\xa0": " ", "ﬁ": "fi", "①": "1", "½": "1⁄2", "e\u0301": "é", "E\u0301": "É",
+         "\u200b": "", "Ａ": "A", "Ｂ": "B", "ｶ\uff9e": "ガ", "ｶ": "カ", "™": "TM", "ﷺ": "صلى الله عليه وسلم", "...": "…", "aaaaaaaaaa": "a" * 9}
+
+
+def other_kinds():
+    specials = {"<unk>": (UNKNOWN, 0), "<s>": (CONTROL, 0), "</s>": (CONTROL, 0)}
+    words = [*PIECES, *("▁" + w for w in PIECES[::2]), "▁▁", "▁▁▁▁", "▁", "\n\n"]
+    spm = {**specials, **BYTES, **scored(words), **scored(LETTERS, -20), "<tag>": (USER, 0), "▁<PRE>": (NORMAL, -50), "<end_of_turn>": (NORMAL, -60),
+           "  ": (USER, 0), "weird": (UNUSED, -1), "nothing": (7, -1), "[unused3]": (CONTROL, 0), "<|endoftext|>": (CONTROL, 0)}
+    del spm["<0x41>"]  # "A" stands in
+    yield "spm", listed("llama", spm, add_eos_token=True)
+    yield "spm-phi3", listed("llama", spm, name="Phi3 of ours", add_space_prefix=False, add_bos_token=False, bos_token_id="<s>",
+                             eos_token_id="</s>", padding_token_id="<tag>")
+
+    frame = {t: (CONTROL, 0) for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")}
+    letters = LETTERS + "éÉñÑİıſẞßÅåΣσς①ﬁ가각" + "".join(map(chr, range(0x1100, 0x1108))) + "$+<>=^`|~€"
+    wpm = {t: (NORMAL, -1) for t in [*PIECES, *("▁" + w for w in PIECES), *letters, *("▁" + c for c in letters)]}
+    ids = dict(bos_token_id="[CLS]", seperator_token_id="[SEP]", unknown_token_id="[UNK]", padding_token_id="[PAD]", mask_token_id="[MASK]",
+               cls_token_id="[CLS]")
+    for name, options in {"cased": {"normalizer.lowercase": False}, "accents": {"normalizer.strip_accents": False},
+                          "plain": {"normalizer.lowercase": False, "normalizer.strip_accents": True}}.items():
+        yield "wpm-" + name, listed("bert", {**frame, **wpm}, arch="bert", **ids, **options)
+
+    ends = {"<pad>": (CONTROL, 0), "</s>": (CONTROL, 0), "<unk>": (UNKNOWN, 0)}
+    ugm = {**ends, **scored(words), **scored(LETTERS.replace("z", ""), -12), "<extra_id_0>": (CONTROL, 0), "ab cd": (USER, 0), "...x": (USER, -3),
+           "▁[X]": (USER, 0), "gone": (UNUSED, -1), "nothing": (7, 1), "<0x7A>": (BYTE, 0), "世界good": (NORMAL, 3)}
+    yield "ugm", listed("t5", ugm, arch="t5", add_space_prefix=True, remove_extra_whitespaces=True, precompiled_charsmap=charsmap(RULES))
+    yield "ugm-keep", listed("t5", ugm, arch="t5", add_space_prefix=True, precompiled_charsmap=charsmap(RULES), add_bos_token=True, bos_token_id="<pad>")
+    yield "ugm-plain", listed("t5", ugm, arch="t5", add_eos_token=False)
+    yield "ugm-merge", listed("t5", ugm, arch="t5", remove_extra_whitespaces=True)
+
+    escape = {9: "\\t", 10: "\\n", 13: "\\r", 39: "\\'", 92: "\\\\"}
+    rwkv = {"<s>": (CONTROL, 0)}
+    rwkv |= {escape.get(b, chr(b) if 32 <= b < 127 else f"\\x{b:02x}"): (NORMAL, 0) for b in range(256)}
+    rwkv |= {t: (NORMAL, 0) for t in [*PIECES[:-2], "\\n\\n", "  ", " the", "\\xe4\\xbd", "\\xf0\\x9f", "don\\'t", "hello world of words", "  \\t\\t"]}
+    rwkv |= {"<|im_end|>": (CONTROL, 0), "<u>": (USER, 0)}
+    yield "rwkv", listed("rwkv", rwkv, arch="rwkv6")
+    yield "rwkv-ids", listed("rwkv", rwkv, arch="rwkv6", bos_token_id="<s>", eos_token_id="<s>", add_bos_token=True)
+
+    marks = {f"<|plamo:{t}|>": (CONTROL, 0) for t in ("unk", "bos", "eos", "pad")}
+    plamo = {**marks, **BYTES, **scored([w.replace("▁", " ") for w in words], -3), **scored(LETTERS[3:], -9), "</s>": (NORMAL, -5),
+             "[PAD1]": (UNUSED, -1000), "[PAD12]": (UNUSED, -1000), "never": (NORMAL, -2000), "barely": (NORMAL, -1999), "ever": (NORMAL, -4),
+             "inf": (NORMAL, float("-inf")), "<u>": (USER, 0), "hello w": (NORMAL, 1)}
+    yield "plamo2", listed("plamo2", plamo, arch="plamo2")
+    yield "plamo2-ids", listed("plamo2", plamo, arch="plamo2", bos_token_id="<|plamo:bos|>", eos_token_id="</s>", add_bos_token=True,
+                               add_space_prefix=True)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("name_or_dir")
@@ -346,11 +475,12 @@ def main():
     if a.pre:
         pre_golden(a.name_or_dir, a.texts, a.seed)
     elif a.synthetic:
-        for name, kv in synthetic():
+        for name, kv in itertools.chain(synthetic(), other_kinds()):
             path = os.path.join(a.name_or_dir, f"synthetic-{name}.gguf")
             gguf(path, kv)
             with open(path[:-5] + ".json", "w") as f:
-                write(f, golden(path, a.texts, a.seed))
+                # The tokens of the other kinds are all alike.
+                write(f, golden(path, a.texts if "gpt2" in kv.values() or name == "test" else a.texts // 3, a.seed))
     else:
         import sys
         write(sys.stdout, golden(a.vocab, a.texts, a.seed))

@@ -24,6 +24,7 @@ impl Class {
     const MARK: u8 = 5;
     const PUNCTUATION: u8 = 6;
     const SYMBOL: u8 = 7;
+    const CONTROL: u8 = 8;
     const CATEGORY: u8 = 0x0f;
     const WHITE: u8 = 0x10;
     const OTHER: u8 = 0x20;
@@ -61,6 +62,11 @@ impl Class {
     /// `\p{S}`
     pub(crate) fn is_symbol(self) -> bool {
         self.0 & Self::CATEGORY == Self::SYMBOL
+    }
+
+    /// `\p{C}` without the unassigned code points.
+    pub(crate) fn is_control(self) -> bool {
+        self.0 & Self::CATEGORY == Self::CONTROL
     }
 
     /// `\s`
@@ -152,7 +158,9 @@ impl<'a> Classified<'a> {
     /// Class and length in bytes of the code point at `pos`; `(END, 0)` at the end of the text.
     #[inline]
     pub(crate) fn at(&self, pos: usize) -> (Class, usize) {
-        let Some(&lead) = self.text.get(pos) else { return (Class::END, 0) };
+        let Some(&lead) = self.text.get(pos) else {
+            return (Class::END, 0);
+        };
         if lead < 0x80 {
             return (self.classes.blocks[0][lead as usize], 1);
         }
@@ -201,7 +209,7 @@ const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
 
 /// Reads the first code point as the reference decoder does: by the shape of the bytes only, so
 /// overlong forms and surrogates pass. `None` where the shape is broken.
-fn decode(text: &[u8]) -> Option<(u32, usize)> {
+pub(crate) fn decode(text: &[u8]) -> Option<(u32, usize)> {
     let lead = *text.first()?;
     let (len, bits) = match lead {
         0x00..=0x7f => return Some((lead as u32, 1)),
@@ -231,7 +239,7 @@ pub(crate) fn len_by_lead(lead: u8) -> usize {
 }
 
 /// Appends the generalised UTF-8 of a code point; U+FFFD above U+10FFFF.
-fn encode(cp: u32, out: &mut Vec<u8>) {
+pub(crate) fn encode(cp: u32, out: &mut Vec<u8>) {
     match char::from_u32(cp) {
         Some(c) => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         None if cp <= 0xffff => {
@@ -244,6 +252,31 @@ fn encode(cp: u32, out: &mut Vec<u8>) {
         }
         None => encode(REPLACEMENT as u32, out),
     }
+}
+
+/// The lower case of a code point, as long as it is one code point (`İ` becomes `i`).
+pub(crate) fn lowercase(cp: u32) -> u32 {
+    let lower = assigned(cp).and_then(|c| c.to_lowercase().next());
+    lower.map_or(cp, u32::from)
+}
+
+/// The first code point of the canonical decomposition: `é` becomes `e`.
+pub(crate) fn base_character(cp: u32) -> u32 {
+    let Some(c) = assigned(cp).filter(|&c| c >= '\u{c0}') else {
+        return cp;
+    };
+    let mut base = None;
+    unicode_normalization::char::decompose_canonical(c, |part| {
+        base.get_or_insert(part);
+    });
+    base.map_or(cp, u32::from)
+}
+
+/// The character, if Unicode 15.1 has it: libraries know newer ones, which llama.cpp leaves alone.
+fn assigned(cp: u32) -> Option<char> {
+    let c = char::from_u32(cp)?;
+    let known = cp < 0x80 || Classes::get().of(cp).0 & Class::CATEGORY != Class::UNASSIGNED;
+    known.then_some(c)
 }
 
 /// Text as the tokenizers see it: every byte that does not belong to a well-shaped sequence
