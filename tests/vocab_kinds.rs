@@ -44,6 +44,10 @@ fn set(file: &mut Writer, key: &str, value: Value) {
     file.set(&format!("tokenizer.ggml.{key}"), value).unwrap();
 }
 
+fn texts(list: &[&str]) -> Value {
+    Value::Array(Array::Str(list.iter().copied().collect()))
+}
+
 fn read(file: &Writer) -> Result<Vocab, Error> {
     let bytes = file.header().unwrap();
     Vocab::from_meta(&gguf::parse(&bytes, "test").unwrap().meta)
@@ -66,13 +70,12 @@ fn ids(vocab: &Vocab, text: &str) -> Vec<Token> {
 fn small_vocabularies_are_in_order() {
     let kinds =
         [VocabType::Spm, VocabType::Wpm, VocabType::Ugm, VocabType::Rwkv, VocabType::Plamo2];
-    // (text, tokens) by kind: "▁aaaab" merged by score, by the longest token, by the best sum...
-    let want: [&[Token]; 5] =
-        [&[7, 4, 3, 9], &[7, 4, 10], &[3, 4, 4 - 1, 9], &[5, 9], &[3, 3, 3, 3, 9]];
+    // Merged by score, the longest from the left, the best sum, the longest, the best sum.
+    let want: [&[Token]; 5] = [&[6, 5, 9], &[7, 4, 10], &[5, 9], &[5, 9], &[5, 9]];
     for ((name, kind), want) in KINDS.into_iter().zip(kinds).zip(want) {
         let vocab = read(&small(name)).unwrap();
         assert_eq!(vocab.kind(), kind);
-        println!("{name} {:?} {want:?}", ids(&vocab, "aaaab"));
+        assert_eq!(ids(&vocab, "aaaab"), want, "{name}");
     }
 }
 
@@ -86,7 +89,7 @@ fn scores_may_be_missing_but_not_short() {
         assert!(!ids(&vocab, "aaaab").is_empty(), "{kind}");
         set(&mut file, "scores", Value::Array(Array::F32(vec![-1.0; 13])));
         assert!(message(read(&file)).contains("tokenizer.ggml.scores has 13 values"), "{kind}");
-        set(&mut file, "scores", Value::Array(Array::Str(["x"].into_iter().collect())));
+        set(&mut file, "scores", texts(&["x"]));
         assert!(message(read(&file)).contains("tokenizer.ggml.scores"), "{kind}");
     }
 }
@@ -111,7 +114,7 @@ fn scores_that_are_no_numbers_end_nowhere() {
 fn vocabularies_without_tokens() {
     for kind in KINDS {
         let mut file = small(kind);
-        set(&mut file, "tokens", Value::Array(Array::Str([].into_iter().collect())));
+        set(&mut file, "tokens", texts(&[]));
         set(&mut file, "add_bos_token", Value::Bool(false));
         set(&mut file, "add_eos_token", Value::Bool(false));
         set(&mut file, "add_sep_token", Value::Bool(false));
@@ -136,7 +139,7 @@ fn what_a_kind_adds_must_be_known() {
         let mut file = small(kind);
         file.remove(&format!("tokenizer.ggml.{id}_token_id")).unwrap();
         // The ids that are taken for granted are no tokens of a vocabulary as small as this one.
-        set(&mut file, "tokens", Value::Array(Array::Str(["x"].into_iter().collect())));
+        set(&mut file, "tokens", texts(&["x"]));
         let want = format!(
             "tokenizer.ggml.add_{key}_token is true, but tokenizer.ggml.{id}_token_id is not set"
         );
@@ -172,7 +175,7 @@ fn text_without_tokens_is_unknown_or_left_out() {
 #[test]
 fn rwkv_tokens_that_only_begin_to_match() {
     let mut file = small("rwkv");
-    set(&mut file, "tokens", Value::Array(Array::Str(["<u>", "abc", "b"].into_iter().collect())));
+    set(&mut file, "tokens", texts(&["<u>", "abc", "b"]));
     set(&mut file, "token_type", Value::Array(Array::I32(vec![2, 1, 1])));
     for key in ["bos", "eos", "seperator"] {
         file.remove(&format!("tokenizer.ggml.{key}_token_id")).unwrap();
@@ -237,7 +240,7 @@ fn charsmaps_that_lead_out_of_themselves() {
     assert!(fails(&units, b"b").contains("no text ended by a NUL at position 0 of 1 bytes"));
     units[a ^ 130] = 1 << 31 | 77;
     assert!(fails(&units, b"b\0").contains("position 77 of 2 bytes"));
-    units[a] = 0x3f_ffff << 10 | 1 << 8 | b'a' as u32;
+    units[a] = 0x1f_ffff << 10 | 1 << 8 | b'a' as u32;
     assert!(fails(&units, b"b\0").contains("but there are 256"));
     units[0] = 1 << 20;
     let root = with_charsmap(charsmap(&units, b"b\0"));
@@ -253,7 +256,7 @@ fn charsmaps_that_lead_round_in_circles() {
     units[a] = (a as u32 ^ 1) << 10 | b'a' as u32;
     let vocab = with_charsmap(charsmap(&units, b"b\0")).unwrap();
     let n = 1 << 16;
-    assert_eq!(ids(&vocab, &"a".repeat(n)), vec![3; n]);
+    assert_eq!(ids(&vocab, &"a".repeat(n)), vec![5; n / 4]);
 }
 
 /// Quadratic searching would take minutes to hours here.
@@ -264,9 +267,9 @@ fn a_megabyte_of_one_letter() {
         let vocab = synthetic(name);
         for text in [vec![b'a'; n], vec![b' '; n], vec![0xff; n], "世".repeat(n / 3).into_bytes()]
         {
-            let tokens = vocab.tokenize(&text, true, true).unwrap();
-            assert!(tokens.len() <= n + 2, "{name}");
-            let back = vocab.join_pieces(&tokens, true, true);
+            let tokens = vocab.tokenize(&text, false, true).unwrap();
+            assert!(tokens.len() <= n + 1, "{name}");
+            let back = vocab.join_pieces(&tokens, false, true);
             if ["spm", "rwkv", "plamo2"].contains(&name) && text[0] != 0xff {
                 assert_eq!(back.len(), text.len(), "{name} {:#x}", text[0]);
             }
@@ -280,10 +283,10 @@ fn very_long_tokens() {
     for kind in KINDS {
         let mut file = small(kind);
         let mut tokens = vec!["<unk>".to_owned(), "<s>".to_owned(), "</s>".to_owned()];
-        tokens.extend((0..19).map(|i| "a".repeat(1 << i)));
+        tokens.extend((0..15).map(|i| "a".repeat(1 << i)));
         tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
         let mut types = vec![2, 3, 3];
-        types.resize(3 + 19, 1);
+        types.resize(3 + 15, 1);
         types.resize(tokens.len(), 6);
         let scores = (0..tokens.len()).map(|i| i as f32 / 1000.0).collect();
         let list = tokens.iter().map(String::as_str).collect();
@@ -292,11 +295,11 @@ fn very_long_tokens() {
         set(&mut file, "scores", Value::Array(Array::F32(scores)));
         set(&mut file, "add_space_prefix", Value::Bool(false));
         let vocab = read(&file).unwrap();
-        let got = ids(&vocab, &"a".repeat((1 << 18) + (1 << 10)));
+        let got = ids(&vocab, &"a".repeat((1 << 14) + (1 << 10)));
         match kind {
             "bert" => assert_eq!(got, [0], "no token begins a word"),
             "t5" | "plamo2" => assert!(!got.is_empty()),
-            _ => assert_eq!(got, [21, 13], "{kind}"),
+            _ => assert_eq!(got, [17, 13], "{kind}"),
         }
     }
 }
