@@ -270,7 +270,9 @@ fn a_megabyte_of_one_letter() {
             let tokens = vocab.tokenize(&text, false, true).unwrap();
             assert!(tokens.len() <= n + 1, "{name}");
             let back = vocab.join_pieces(&tokens, false, true);
-            if ["spm", "rwkv", "plamo2"].contains(&name) && text[0] != 0xff {
+            // Two spaces are a token here, of which the first space counts as put before the text.
+            let spaces = name == "spm" && text[0] == b' ';
+            if ["spm", "rwkv", "plamo2"].contains(&name) && text[0] != 0xff && !spaces {
                 assert_eq!(back.len(), text.len(), "{name} {:#x}", text[0]);
             }
         }
