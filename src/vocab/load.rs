@@ -262,7 +262,7 @@ fn read_bpe(
     // Defaults of llama.cpp for files that name none: GPT-2's of old conversions.
     let bos = (!is_gemma4 && !pre.no_default_bos).then_some(11);
     let eos = (!is_gemma4).then_some(11);
-    Ok((Model::Bpe(model), flags, ids(bos, eos, None)))
+    Ok((Model::Bpe(model), flags, SpecialIds { bos, eos, ..SpecialIds::default() }))
 }
 
 fn read_flags(meta: &Metadata, flags: &mut Flags) -> Result<(), Error> {
