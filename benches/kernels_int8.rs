@@ -11,7 +11,7 @@ use powerinfer::util::aligned::AlignedVec;
 use std::hint::black_box;
 use std::time::Duration;
 
-const TYPES: [QuantType; 12] = [
+const TYPES: [QuantType; 15] = [
     QuantType::Q4_0,
     QuantType::Q4_1,
     QuantType::Q8_0,
@@ -24,6 +24,9 @@ const TYPES: [QuantType; 12] = [
     QuantType::Q4_K,
     QuantType::Q5_K,
     QuantType::Q6_K,
+    QuantType::IQ4_XS,
+    QuantType::TQ1_0,
+    QuantType::TQ2_0,
 ];
 
 /// Random codes with small, finite scales.
@@ -44,6 +47,8 @@ fn weights(ty: QuantType, n_bytes: usize) -> Vec<u8> {
             QuantType::Q2_K => (block[81], block[83]) = (0x21, 0x21),
             QuantType::Q3_K => block[109] = 0x21,
             QuantType::Q6_K => block[209] = 0x21,
+            QuantType::TQ1_0 => block[53] = 0x21,
+            QuantType::TQ2_0 => block[65] = 0x21,
             _ => block[1] = 0x21,
         }
     }

@@ -6,7 +6,7 @@ use half::f16;
 use powerinfer::quant::QuantType;
 
 /// Types with an integer kernel.
-pub const TYPES: [QuantType; 12] = [
+pub const TYPES: [QuantType; 17] = [
     QuantType::Q4_0,
     QuantType::Q4_1,
     QuantType::Q8_0,
@@ -19,6 +19,11 @@ pub const TYPES: [QuantType; 12] = [
     QuantType::Q4_K,
     QuantType::Q5_K,
     QuantType::Q6_K,
+    QuantType::IQ4_XS,
+    QuantType::Q1_0,
+    QuantType::Q2_0,
+    QuantType::TQ1_0,
+    QuantType::TQ2_0,
 ];
 
 /// xorshift64: small, repeatable, good enough for test data.
@@ -65,6 +70,8 @@ pub fn halves(ty: QuantType) -> &'static [usize] {
         QuantType::Q2_K => &[80, 82],
         QuantType::Q3_K => &[108],
         QuantType::Q6_K => &[208],
+        QuantType::TQ1_0 => &[52],
+        QuantType::TQ2_0 => &[64],
         QuantType::MXFP4 => &[],
         _ => &[0],
     }
@@ -114,16 +121,16 @@ pub fn weights(ty: QuantType, k: usize, n_rows: usize, pattern: Pattern) -> Vec<
                 _ => 118 + random.byte() % 6,
             };
         }
+        let mut half = || match pattern {
+            Pattern::AllOnes => f16::MAX,
+            Pattern::Lowest => f16::MIN,
+            Pattern::NonFinite if random.next().is_multiple_of(64) => {
+                [f16::INFINITY, f16::NEG_INFINITY, f16::NAN][random.next() as usize % 3]
+            }
+            _ => f16::from_f32(0.01 * random.unit()),
+        };
         for &at in halves(ty) {
-            let value = match pattern {
-                Pattern::AllOnes => f16::MAX,
-                Pattern::Lowest => f16::MIN,
-                Pattern::NonFinite if random.next().is_multiple_of(64) => {
-                    [f16::INFINITY, f16::NEG_INFINITY, f16::NAN][random.next() as usize % 3]
-                }
-                _ => f16::from_f32(0.01 * random.unit()),
-            };
-            block[at..at + 2].copy_from_slice(&value.to_le_bytes());
+            block[at..at + 2].copy_from_slice(&half().to_le_bytes());
         }
     }
     data
@@ -179,8 +186,33 @@ pub fn dequantise(ty: QuantType, block: &[u8]) -> Vec<f64> {
         QuantType::Q8_0 => {
             block[2..].iter().map(|&b| half(0) * f64::from(b.cast_signed())).collect()
         }
+        QuantType::Q1_0 => (0..128).map(|i| half(0) * (2.0 * bit(2, i) - 1.0)).collect(),
+        QuantType::Q2_0 => {
+            let code = |i: usize| bit(2, 2 * i) + 2.0 * bit(2, 2 * i + 1);
+            (0..64).map(|i| half(0) * (code(i) - 1.0)).collect()
+        }
+        QuantType::TQ1_0 => ternary(block).iter().map(|&t| half(52) * f64::from(t)).collect(),
+        // Their codecs are held to another implementation elsewhere.
+        _ if ty.info().name.starts_with("iq") => {
+            let mut values = vec![0.0; ty.block_len()];
+            powerinfer::quant::dequantize_row(ty, block, &mut values).unwrap();
+            values.into_iter().map(f64::from).collect()
+        }
         _ => super_block(ty, block),
     }
+}
+
+/// TQ1_0: bytes `b` have the digits of `b * 243 / 256` in base 3, the highest first; runs of 32,
+/// 16 and 4 bytes go through all bytes for each digit.
+fn ternary(block: &[u8]) -> Vec<i32> {
+    let mut codes = Vec::new();
+    for (run, n_digits) in [(&block[..32], 5), (&block[32..48], 5), (&block[48..52], 4)] {
+        for digit in 0..n_digits {
+            let power = 3i32.pow(4 - digit);
+            codes.extend(run.iter().map(|&b| i32::from(b) * 243 / 256 / power % 3 - 1));
+        }
+    }
+    codes
 }
 
 /// Written from the layout of the bits: each field is spread over its elements in turn.
@@ -208,6 +240,10 @@ fn super_block(ty: QuantType, block: &[u8]) -> Vec<f64> {
             let scales = block[..16].iter().map(|b| half(80) * f64::from(b % 16));
             let minimums = block[..16].iter().map(|b| half(82) * f64::from(b / 16));
             (scales.collect(), minimums.collect(), 0)
+        }
+        QuantType::TQ2_0 => {
+            spread(&block[..64], 32, 2, 0);
+            (vec![half(64); 16], vec![0.0; 16], 1)
         }
         QuantType::Q3_K => {
             spread(&block[32..96], 32, 2, 0);

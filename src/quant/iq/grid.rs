@@ -23,11 +23,32 @@ pub static IQ3_S: [u32; 512] = fours(2048, [1, 3, 5, 7, 9, 11, 13, 15]);
 /// 8 signed bytes of -1, 0 or 1; for IQ1_S and IQ1_M.
 pub static IQ1: [u64; 2048] = eights(2560, [-1i8 as u8, 0, 1, 0]);
 
-/// The 8 signs that 7 bits stand for: the eighth makes the number of negative ones even.
-pub const fn even_signs(seven: u8) -> u8 {
-    let seven = seven & 127;
-    seven | ((seven.count_ones() as u8 & 1) << 7)
+/// The 8 signs that the lowest 7 bits stand for: the eighth makes the number of negative ones even.
+pub fn even_signs(seven: u32) -> u8 {
+    static SIGNS: [u8; 128] = {
+        let mut signs = [0; 128];
+        let mut i = 0;
+        while i < 128 {
+            signs[i] = i as u8 | (((i as u32).count_ones() as u8 & 1) << 7);
+            i += 1;
+        }
+        signs
+    };
+    SIGNS[(seven & 127) as usize]
 }
+
+/// A byte of ones for each bit that is set, the lowest bit first.
+pub(super) static BYTES_OF_BITS: [u64; 256] = {
+    let mut bytes = [0; 256];
+    let mut i = 0;
+    while i < 256 * 8 {
+        if (i / 8) >> (i % 8) & 1 == 1 {
+            bytes[i / 8] |= 0xff << (8 * (i % 8));
+        }
+        i += 1;
+    }
+    bytes
+};
 
 const fn eights<const N: usize>(start: usize, levels: [u8; 4]) -> [u64; N] {
     let mut points = [0; N];
@@ -73,7 +94,7 @@ mod tests {
     #[test]
     fn signs_are_even() {
         for bits in 0..=255 {
-            assert_eq!(even_signs(bits) & 127, bits & 127);
+            assert_eq!(u32::from(even_signs(bits)) & 127, bits & 127);
             assert!(even_signs(bits).count_ones().is_multiple_of(2));
         }
     }

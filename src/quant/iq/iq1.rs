@@ -54,6 +54,12 @@ pub(super) fn iq1_m(block: &[u8; IQ1_M_BYTES], out: &mut IntBlock) {
 
 /// The point in eighths, shifted by one.
 fn shifted(point: u16, down: bool) -> [i8; 8] {
-    let shift = if down { -1 } else { 1 };
-    grid::IQ1[usize::from(point)].to_le_bytes().map(|g| 8 * (g as i8) + shift)
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // In each byte, times 8; one more is the lowest bit, one less is computed without carries.
+    let eighths = (grid::IQ1[usize::from(point)] & (ONES * 0x1f)) << 3;
+    let codes = match down {
+        true => ((eighths & (ONES * 0x7f)) + ONES * 0x7f) ^ (!eighths & (ONES * 0x80)),
+        false => eighths | ONES,
+    };
+    codes.to_le_bytes().map(u8::cast_signed)
 }

@@ -36,7 +36,7 @@ pub(super) fn iq2_xxs(block: &[u8; XXS_BYTES], out: &mut IntBlock) {
         let s = u32_at(block, at + 4);
         for (j, codes) in codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let point = grid::IQ2_XXS[usize::from(block[at + j])];
-            *codes = signed(point.to_le_bytes(), grid::even_signs((s >> (7 * j)) as u8));
+            *codes = signed(point, grid::even_signs(s >> (7 * j)));
         }
         out.scales[2 * i..][..2].fill((2 * (s >> 28) + 1) as i8);
     }
@@ -47,7 +47,7 @@ pub(super) fn iq2_xs(block: &[u8; XS_BYTES], out: &mut IntBlock) {
     for (i, codes) in out.codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
         let q = u16_at(block, 2 + 2 * i);
         let point = grid::IQ2_XS[usize::from(q & 511)];
-        *codes = signed(point.to_le_bytes(), grid::even_signs((q >> 9) as u8));
+        *codes = signed(point, grid::even_signs(u32::from(q >> 9)));
     }
     nibble_scales(&block[66..], out);
 }
@@ -58,7 +58,7 @@ pub(super) fn iq2_s(block: &[u8; S_BYTES], out: &mut IntBlock) {
     for (i, codes) in out.codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
         let high = usize::from(h[i / 4] >> (2 * (i % 4)) & 3);
         let point = grid::IQ2_S[usize::from(qs[i]) | high << 8];
-        *codes = signed(point.to_le_bytes(), signs[i]);
+        *codes = signed(point, signs[i]);
     }
     nibble_scales(&block[74..], out);
 }

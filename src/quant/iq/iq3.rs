@@ -28,10 +28,11 @@ pub(super) fn iq3_xxs(block: &[u8; XXS_BYTES], out: &mut IntBlock) {
     out.d = half_at(block, 0) * 0.25;
     for (i, codes) in out.codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let s = u32_at(block, 66 + 4 * i);
-        for (j, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            let point = grid::IQ3_XXS[usize::from(block[2 + 8 * i + j])];
-            let signs = grid::even_signs((s >> (7 * (j / 2))) as u8);
-            *codes = signed(point.to_le_bytes(), signs >> (4 * (j % 2)));
+        for (j, codes) in codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let point = |at: usize| u64::from(grid::IQ3_XXS[usize::from(block[at])]);
+            let at = 2 + 8 * i + 2 * j;
+            let points = point(at) | point(at + 1) << 32;
+            *codes = signed(points, grid::even_signs(s >> (7 * j)));
         }
         out.scales[2 * i..][..2].fill((2 * (s >> 28) + 1) as i8);
     }
@@ -40,10 +41,12 @@ pub(super) fn iq3_xxs(block: &[u8; XXS_BYTES], out: &mut IntBlock) {
 pub(super) fn iq3_s(block: &[u8; S_BYTES], out: &mut IntBlock) {
     let (qs, h, signs) = (&block[2..66], &block[66..74], &block[74..106]);
     out.d = half_at(block, 0);
-    for (i, codes) in out.codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+    let point = |i: usize| {
         let high = usize::from(h[i / 8] >> (i % 8) & 1);
-        let point = grid::IQ3_S[usize::from(qs[i]) | high << 8];
-        *codes = signed(point.to_le_bytes(), signs[i / 2] >> (4 * (i % 2)));
+        u64::from(grid::IQ3_S[usize::from(qs[i]) | high << 8])
+    };
+    for (i, codes) in out.codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        *codes = signed(point(2 * i) | point(2 * i + 1) << 32, signs[i]);
     }
     for (i, scale) in out.scales.iter_mut().enumerate() {
         *scale = odd_nibble(&block[106..], i / 2);

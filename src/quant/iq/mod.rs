@@ -150,12 +150,12 @@ fn odd_nibble(bytes: &[u8], i: usize) -> i8 {
     (2 * (bytes[i / 2] >> (4 * (i % 2)) & 15) + 1) as i8
 }
 
-/// Magnitudes of a grid point with the signs of the low bits of `signs`: set means negative.
-fn signed<const N: usize>(point: [u8; N], signs: u8) -> [i8; N] {
-    std::array::from_fn(|j| {
-        let magnitude = point[j] as i8;
-        if signs >> j & 1 == 1 { -magnitude } else { magnitude }
-    })
+/// Eight magnitudes, a byte each, with the signs of the bits of `signs`: set means negative.
+fn signed(magnitudes: u64, signs: u8) -> [i8; 8] {
+    // No magnitude is zero, so adding one to a complement never carries into the next byte.
+    let negative = grid::BYTES_OF_BITS[usize::from(signs)];
+    let sum = (magnitudes ^ negative).wrapping_add(negative & 0x0101_0101_0101_0101);
+    sum.to_le_bytes().map(u8::cast_signed)
 }
 
 #[cfg(test)]

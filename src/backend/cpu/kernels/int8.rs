@@ -33,6 +33,10 @@
 //! | Q6_K | 0..=63 | 32 | d | | -128..=127 | |
 //! | Q3_K | 0..=7 | 4 | d | | -32..=31 | |
 //! | Q2_K | 0..=3 | 0 | d | -dmin | 0..=15 | 0..=15 |
+//! | IQ4_XS | [`IQ4_NL_VALUES`] of a nibble + 128 | 128 | d * -32..=31 | | | |
+//! | Q1_0 | 2 times a bit | 1 | f16 | | | |
+//! | Q2_0, TQ2_0 | 0..=3 | 1 | f16 | | | |
+//! | TQ1_0 | base-3 digit | 1 | f16 | | | |
 //!
 //! An output starts at `acc = +0.0`, and for every block in ascending order, with a sum over its
 //! halves `h` (`a` and `b` are 1 in types without them)

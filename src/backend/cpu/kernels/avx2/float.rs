@@ -209,6 +209,5 @@ impl Lanes for __m256 {
                 }
             }
         }
-        fn prefetch(p: *const u8) { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 }

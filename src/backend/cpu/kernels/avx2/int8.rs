@@ -10,7 +10,9 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
+use super::int8_bits::{Q1_0, Q2_0, TQ1_0, TQ2_0};
 use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
+use super::int8_iq::IQ4_XS;
 use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 use super::int8_unpack::{Block8, Blocks, HalfWeights, Halves, Q4_0, Q4_1, Q8_0, Sink};
 use crate::backend::cpu::kernels::int8::{
@@ -33,6 +35,11 @@ pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
         (QuantType::Q4_K, mul_mat::<Q4_K, 1, 2, 2>),
         (QuantType::Q5_K, mul_mat::<Q5_K, 1, 2, 2>),
         (QuantType::Q6_K, mul_mat::<Q6_K, 1, 2, 2>),
+        (QuantType::IQ4_XS, mul_mat::<IQ4_XS, 2, 1, 3>),
+        (QuantType::Q1_0, mul_mat::<Q1_0, 1, 2, 2>),
+        (QuantType::Q2_0, mul_mat::<Q2_0, 1, 2, 2>),
+        (QuantType::TQ1_0, mul_mat::<TQ1_0, 1, 2, 2>),
+        (QuantType::TQ2_0, mul_mat::<TQ2_0, 1, 2, 2>),
     ],
     scratch_bytes: |_| SCRATCH,
 };

@@ -8,16 +8,14 @@ use crate::backend::cpu::kernels::int8::{
     IQ4_NL_VALUES, MXFP4_VALUES, Rows, mxfp4_scale, unsigned_values,
 };
 
-/// Puts bit `i` of the 32 at `offset` on top of the four bits of code `i`.
+/// Adds `value` to code `i`, which has none of its bits, where bit `i` of `high` is set.
 ///
 /// # Safety
-/// AVX2; the 4 bytes at `offset` of each row can be read.
+/// AVX2.
 #[inline(always)]
-unsafe fn fifth_bits(mut codes: [__m256i; 8], rows: impl Rows, offset: usize) -> [__m256i; 8] {
+pub(super) unsafe fn with_bits(mut codes: [__m256i; 8], high: __m256i, value: i8) -> [__m256i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
-        let at = |r: usize| rows.row(r).add(offset).cast::<i32>().read_unaligned();
-        let high = _mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
         let first = _mm_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c);
         let first = _mm256_broadcastsi128_si256(first);
         for j in 0..8 {
@@ -27,9 +25,22 @@ unsafe fn fifth_bits(mut codes: [__m256i; 8], rows: impl Rows, offset: usize) ->
             let bits = if j % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32.cast_signed() };
             let bits = _mm256_set1_epi32(bits);
             let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits);
-            codes[j] = _mm256_or_si256(codes[j], _mm256_and_si256(set, _mm256_set1_epi8(16)));
+            codes[j] = _mm256_or_si256(codes[j], _mm256_and_si256(set, _mm256_set1_epi8(value)));
         }
         codes
+    }
+}
+
+/// The 4 bytes at `offset` of each row.
+///
+/// # Safety
+/// AVX2; the bytes can be read.
+#[inline(always)]
+pub(super) unsafe fn dword(rows: impl Rows, offset: usize) -> __m256i {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let at = |r: usize| rows.row(r).add(offset).cast::<i32>().read_unaligned();
+        _mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7))
     }
 }
 
@@ -38,7 +49,7 @@ unsafe fn fifth_bits(mut codes: [__m256i; 8], rows: impl Rows, offset: usize) ->
 /// # Safety
 /// AVX2.
 #[inline(always)]
-unsafe fn looked_up(mut nibbles: [__m256i; 8], table: &[u8; 16]) -> [__m256i; 8] {
+pub(super) unsafe fn looked_up(mut nibbles: [__m256i; 8], table: &[u8; 16]) -> [__m256i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
@@ -60,7 +71,7 @@ unsafe impl Format<1> for Q5_0 {
     unsafe fn unpack(rows: impl Rows) -> Block8<1> {
         // SAFETY: as the caller vouches.
         unsafe {
-            let planes = [fifth_bits(nibble_codes(rows, 6), rows, 2)];
+            let planes = [with_bits(nibble_codes(rows, 6), dword(rows, 2), 16)];
             Block8 { planes, scale: halves(rows, 0), min: _mm256_setzero_ps() }
         }
     }
@@ -77,11 +88,24 @@ unsafe impl Format<1> for Q5_1 {
     unsafe fn unpack(rows: impl Rows) -> Block8<1> {
         // SAFETY: as the caller vouches.
         unsafe {
-            let planes = [fifth_bits(nibble_codes(rows, 8), rows, 4)];
+            let planes = [with_bits(nibble_codes(rows, 8), dword(rows, 4), 16)];
             Block8 { planes, scale: halves(rows, 0), min: halves(rows, 2) }
         }
     }
 }
+
+/// The low and the high nibbles of the codes of IQ4_NL and IQ4_XS.
+pub(super) static IQ4_NL_PLANES: [[u8; 16]; 2] = {
+    let codes = unsigned_values(IQ4_NL_VALUES, 128);
+    let mut planes = [[0; 16]; 2];
+    let mut i = 0;
+    while i < 16 {
+        planes[0][i] = codes[i] & 15;
+        planes[1][i] = codes[i] >> 4;
+        i += 1;
+    }
+    planes
+};
 
 #[allow(non_camel_case_types, reason = "the type's name")]
 pub(super) struct IQ4_NL;
@@ -92,22 +116,11 @@ unsafe impl Format<2> for IQ4_NL {
     const HAS_MIN: bool = false;
     #[inline(always)]
     unsafe fn unpack(rows: impl Rows) -> Block8<2> {
-        /// The low and the high nibbles of the codes.
-        const TABLES: [[u8; 16]; 2] = {
-            let codes = unsigned_values(IQ4_NL_VALUES, IQ4_NL::OFFSET);
-            let mut planes = [[0; 16]; 2];
-            let mut i = 0;
-            while i < 16 {
-                planes[0][i] = codes[i] & 15;
-                planes[1][i] = codes[i] >> 4;
-                i += 1;
-            }
-            planes
-        };
         // SAFETY: as the caller vouches.
         unsafe {
             let nibbles = nibble_codes(rows, 2);
-            let planes = [looked_up(nibbles, &TABLES[0]), looked_up(nibbles, &TABLES[1])];
+            let planes =
+                [looked_up(nibbles, &IQ4_NL_PLANES[0]), looked_up(nibbles, &IQ4_NL_PLANES[1])];
             Block8 { planes, scale: halves(rows, 0), min: _mm256_setzero_ps() }
         }
     }

@@ -15,7 +15,7 @@ use crate::backend::cpu::kernels::int8::Rows;
 /// # Safety
 /// AVX2; the bytes can be read.
 #[inline(always)]
-unsafe fn dwords8(rows: impl Rows, offset: usize) -> [__m256i; 8] {
+pub(super) unsafe fn dwords8(rows: impl Rows, offset: usize) -> [__m256i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let [a, b, c, d] = dwords(rows, offset);
@@ -43,7 +43,7 @@ unsafe fn low_halves(x: __m256i) -> __m256 {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-unsafe fn bits(x: __m256i, n: usize, mask: i8) -> __m256i {
+pub(super) unsafe fn bits(x: __m256i, n: usize, mask: i8) -> __m256i {
     // SAFETY: as the caller vouches.
     unsafe {
         let x = _mm256_srlv_epi32(x, _mm256_set1_epi32(n as i32));

@@ -10,7 +10,9 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
+use super::int8_bits::{Q1_0, Q2_0, TQ1_0, TQ2_0};
 use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
+use super::int8_iq::IQ4_XS;
 use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 use super::int8_unpack::{Block16, Blocks, HalfWeights, Halves, LANES, Q4_0, Q4_1, Q8_0, Sink};
 use crate::backend::cpu::kernels::int8::{
@@ -18,45 +20,22 @@ use crate::backend::cpu::kernels::int8::{
 };
 use crate::quant::QuantType;
 
+/// The table's rows: the kernel `$mul_mat` for every type.
+macro_rules! rows {
+    ($mul_mat:ident) => {
+        rows!($mul_mat: Q4_0 Q4_1 Q8_0 Q5_0 Q5_1 IQ4_NL MXFP4 Q2_K Q3_K Q4_K Q5_K Q6_K
+            IQ4_XS Q1_0 Q2_0 TQ1_0 TQ2_0)
+    };
+    ($mul_mat:ident: $($ty:ident)*) => { &[$((QuantType::$ty, $mul_mat::<$ty>)),*] };
+}
+
 /// With VNNI.
-pub(crate) const KERNELS_VNNI: Int8Kernels = Int8Kernels {
-    quantize,
-    rows: &[
-        (QuantType::Q4_0, mul_mat_vnni::<Q4_0>),
-        (QuantType::Q4_1, mul_mat_vnni::<Q4_1>),
-        (QuantType::Q8_0, mul_mat_vnni::<Q8_0>),
-        (QuantType::Q5_0, mul_mat_vnni::<Q5_0>),
-        (QuantType::Q5_1, mul_mat_vnni::<Q5_1>),
-        (QuantType::IQ4_NL, mul_mat_vnni::<IQ4_NL>),
-        (QuantType::MXFP4, mul_mat_vnni::<MXFP4>),
-        (QuantType::Q2_K, mul_mat_vnni::<Q2_K>),
-        (QuantType::Q3_K, mul_mat_vnni::<Q3_K>),
-        (QuantType::Q4_K, mul_mat_vnni::<Q4_K>),
-        (QuantType::Q5_K, mul_mat_vnni::<Q5_K>),
-        (QuantType::Q6_K, mul_mat_vnni::<Q6_K>),
-    ],
-    scratch_bytes,
-};
+pub(crate) const KERNELS_VNNI: Int8Kernels =
+    Int8Kernels { quantize, rows: rows!(mul_mat_vnni), scratch_bytes };
 
 /// Without VNNI.
-pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
-    quantize,
-    rows: &[
-        (QuantType::Q4_0, mul_mat_bw::<Q4_0>),
-        (QuantType::Q4_1, mul_mat_bw::<Q4_1>),
-        (QuantType::Q8_0, mul_mat_bw::<Q8_0>),
-        (QuantType::Q5_0, mul_mat_bw::<Q5_0>),
-        (QuantType::Q5_1, mul_mat_bw::<Q5_1>),
-        (QuantType::IQ4_NL, mul_mat_bw::<IQ4_NL>),
-        (QuantType::MXFP4, mul_mat_bw::<MXFP4>),
-        (QuantType::Q2_K, mul_mat_bw::<Q2_K>),
-        (QuantType::Q3_K, mul_mat_bw::<Q3_K>),
-        (QuantType::Q4_K, mul_mat_bw::<Q4_K>),
-        (QuantType::Q5_K, mul_mat_bw::<Q5_K>),
-        (QuantType::Q6_K, mul_mat_bw::<Q6_K>),
-    ],
-    scratch_bytes,
-};
+pub(crate) const KERNELS: Int8Kernels =
+    Int8Kernels { quantize, rows: rows!(mul_mat_bw), scratch_bytes };
 
 const fn scratch_bytes(_n_blocks: usize) -> usize {
     let plain = chunk(1) * size_of::<Tile16<()>>();

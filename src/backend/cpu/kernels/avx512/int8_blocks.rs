@@ -11,7 +11,7 @@ use crate::backend::cpu::kernels::int8::{IQ4_NL_VALUES, MXFP4_VALUES, Rows, unsi
 /// # Safety
 /// AVX-512 F; the bytes can be read.
 #[inline(always)]
-unsafe fn heads8(rows: impl Rows) -> [__m512; 2] {
+pub(super) unsafe fn heads8(rows: impl Rows) -> [__m512; 2] {
     // SAFETY: as the caller vouches.
     unsafe {
         let head = |r: usize| rows.row(r).cast::<i64>().read_unaligned();
@@ -41,12 +41,12 @@ unsafe fn heads8(rows: impl Rows) -> [__m512; 2] {
     }
 }
 
-/// Puts bit `i` of `high` on top of the four bits of code `i`.
+/// Adds `value` to code `i`, which has none of its bits, where bit `i` of `high` is set.
 ///
 /// # Safety
 /// AVX-512 F, BW.
 #[inline(always)]
-unsafe fn fifth_bits(mut codes: [__m512i; 8], high: __m512i) -> [__m512i; 8] {
+pub(super) unsafe fn with_bits(mut codes: [__m512i; 8], high: __m512i, value: i8) -> [__m512i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let first =
@@ -58,7 +58,7 @@ unsafe fn fifth_bits(mut codes: [__m512i; 8], high: __m512i) -> [__m512i; 8] {
             let bits =
                 _mm512_set1_epi32(if j % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
             let set = _mm512_test_epi8_mask(bytes, bits);
-            let bit = _mm512_maskz_mov_epi8(set, _mm512_set1_epi8(16));
+            let bit = _mm512_maskz_mov_epi8(set, _mm512_set1_epi8(value));
             codes[j] = _mm512_or_si512(codes[j], bit);
         }
         codes
@@ -70,7 +70,7 @@ unsafe fn fifth_bits(mut codes: [__m512i; 8], high: __m512i) -> [__m512i; 8] {
 /// # Safety
 /// AVX-512 F, BW; the 16 bytes at `offset` of each row can be read.
 #[inline(always)]
-unsafe fn looked_up(rows: impl Rows, offset: usize, table: &[u8; 16]) -> [__m512i; 8] {
+pub(super) unsafe fn looked_up(rows: impl Rows, offset: usize, table: &[u8; 16]) -> [__m512i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
@@ -95,7 +95,7 @@ unsafe impl Format for Q5_0 {
         unsafe {
             let [lo, hi] = heads8(rows).map(|head| _mm512_castps_si512(head));
             let high = _mm512_or_si512(_mm512_srli_epi32::<16>(lo), _mm512_slli_epi32::<16>(hi));
-            let codes = fifth_bits(nibbles(rows, 6), high);
+            let codes = with_bits(nibbles(rows, 6), high, 16);
             Block16 { codes, scale: low_halves(lo), min: _mm512_setzero_ps() }
         }
     }
@@ -114,7 +114,7 @@ unsafe impl Format for Q5_1 {
         unsafe {
             let [halves, high] = heads8(rows).map(|head| _mm512_castps_si512(head));
             Block16 {
-                codes: fifth_bits(nibbles(rows, 8), high),
+                codes: with_bits(nibbles(rows, 8), high, 16),
                 scale: low_halves(halves),
                 min: low_halves(_mm512_srli_epi32::<16>(halves)),
             }

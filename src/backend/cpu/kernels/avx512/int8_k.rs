@@ -15,7 +15,7 @@ use crate::backend::cpu::kernels::int8::Rows;
 /// # Safety
 /// AVX-512 F; the bytes can be read.
 #[inline(always)]
-unsafe fn dwords(rows: impl Rows, offset: usize) -> [__m512i; 8] {
+pub(super) unsafe fn dwords(rows: impl Rows, offset: usize) -> [__m512i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let [a, b, c, d] = transpose(load_16x16(rows, offset));
@@ -29,7 +29,7 @@ unsafe fn dwords(rows: impl Rows, offset: usize) -> [__m512i; 8] {
 /// # Safety
 /// AVX-512 F, BW.
 #[inline(always)]
-unsafe fn bits(x: __m512i, n: usize, mask: i8) -> __m512i {
+pub(super) unsafe fn bits(x: __m512i, n: usize, mask: i8) -> __m512i {
     // SAFETY: as the caller vouches.
     unsafe {
         let x = _mm512_srlv_epi32(x, _mm512_set1_epi32(n as i32));

@@ -1,6 +1,7 @@
 //! Rows of weights as f32, f32 to half, and matrix products with f32 activations.
 
 use super::Lanes;
+use crate::backend::cpu::kernels::int8::{Ahead, Even};
 use crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32, SCRATCH_PAD};
 use crate::backend::cpu::pool::ColsMut;
 use crate::quant::QuantType;
@@ -275,20 +276,18 @@ unsafe fn tile<V: Lanes, W: Plain, const R: usize, const T: usize>(
     // SAFETY: the caller's promise; i stays below k, and the last, partial step reads k - i.
     unsafe {
         let mut acc = [[V::splat(0.0); ROWS]; T];
+        let mut ahead = Ahead::of(Even { base: w, stride: row_bytes }, R);
         let mut i = 0;
         while i + V::N <= k {
             let mut xs = [V::splat(0.0); T];
             for t in 0..T {
                 xs[t] = V::load(x.add(t * k + i));
             }
+            if T <= 2 {
+                ahead.fetch(R * V::N * W::BYTES);
+            }
             for r in 0..R {
-                let row = w.add(r * row_bytes + i * W::BYTES);
-                if T == 1 {
-                    // The same place in the next tile: short rows are over before the hardware
-                    // sees a stream.
-                    V::prefetch(row.wrapping_add(R * row_bytes));
-                }
-                let w = W::load::<V>(row);
+                let w = W::load::<V>(w.add(r * row_bytes + i * W::BYTES));
                 for t in 0..T {
                     acc[t][r] = w.fma(xs[t], acc[t][r]);
                 }

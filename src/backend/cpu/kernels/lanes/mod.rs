@@ -100,8 +100,6 @@ pub(super) trait Lanes: Copy {
         out: *mut f32,
         ld_out: usize,
     );
-    /// Asks for a cache line; any address will do.
-    unsafe fn prefetch(p: *const u8);
 }
 
 /// `e^x`, within 2 units in the last place, through subnormal results; NaN stays NaN.

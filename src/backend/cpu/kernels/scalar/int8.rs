@@ -3,7 +3,8 @@
 
 use half::f16;
 
-use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
+use super::int8_bits::{Q1_0, Q2_0, TQ1_0, TQ2_0};
+use super::int8_blocks::{IQ4_NL, IQ4_XS, MXFP4, Q5_0, Q5_1};
 use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 use crate::backend::cpu::kernels::int8::{BLOCK, Int8Kernels, MulMatQ8, Sums};
 use crate::quant::QuantType;
@@ -23,6 +24,11 @@ pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
         (QuantType::Q4_K, mul_mat::<Q4_K>),
         (QuantType::Q5_K, mul_mat::<Q5_K>),
         (QuantType::Q6_K, mul_mat::<Q6_K>),
+        (QuantType::IQ4_XS, mul_mat::<IQ4_XS>),
+        (QuantType::Q1_0, mul_mat::<Q1_0>),
+        (QuantType::Q2_0, mul_mat::<Q2_0>),
+        (QuantType::TQ1_0, mul_mat::<TQ1_0>),
+        (QuantType::TQ2_0, mul_mat::<TQ2_0>),
     ],
     scratch_bytes: |_| 0,
 };

@@ -1,6 +1,6 @@
-//! Blocks of 32 with a fifth bit, and of 32 codes that are looked up.
+//! Blocks of 32 with a fifth bit, and of 32 codes that are looked up (IQ4_XS: 8 of them).
 
-use super::int8::{Block, Format, half_at, nibbles};
+use super::int8::{Block, Blocks, Format, half_at, nibbles};
 use crate::backend::cpu::kernels::int8::{BLOCK, IQ4_NL_VALUES, MXFP4_VALUES, mxfp4_scale};
 
 /// Element `i` has its lowest four bits among `low` and the fifth in bit `i` of `high`.
@@ -52,5 +52,24 @@ impl Format for MXFP4 {
     fn decode(block: &[u8]) -> Block {
         let codes = looked_up(&block[1..], MXFP4_VALUES);
         Block { codes, scale: mxfp4_scale(block[0]), min: 0.0 }
+    }
+}
+
+#[allow(non_camel_case_types, reason = "the type's name")]
+pub(super) struct IQ4_XS;
+impl Blocks for IQ4_XS {
+    const N: usize = 8;
+    const BYTES: usize = 136;
+    const HAS_MIN: bool = false;
+    fn decode(bytes: &[u8], block: usize) -> Block {
+        // Six bits: two of a word after the half, a nibble of the four bytes after it.
+        let low = bytes[4 + block / 2] >> (4 * (block % 2)) & 15;
+        let high = bytes[2 + block / 4] >> (2 * (block % 4)) & 3;
+        let scale = i16::from(low | high << 4) - 32;
+        Block {
+            codes: looked_up(&bytes[8 + 16 * block..], IQ4_NL_VALUES),
+            scale: half_at(bytes, 0) * f32::from(scale),
+            min: 0.0,
+        }
     }
 }

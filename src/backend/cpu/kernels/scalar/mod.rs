@@ -4,6 +4,7 @@ pub(crate) mod act;
 pub(crate) mod attn;
 pub(crate) mod float;
 pub(crate) mod int8;
+mod int8_bits;
 mod int8_blocks;
 mod int8_k;
 pub(crate) mod vec;
