@@ -1677,8 +1677,7 @@ LLAMA_API const char *ggml_op_name(enum ggml_op op);
 LLAMA_API const char *ggml_op_desc(const struct ggml_tensor *t);
 
 // Quantises rows `start / n_per_row` to before that plus `nrows` of a matrix of floats; returns
-// the bytes written, 0 on failure. An importance matrix is not used yet, which a line in the log
-// says.
+// the bytes written, 0 on failure. `imatrix`, when not NULL, weighs the errors of the columns.
 LLAMA_API
 size_t ggml_quantize_chunk(enum ggml_type type,
                            const float *src,
