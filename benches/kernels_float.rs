@@ -94,6 +94,7 @@ fn attention(c: &mut Criterion<CpuTime>) {
                 valid: &vec![0..32; n_q],
                 scale: 0.125,
                 softcap: 0.0,
+                bias: &[],
             };
             let (mut m, mut l) = (vec![f32::NEG_INFINITY; n_q], vec![0.0; n_q]);
             let mut acc = vec![0.0; n_q * head_dim];

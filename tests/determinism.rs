@@ -8,14 +8,16 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{context, model, tiny};
+use common::{context, model, tiny, windowed};
 use powerinfer::engine::{Batch, Context, ContextParams, Input};
 use powerinfer::model::Model;
 
 /// Tiny models, and the real one if it is there.
 fn models() -> Vec<Arc<Model>> {
     let tiny = ["gqa", "odd", "tied", "fused-biases-apart"];
-    tiny.iter().map(|name| tiny::bare_model(&tiny::spec(name))).chain(model()).collect()
+    let tiny = tiny.iter().map(|name| tiny::bare_model(&tiny::spec(name)));
+    // Layers with a window shorter than the prompt, and longer than a chunk of attention.
+    tiny.chain([windowed::model(37, 2), windowed::model(270, 3)]).chain(model()).collect()
 }
 
 fn name(model: &Model) -> String {
@@ -89,7 +91,9 @@ fn ubatches_do_not_matter() {
     for model in models() {
         let whole = lone_run(&model, |_| {});
         for n_ubatch in [1, 7, 64, 299] {
-            let cut = lone_run(&model, |p| p.n_ubatch = n_ubatch);
+            // Where there are windows: keeping all, or what they show.
+            let swa_full = n_ubatch == 64;
+            let cut = lone_run(&model, |p| (p.n_ubatch, p.swa_full) = (n_ubatch, swa_full));
             assert_same(&whole, &cut, &format!("{}, ubatches of {n_ubatch}", name(&model)));
         }
     }
@@ -102,6 +106,7 @@ fn company_and_cells_do_not_matter() {
         for kv_unified in [true, false] {
             let mut ctx = context(&model, |p| {
                 (p.n_seq_max, p.kv_unified, p.n_ctx) = (4, kv_unified, 2048);
+                (p.swa_full, p.n_ubatch) = (false, 90);
             });
             let text = tokens(&model, PROMPT + STEPS, 0);
             // Strangers come first; one leaves again, so that free cells lie scattered.
@@ -155,6 +160,7 @@ fn a_shared_prefix_and_a_reused_one_do_not_matter() {
         for kv_unified in [true, false] {
             let mut ctx = context(&model, |p| {
                 (p.n_seq_max, p.kv_unified, p.n_ctx) = (2, kv_unified, 2048);
+                p.swa_full = false;
             });
             let text = tokens(&model, PROMPT + STEPS, 0);
             // The prefix comes from sequence 0, which first went another way.
@@ -182,6 +188,7 @@ fn tokens_of_two_sequences_do_not_matter() {
         let alone = lone_run(&model, |_| {});
         let mut ctx = context(&model, |p| {
             (p.n_seq_max, p.kv_unified, p.n_ctx, p.n_ubatch) = (3, true, 2048, 64);
+            p.swa_full = false;
         });
         let text = tokens(&model, PROMPT + STEPS, 0);
         feed(&mut ctx, &tokens(&model, 30, 1), 0, 1);

@@ -357,6 +357,10 @@ fn a_model_decodes() {
         refused(|p| (p.n_batch, p.n_ubatch) = (0, 0));
         refused(|p| p.pooling_type = 77);
         refused(|p| p.type_k = 77);
+        // 6 is Q5_0, 10 is Q2_K, 8 is Q8_0: its blocks are longer than this model's heads.
+        refused(|p| p.type_v = 10);
+        refused(|p| p.type_k = 8);
+        refused(|p| (p.type_v, p.flash_attn_type) = (8, 0));
         refused(|p| p.rope_scaling_type = -9);
         llama_model_free(m);
     }

@@ -133,7 +133,8 @@ fn sequences(i: usize, ids: &[i32], n_seq_max: usize) -> Result<SeqSet, DecodeEr
     Ok(set)
 }
 
-/// The positions that a batch gives a sequence must go on where the cache ends, without gaps.
+/// The positions that a batch gives a sequence must go on where the cache ends, without gaps, and
+/// never go back.
 fn check_positions(tokens: &[Token], n_seq_max: usize, kv: &KvCache) -> Result<(), DecodeError> {
     #[derive(Clone, Copy)]
     struct Span {
@@ -145,6 +146,12 @@ fn check_positions(tokens: &[Token], n_seq_max: usize, kv: &KvCache) -> Result<(
     for t in tokens {
         for s in t.seqs.iter() {
             let span = spans[s].get_or_insert(Span { min: t.pos, max: t.pos, n: 0 });
+            if t.pos < span.max {
+                return bad(format!(
+                    "sequence {s} goes back from position {} to {} in the batch",
+                    span.max, t.pos
+                ));
+            }
             *span = Span { min: span.min.min(t.pos), max: span.max.max(t.pos), n: span.n + 1 };
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::{self, Batch, Input, Limits, Token};
-use super::kv::KvCache;
+use super::kv::{self, KvCache, KvSizes};
 use super::outputs::Outputs;
 use super::params::{ContextParams, Sizes};
 use super::perf::Perf;
@@ -62,10 +62,17 @@ impl Context {
             true => (QuantType::F32, QuantType::F32),
             false => (params.type_k, params.type_v),
         };
-        let kv =
-            KvCache::new(&plan.layers, types, sizes.n_ctx_seq, sizes.n_seq_max, params.kv_unified)?;
         let table = KernelTable::detect();
-        let runner = Runner::new(plan, table, params.reference, ropes)?;
+        kv::check_types(&plan.layers, types).map_err(ContextError::Invalid)?;
+        let kv_sizes = KvSizes {
+            n_ctx_seq: sizes.n_ctx_seq,
+            n_seq_max: sizes.n_seq_max,
+            unified: params.kv_unified,
+            n_ubatch: sizes.n_ubatch,
+            swa_full: params.swa_full,
+        };
+        let kv = KvCache::new(&plan.layers, types, &kv_sizes)?;
+        let runner = Runner::new(plan, &kv, table, params.reference, ropes)?;
         let causal = params.causal.unwrap_or(hp.causal);
         Ok(Self {
             sizes,
@@ -185,7 +192,7 @@ impl Context {
             return Err(DecodeError::InvalidBatch(text));
         }
         let n_ubatch = self.ubatch_len(tokens.len())?;
-        self.check_room(&tokens)?;
+        self.check_room(&tokens, n_ubatch)?;
         self.kv.apply_shifts(self.runner.table(), self.runner.ropes());
         let n_embd = self.params.embeddings.then_some(hp.n_embd);
         self.outputs.begin(&tokens, hp.n_vocab, n_embd)?;
@@ -196,7 +203,7 @@ impl Context {
                 Input::Tokens(ids) => Input::Tokens(&ids[part_of(1)]),
                 Input::Embeddings(x) => Input::Embeddings(&x[part_of(width)]),
             };
-            self.compute_or_free(input, part)?;
+            self.compute_or_free(input, &tokens[i * n_ubatch..], part.len())?;
         }
         if self.params.embeddings && self.pooling != Pooling::None {
             self.outputs.pool(&tokens, self.pooling);
@@ -219,47 +226,33 @@ impl Context {
         Ok(n_ubatch)
     }
 
-    /// Checks that the cache has a cell for every token.
-    fn check_room(&self, tokens: &[Token]) -> Result<(), DecodeError> {
-        let mut needed = vec![0; if self.kv.is_unified() { 1 } else { self.sizes.n_seq_max }];
-        for token in tokens {
-            if !self.kv.is_unified() && token.seqs.len() > 1 {
-                crate::log_error!(
-                    "a token of several sequences needs a unified cache (kv_unified)"
-                );
-                return Err(DecodeError::NoSlot { needed: 1, free: 0 });
-            }
-            needed[self.kv.stream_of(token.seq)] += 1;
+    /// Checks that the cache has or can free a cell for every token.
+    fn check_room(&self, tokens: &[Token], n_ubatch: usize) -> Result<(), DecodeError> {
+        if !self.kv.is_unified() && tokens.iter().any(|token| token.seqs.len() > 1) {
+            crate::log_error!("a token of several sequences needs a unified cache (kv_unified)");
+            return Err(DecodeError::NoSlot { needed: 1, free: 0 });
         }
-        for (stream, &needed) in needed.iter().enumerate() {
-            let free = self.kv.stream(stream).n_free();
-            if needed > free {
-                return Err(DecodeError::NoSlot { needed, free });
-            }
-        }
-        Ok(())
+        let no_slot = |(needed, free)| DecodeError::NoSlot { needed, free };
+        self.kv.check_room(tokens, n_ubatch).map_err(no_slot)
     }
 
-    /// Computes one ubatch and takes its outputs; on an error its cells are freed again.
-    fn compute_or_free(&mut self, input: Input<'_>, tokens: &[Token]) -> Result<(), DecodeError> {
-        let result = self.place(tokens).and_then(|()| self.compute(input, tokens));
+    /// Computes the first `n` tokens as one ubatch and takes its outputs; on an error their cells
+    /// are freed again. The other tokens come later.
+    fn compute_or_free(
+        &mut self,
+        input: Input<'_>,
+        tokens: &[Token],
+        n: usize,
+    ) -> Result<(), DecodeError> {
+        // `check_room` saw to it that there are enough cells.
+        let result = match self.kv.place(tokens, n, &mut self.ubatch.kv_rows) {
+            true => self.compute(input, &tokens[..n]),
+            false => Err(DecodeError::NoSlot { needed: n, free: self.ubatch.kv_rows[0].len() }),
+        };
         if result.is_err() {
             self.kv.free_rows(&self.ubatch.kv_rows);
         }
         result
-    }
-
-    /// Gives the tokens their cells. `check_room` saw to it that there are enough.
-    fn place(&mut self, tokens: &[Token]) -> Result<(), DecodeError> {
-        self.ubatch.kv_rows.clear();
-        for token in tokens {
-            let row = self.kv.place(token.pos, token.seqs);
-            let free = self.ubatch.kv_rows.len();
-            self.ubatch
-                .kv_rows
-                .push(row.ok_or(DecodeError::NoSlot { needed: tokens.len(), free })?);
-        }
-        Ok(())
     }
 
     fn compute(&mut self, input: Input<'_>, tokens: &[Token]) -> Result<(), DecodeError> {
@@ -278,9 +271,9 @@ impl Context {
         ubatch.pos.extend(tokens.iter().map(|t| t.pos));
         ubatch.outputs.clear();
         ubatch.outputs.extend((0..tokens.len()).filter(|&i| tokens[i].output));
-        ubatch.work.set(tokens, &self.kv, &plan.layers[0], self.causal, pool.n_threads());
-        let abort = self.abort.as_deref();
         let runner = &mut self.runner;
+        runner.cut(tokens, &self.kv, self.causal, pool.n_threads(), &mut ubatch.works);
+        let abort = self.abort.as_deref();
         let run = runner.run(pool, &self.model, plan, &self.kv, input, ubatch, self.causal, abort);
         run.map_err(|stop| match stop {
             Stop::Aborted => DecodeError::Aborted,

@@ -4,8 +4,8 @@
 //! threads walk the plan's steps ubatch by ubatch ([`run`]) over buffers that are allocated once
 //! (`buffers`).
 //!
-//! To add a format of the KV cache: its name in [`kv::KvCache::TYPES`] and its conversion in
-//! [`kv::store_row`]; reading goes through the kernel table's `dequant_row`. To add a step: see
+//! To add a format of the KV cache: its name in `kv/format.rs`; rows are written by the codec of
+//! `quant`, or faster there, and read by the kernel table's `dequant_row`. To add a step: see
 //! [`run`]. To add a way of pooling: `outputs`.
 
 pub mod batch;

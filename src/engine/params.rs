@@ -3,7 +3,7 @@
 use crate::model::{Hparams, Pooling, RopeParams};
 use crate::quant::QuantType;
 
-use super::{ContextError, kv::KvCache, kv::MAX_SEQS};
+use super::{ContextError, kv::MAX_SEQS};
 
 /// A context's wishes. Zero means the default where llama.h says so.
 #[derive(Clone, Debug)]
@@ -26,6 +26,9 @@ pub struct ContextParams {
     pub type_v: QuantType,
     /// All sequences share one cache.
     pub kv_unified: bool,
+    /// Layers with a window keep all tokens, not only what the window shows: positions can be
+    /// moved and taken back as far as one likes.
+    pub swa_full: bool,
     /// Give embeddings too.
     pub embeddings: bool,
     /// How embeddings of a sequence are pooled; the model's way when `None`.
@@ -52,6 +55,7 @@ impl Default for ContextParams {
             type_k: QuantType::F16,
             type_v: QuantType::F16,
             kv_unified: false,
+            swa_full: true,
             embeddings: false,
             pooling: None,
             causal: None,
@@ -95,11 +99,6 @@ impl ContextParams {
         let n_seq_max = self.n_seq_max.max(1) as usize;
         if n_seq_max > MAX_SEQS {
             return bad(format!("n_seq_max is {n_seq_max}, the most is {MAX_SEQS}"));
-        }
-        for (name, ty) in [("K", self.type_k), ("V", self.type_v)] {
-            if !KvCache::TYPES.contains(&ty) {
-                return bad(format!("{name} cache of type {ty} is not supported (f32, f16 are)"));
-            }
         }
         let n_ctx = if self.n_ctx == 0 { hp.n_ctx_train } else { self.n_ctx as usize };
         let n_ctx = n_ctx.next_multiple_of(CTX_PAD);

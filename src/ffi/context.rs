@@ -122,6 +122,12 @@ fn convert(p: &llama_context_params) -> Result<ContextParams, String> {
         let ty = u32::try_from(id).ok().and_then(QuantType::from_id);
         ty.ok_or_else(|| format!("{name} = {id} is no tensor type"))
     };
+    let (type_k, type_v) = (cache_type("type_k", p.type_k)?, cache_type("type_v", p.type_v)?);
+    if p.flash_attn_type == llama_flash_attn_type::LLAMA_FLASH_ATTN_TYPE_DISABLED as i32
+        && type_v.block_len() > 1
+    {
+        return Err(format!("a V cache of type {type_v} needs flash attention, which is disabled"));
+    }
     let positive = |x: f32| (x > 0.0).then_some(x);
     let not_negative = |x: f32| (x >= 0.0).then_some(x);
     Ok(ContextParams {
@@ -131,9 +137,10 @@ fn convert(p: &llama_context_params) -> Result<ContextParams, String> {
         n_seq_max: p.n_seq_max,
         n_threads: n_threads(p.n_threads),
         n_threads_batch: n_threads(p.n_threads_batch),
-        type_k: cache_type("type_k", p.type_k)?,
-        type_v: cache_type("type_v", p.type_v)?,
+        type_k,
+        type_v,
         kv_unified: p.kv_unified != 0,
+        swa_full: p.swa_full != 0,
         embeddings: p.embeddings != 0,
         pooling,
         causal,

@@ -171,11 +171,7 @@ pub unsafe extern "C" fn llama_memory_seq_pos_min(
 ) -> llama_pos {
     const NAME: &str = "llama_memory_seq_pos_min";
     // SAFETY: the module's contract.
-    unsafe {
-        with_kv(mem, -1, NAME, |kv, n| {
-            seq(seq_id, n, NAME).map_or(-1, |s| kv.stream(kv.stream_of(s)).pos_min(s))
-        })
-    }
+    unsafe { with_kv(mem, -1, NAME, |kv, n| seq(seq_id, n, NAME).map_or(-1, |s| kv.pos_min(s))) }
 }
 
 /// Greatest position of a sequence; -1 when it is empty.
@@ -186,16 +182,12 @@ pub unsafe extern "C" fn llama_memory_seq_pos_max(
 ) -> llama_pos {
     const NAME: &str = "llama_memory_seq_pos_max";
     // SAFETY: the module's contract.
-    unsafe {
-        with_kv(mem, -1, NAME, |kv, n| {
-            seq(seq_id, n, NAME).map_or(-1, |s| kv.stream(kv.stream_of(s)).pos_max(s))
-        })
-    }
+    unsafe { with_kv(mem, -1, NAME, |kv, n| seq(seq_id, n, NAME).map_or(-1, |s| kv.pos_max(s))) }
 }
 
-/// Whether positions can be moved.
+/// Whether positions can be moved: not when layers with a window keep less than the others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_memory_can_shift(mem: llama_memory_t) -> bool {
     // SAFETY: the module's contract.
-    unsafe { with_kv(mem, false, "llama_memory_can_shift", |_, _| true) }
+    unsafe { with_kv(mem, false, "llama_memory_can_shift", |kv, _| kv.can_shift()) }
 }

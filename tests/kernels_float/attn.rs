@@ -20,6 +20,8 @@ struct Case {
     valid: Vec<Range<usize>>,
     scale: f32,
     softcap: f32,
+    /// Summand for each query and key, or none.
+    bias: Vec<f32>,
 }
 
 impl Case {
@@ -34,7 +36,18 @@ impl Case {
             valid,
             scale: 1.0 / (dk as f32).sqrt(),
             softcap: 0.0,
+            bias: Vec::new(),
         }
+    }
+
+    /// The case with penalties on the distance from each query's last key.
+    fn biased(self) -> Self {
+        let mut bias = Vec::new();
+        for (i, valid) in self.valid.iter().enumerate() {
+            let slope = 1.0 / (1 << (i % 6)) as f32;
+            bias.extend((0..self.n_keys()).map(|j| -slope * (valid.end as f32 - j as f32).abs()));
+        }
+        Self { bias, ..self }
     }
 
     /// Ranges of all kinds: empty, one key, all keys, causal edges.
@@ -64,6 +77,10 @@ impl Case {
     fn only(&self, q: Range<usize>) -> Self {
         Self {
             q: self.q[q.start * self.dk..q.end * self.dk].to_vec(),
+            bias: match self.bias.len() {
+                0 => Vec::new(),
+                _ => self.bias[q.start * self.n_keys()..q.end * self.n_keys()].to_vec(),
+            },
             valid: self.valid[q].to_vec(),
             ..self.clone()
         }
@@ -85,6 +102,12 @@ impl Case {
                     part(r.start)..part(r.end)
                 })
                 .collect();
+            // What lies in places without a key has no meaning.
+            let mut bias = vec![f32::NAN; if self.bias.is_empty() { 0 } else { n_q * TILE }];
+            let own = self.bias.chunks(self.n_keys()).map(|row| &row[at..at + n_keys]);
+            for (row, own) in bias.chunks_mut(TILE).zip(own) {
+                row[..n_keys].copy_from_slice(own);
+            }
             let tile = AttnTile {
                 head_dim_k: self.dk,
                 head_dim_v: self.dv,
@@ -95,6 +118,7 @@ impl Case {
                 valid: &valid,
                 scale: self.scale,
                 softcap: self.softcap,
+                bias: &Guarded::new(&bias),
             };
             let mut st = AttnState { m: &mut m, l: &mut l, acc: &mut acc };
             table.attn_tile(&tile, &mut st);
@@ -115,7 +139,7 @@ impl Case {
     /// Plain softmax in f64.
     fn expected(&self) -> Vec<f64> {
         let mut out = Vec::new();
-        for (q, valid) in self.q.chunks(self.dk).zip(&self.valid) {
+        for (i, (q, valid)) in self.q.chunks(self.dk).zip(&self.valid).enumerate() {
             let scores: Vec<f64> = valid
                 .clone()
                 .map(|j| {
@@ -123,7 +147,8 @@ impl Case {
                     let dot: f64 =
                         q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                     let (s, cap) = (dot * f64::from(self.scale), f64::from(self.softcap));
-                    if cap == 0.0 { s } else { cap * (s / cap).tanh() }
+                    let s = if cap == 0.0 { s } else { cap * (s / cap).tanh() };
+                    s + f64::from(*self.bias.get(i * self.n_keys() + j).unwrap_or(&0.0))
                 })
                 .collect();
             let m = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -203,11 +228,52 @@ fn scores_can_be_capped() {
 }
 
 #[test]
+fn scores_can_be_biased() {
+    for table in KernelTable::all_supported() {
+        for (n_keys, n_q) in [(1, 1), (70, 9), (64, 66), (33, 5)] {
+            Case::mixed(64, 48, n_keys, n_q).biased().check(table);
+            // After the cap.
+            Case { softcap: 2.0, ..Case::mixed(64, 64, n_keys, n_q) }.biased().check(table);
+        }
+    }
+}
+
+/// A sink is merged in as a key with its score, whose value is zero.
+#[test]
+fn a_sink_takes_its_share() {
+    for table in KernelTable::all_supported() {
+        let case = Case::mixed(64, 80, 70, 11);
+        let plain = case.expected();
+        let (m, l, acc) = case.states(table, 0..70);
+        for sink in [-1e30, -80.0, -1.0, 0.5, 3.0, 80.0] {
+            for (i, valid) in case.valid.iter().enumerate() {
+                let (mut m, mut l, at) = (m[i], l[i], i * 80..(i + 1) * 80);
+                let (before, mut acc) = ((m, l), acc[at.clone()].to_vec());
+                table.attn_merge(sink, 1.0, &[0.0; 80], (&mut m, &mut l, &mut acc));
+                let mut out = vec![f32::NAN; 80];
+                table.attn_finish(l, &acc, &mut out);
+                let own = f64::from(before.1) * f64::from(before.0).exp();
+                let own = if valid.is_empty() { 0.0 } else { own };
+                let share = own / (own + f64::from(sink).exp()).max(1e-300);
+                for (got, plain) in out.iter().zip(&plain[at]) {
+                    assert!(
+                        (f64::from(*got) - plain * share).abs() <= 3e-6,
+                        "{} sink {sink} query {i}: {got} for {}",
+                        table.isa(),
+                        plain * share
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_query_does_not_depend_on_its_company() {
     for table in KernelTable::all_supported() {
         for (dk, dv) in HEADS {
             for (n_keys, n_q) in [(32, 13), (75, 66)] {
-                let case = Case::mixed(dk, dv, n_keys, n_q);
+                let case = Case::mixed(dk, dv, n_keys, n_q).biased();
                 let (m, l, acc) = case.states(table, 0..n_keys);
                 for width in [1, 2, 3, 4, 5, 6, 7, 64] {
                     for q in (0..n_q).step_by(if width == 1 { 1 } else { 11 }) {
@@ -343,6 +409,7 @@ fn tiles_are_checked() {
         valid: &[0..33, 0..33],
         scale: 1.0,
         softcap: 0.0,
+        bias: &[],
     };
     let mut st = AttnState { m: &mut [0.0; 2], l: &mut [0.0; 2], acc: &mut [0.0; 2] };
     reference().attn_tile(&tile, &mut st);

@@ -1,11 +1,13 @@
 //! The engine on tiny models: the cache's operations against fresh runs, batches that are refused
 //! or stopped, embeddings. Nothing to download.
 
+mod cache;
 #[path = "../common/mod.rs"]
 mod common;
 mod embeddings;
 mod history;
 mod refusals;
+mod windows;
 
 use powerinfer::engine::{Batch, Context, Input};
 

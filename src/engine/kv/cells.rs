@@ -42,7 +42,14 @@ impl SeqSet {
 
     /// The sequences in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..MAX_SEQS).filter(|&s| self.contains(s))
+        self.0.iter().enumerate().flat_map(|(i, &word)| {
+            let mut left = word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(i * 64 + bit)
+            })
+        })
     }
 }
 
@@ -87,6 +94,17 @@ impl Cells {
             n_used: 0,
             head: 0,
         }
+    }
+
+    /// Sequences that cells can belong to.
+    pub fn n_seqs(&self) -> usize {
+        self.by_seq.len()
+    }
+
+    /// Position and sequences of every cell that holds a token.
+    pub fn used(&self) -> impl Iterator<Item = (i32, &SeqSet)> {
+        let all = self.pos.iter().copied().zip(&self.seqs);
+        all.filter(|(_, seqs)| !seqs.is_empty())
     }
 
     /// Cells without a token.
@@ -168,12 +186,28 @@ impl Cells {
     /// Takes the positions `p0..p1` out of a sequence.
     pub fn seq_rm(&mut self, seq: usize, p0: i32, p1: i32) {
         let mut list = std::mem::take(&mut self.by_seq[seq]);
-        for entry in list.extract_if(.., |e| (p0..p1).contains(&e.pos)) {
+        let start = list.partition_point(|e| e.pos < p0);
+        let end = list.partition_point(|e| e.pos < p1).max(start);
+        for entry in list.drain(start..end) {
             let mut left = self.seqs[entry.cell as usize];
             left.remove(seq);
             self.release(entry.cell as usize, left);
         }
         self.by_seq[seq] = list;
+    }
+
+    /// Frees cells until there are `n` free ones: takes tokens before the position `first` of
+    /// their sequence out of it, those that are the farthest before it first.
+    pub fn make_room(&mut self, n: usize, first: &[i32]) {
+        while self.n_free() < n {
+            let gone =
+                self.by_seq.iter().zip(first).enumerate().filter_map(|(seq, (list, first))| {
+                    let pos = list.first()?.pos;
+                    (pos < *first).then(|| (first - pos, seq, pos))
+                });
+            let Some((_, seq, pos)) = gone.max() else { return };
+            self.seq_rm(seq, 0, pos + 1);
+        }
     }
 
     /// Lets the positions `p0..p1` of a sequence belong to another one too.

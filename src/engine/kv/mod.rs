@@ -1,20 +1,29 @@
 //! The KV cache: keys and values of every layer, in cells that sequences share.
 //!
 //! A unified cache is one stream whose cells belong to any sequences. Otherwise each sequence has
-//! a stream of its own. A row of the buffers is `stream * n_ctx_seq + cell`. Attention walks a
+//! a stream of its own. A row of the buffers is `stream * n_cells + cell`. Attention walks a
 //! sequence's cells in order of position, so where a token happens to be stored never matters.
+//!
+//! Layers with a window need not keep what no later token sees. They are a part of their own, with
+//! fewer cells, whose oldest tokens make room for new ones (unless the context wants all kept).
 
 mod cells;
+mod format;
+mod part;
+pub mod window;
 
 pub use cells::{Cells, Entry, MAX_SEQS, SeqSet};
+pub use format::{TYPES, check as check_types, store_row};
+pub use part::KvSizes;
+use part::Part;
 
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::Shared;
+use crate::engine::batch::Token;
 use crate::model::RopeFreqs;
 use crate::plan::{Attention, RopeStyle};
 use crate::quant::QuantType;
 use crate::util::aligned::OutOfMemory;
-use crate::util::bytes;
 
 /// Keys and values of one layer: a row per cell, the heads side by side.
 pub struct KvLayer {
@@ -22,43 +31,42 @@ pub struct KvLayer {
     pub k: Shared<u8>,
     /// Values.
     pub v: Shared<u8>,
+    /// Part of the cache that the layer is in.
+    pub part: usize,
 }
 
 /// The cache of a context.
 pub struct KvCache {
     ty_k: QuantType,
     ty_v: QuantType,
-    n_ctx_seq: usize,
     n_seq_max: usize,
-    streams: Vec<Cells>,
+    /// Cells for everything, and those for what windows show if there are such.
+    parts: Vec<Part>,
     layers: Vec<KvLayer>,
     specs: Vec<Attention>,
 }
 
 impl KvCache {
-    /// Number formats that a cache can have.
-    pub const TYPES: &[QuantType] = &[QuantType::F32, QuantType::F16];
-
-    /// An empty cache. With `unified` all sequences share `n_ctx_seq` cells, else each has as many.
+    /// An empty cache.
     pub fn new(
         specs: &[Attention],
         (ty_k, ty_v): (QuantType, QuantType),
-        n_ctx_seq: usize,
-        n_seq_max: usize,
-        unified: bool,
+        sizes: &KvSizes,
     ) -> Result<Self, OutOfMemory> {
-        let n_streams = if unified { 1 } else { n_seq_max };
-        let n_rows = n_ctx_seq.checked_mul(n_streams).ok_or(OutOfMemory { bytes: usize::MAX })?;
-        let buffer = |ty: QuantType, width: usize| {
+        let too_much = OutOfMemory { bytes: usize::MAX };
+        let n_streams = if sizes.unified { 1 } else { sizes.n_seq_max };
+        sizes.n_ctx_seq.checked_mul(n_streams).ok_or(too_much)?;
+        let (parts, part_of) = Part::all(specs, sizes);
+        let buffer = |part: usize, ty: QuantType, width: usize| {
             let row = ty.row_bytes(width as u64).and_then(|b| usize::try_from(b).ok());
-            Shared::new(n_rows, row.ok_or(OutOfMemory { bytes: usize::MAX })?)
+            Shared::new(parts[part].n_rows(), row.ok_or(OutOfMemory { bytes: usize::MAX })?)
         };
-        let layers = specs
-            .iter()
-            .map(|s| Ok(KvLayer { k: buffer(ty_k, s.n_embd_k())?, v: buffer(ty_v, s.n_embd_v())? }))
-            .collect::<Result<_, OutOfMemory>>()?;
-        let streams = (0..n_streams).map(|_| Cells::new(n_ctx_seq, n_seq_max)).collect();
-        Ok(Self { ty_k, ty_v, n_ctx_seq, n_seq_max, streams, layers, specs: specs.to_vec() })
+        let layers = specs.iter().zip(part_of).map(|(spec, part)| {
+            let k = buffer(part, ty_k, spec.n_embd_k())?;
+            Ok(KvLayer { k, v: buffer(part, ty_v, spec.n_embd_v())?, part })
+        });
+        let layers = layers.collect::<Result<_, OutOfMemory>>()?;
+        Ok(Self { ty_k, ty_v, n_seq_max: sizes.n_seq_max, parts, layers, specs: specs.to_vec() })
     }
 
     /// Number formats of keys and values.
@@ -71,9 +79,14 @@ impl KvCache {
         &self.layers[layer]
     }
 
-    /// Rows of every buffer.
-    pub fn n_rows(&self) -> usize {
-        self.streams.len() * self.n_ctx_seq
+    /// Parts of the cache, each with cells of its own.
+    pub fn n_parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Rows of the buffers of a part's layers.
+    pub fn n_rows(&self, part: usize) -> usize {
+        self.parts[part].n_rows()
     }
 
     /// Bytes of all buffers.
@@ -83,47 +96,73 @@ impl KvCache {
 
     /// Which stream a sequence is in.
     pub fn stream_of(&self, seq: usize) -> usize {
-        if self.streams.len() == 1 { 0 } else { seq }
+        self.parts[0].stream_of(seq)
     }
 
-    /// A stream's cells.
+    /// The cells of a stream that keep everything.
     pub fn stream(&self, stream: usize) -> &Cells {
-        &self.streams[stream]
+        &self.parts[0].streams[stream]
     }
 
     /// Whether all sequences share one stream.
     pub fn is_unified(&self) -> bool {
-        self.streams.len() == 1
-    }
-
-    fn cells_of(&mut self, seq: usize) -> &mut Cells {
-        let stream = self.stream_of(seq);
-        &mut self.streams[stream]
+        self.parts[0].streams.len() == 1
     }
 
     /// The tokens of a sequence in order of position, and the row of its stream's cell 0.
-    pub fn entries(&self, seq: usize) -> (&[Entry], usize) {
-        let stream = self.stream_of(seq);
-        (self.streams[stream].of(seq), stream * self.n_ctx_seq)
+    pub fn entries(&self, part: usize, seq: usize) -> (&[Entry], usize) {
+        let part = &self.parts[part];
+        let stream = part.stream_of(seq);
+        (part.streams[stream].of(seq), stream * part.n_cells)
     }
 
-    /// Gives a token a cell in the stream of its sequences; returns the buffers' row.
-    pub fn place(&mut self, pos: i32, seqs: SeqSet) -> Option<usize> {
-        let stream = self.stream_of(seqs.iter().next()?);
-        let cell = self.streams[stream].place(pos, seqs)?;
-        Some(stream * self.n_ctx_seq + cell as usize)
+    /// Smallest position of a sequence that all layers still have; -1 when there is none.
+    pub fn pos_min(&self, seq: usize) -> i32 {
+        self.least(seq).pos_min(seq)
+    }
+
+    /// Greatest position of a sequence that all layers still have; -1 when there is none.
+    pub fn pos_max(&self, seq: usize) -> i32 {
+        self.least(seq).pos_max(seq)
+    }
+
+    /// The cells of a sequence where the least is kept.
+    fn least(&self, seq: usize) -> &Cells {
+        let part = &self.parts[self.parts.len() - 1];
+        &part.streams[part.stream_of(seq)]
+    }
+
+    /// Whether all that a sequence holds can be moved to other positions. As in llama.cpp not
+    /// when some layers have forgotten a part of it.
+    pub fn can_shift(&self) -> bool {
+        self.parts.len() == 1
+    }
+
+    /// Checks that there will be cells for a batch that is placed in ubatches of `n_ubatch`: an
+    /// error says how many are needed at once and how many there are.
+    pub fn check_room(&self, tokens: &[Token], n_ubatch: usize) -> Result<(), (usize, usize)> {
+        self.parts.iter().try_for_each(|part| part.check_room(tokens, n_ubatch))
+    }
+
+    /// Gives the first `n` of `tokens` cells in the streams of their sequences, the others are
+    /// placed later. The buffers' rows go to `rows`, a list for each part. False when there are
+    /// too few cells; those that `rows` names are taken then.
+    pub fn place(&mut self, tokens: &[Token], n: usize, rows: &mut Vec<Vec<usize>>) -> bool {
+        rows.resize_with(self.parts.len(), Vec::new);
+        rows.iter_mut().for_each(Vec::clear);
+        self.parts.iter_mut().zip(rows).all(|(part, rows)| part.place(tokens, n, rows))
     }
 
     /// Frees the cells of these rows.
-    pub fn free_rows(&mut self, rows: &[usize]) {
-        for &row in rows {
-            self.streams[row / self.n_ctx_seq].free(&[(row % self.n_ctx_seq) as u32]);
+    pub fn free_rows(&mut self, rows: &[Vec<usize>]) {
+        for (part, rows) in self.parts.iter_mut().zip(rows) {
+            part.free_rows(rows);
         }
     }
 
     /// Frees all cells; with `data` the buffers are zeroed too.
     pub fn clear(&mut self, data: bool) {
-        self.streams.iter_mut().for_each(Cells::clear);
+        self.parts.iter_mut().flat_map(|p| &mut p.streams).for_each(Cells::clear);
         if data {
             for layer in &mut self.layers {
                 layer.k.get_mut().fill(0);
@@ -135,8 +174,8 @@ impl KvCache {
     /// Takes positions `p0..p1` out of a sequence, or of all when `seq` is `None`.
     pub fn seq_rm(&mut self, seq: Option<usize>, p0: i32, p1: i32) {
         let seqs = seq.map_or(0..self.n_seq_max, |s| s..s + 1);
-        for seq in seqs {
-            self.cells_of(seq).seq_rm(seq, p0, p1);
+        for part in &mut self.parts {
+            seqs.clone().for_each(|seq| part.cells_of(seq).seq_rm(seq, p0, p1));
         }
     }
 
@@ -145,78 +184,82 @@ impl KvCache {
     ///
     /// Returns whether there was room.
     pub fn seq_cp(&mut self, src: usize, dst: usize, p0: i32, p1: i32) -> bool {
-        let (from, to) = (self.stream_of(src), self.stream_of(dst));
-        if from == to {
-            self.streams[from].seq_cp(src, dst, p0, p1);
-            return true;
-        }
-        self.streams[to].seq_rm(dst, p0, p1);
-        let chosen = self.streams[from].of(src).iter().copied();
-        for entry in chosen.filter(|e| (p0..p1).contains(&e.pos)).collect::<Vec<_>>() {
-            let Some(cell) = self.streams[to].place(entry.pos, SeqSet::one(dst)) else {
-                return false;
-            };
-            let pending = self.streams[from].pending_shift(entry.cell);
-            self.streams[to].set_pending_shift(cell, pending);
-            let old = from * self.n_ctx_seq + entry.cell as usize;
-            let new = to * self.n_ctx_seq + cell as usize;
-            for layer in &mut self.layers {
-                for buffer in [&mut layer.k, &mut layer.v] {
-                    let ld = buffer.ld();
-                    buffer.get_mut().copy_within(old * ld..(old + 1) * ld, new * ld);
-                }
+        let mut all = true;
+        for (i, part) in self.parts.iter_mut().enumerate() {
+            if part.stream_of(src) == part.stream_of(dst) {
+                part.cells_of(src).seq_cp(src, dst, p0, p1);
+                continue;
             }
+            all &= part.copy_seq((src, dst), (p0, p1), |from, to| {
+                for layer in self.layers.iter_mut().filter(|layer| layer.part == i) {
+                    for buffer in [&mut layer.k, &mut layer.v] {
+                        let ld = buffer.ld();
+                        buffer.get_mut().copy_within(from * ld..(from + 1) * ld, to * ld);
+                    }
+                }
+            });
         }
-        true
+        all
     }
 
     /// Takes out every other sequence.
     pub fn seq_keep(&mut self, seq: usize) {
-        let stream = self.stream_of(seq);
-        for (i, cells) in self.streams.iter_mut().enumerate() {
-            if i == stream {
-                cells.seq_keep(seq);
-            } else {
-                cells.clear();
+        for part in &mut self.parts {
+            let stream = part.stream_of(seq);
+            for (i, cells) in part.streams.iter_mut().enumerate() {
+                if i == stream {
+                    cells.seq_keep(seq);
+                } else {
+                    cells.clear();
+                }
             }
         }
     }
 
     /// Moves positions `p0..p1` of a sequence by `delta`.
     pub fn seq_add(&mut self, seq: usize, p0: i32, p1: i32, delta: i32) {
-        self.cells_of(seq).seq_add(seq, p0, p1, delta);
+        for part in &mut self.parts {
+            part.cells_of(seq).seq_add(seq, p0, p1, delta);
+        }
     }
 
     /// Divides positions `p0..p1` of a sequence by `d`.
     pub fn seq_div(&mut self, seq: usize, p0: i32, p1: i32, d: i32) {
-        self.cells_of(seq).seq_div(seq, p0, p1, d);
+        for part in &mut self.parts {
+            part.cells_of(seq).seq_div(seq, p0, p1, d);
+        }
     }
 
     /// Rotates the keys of all cells that were moved since the last call, by these tables.
     pub fn apply_shifts(&mut self, table: &KernelTable, ropes: &[RopeFreqs]) {
-        if !self.streams.iter().any(Cells::has_shifts) {
+        if !self.parts.iter().flat_map(|p| &p.streams).any(Cells::has_shifts) {
             return;
         }
         // The keys already have the magnitude: this is a pure rotation.
         let turn = |freqs: &RopeFreqs| RopeFreqs { magnitude: 1.0, ..freqs.clone() };
         let ropes: Vec<RopeFreqs> = ropes.iter().map(turn).collect();
-        for (stream, cells) in self.streams.iter_mut().enumerate() {
-            for (cell, delta) in cells.take_shifts() {
-                let row = stream * self.n_ctx_seq + cell as usize;
-                let turn = |freqs: &RopeFreqs| {
-                    let mut cos_sin = vec![0.0; freqs.inv_freq.len() * 2];
-                    freqs.cos_sin(delta, &mut cos_sin);
-                    cos_sin
-                };
-                let cos_sin: Vec<Vec<f32>> = ropes.iter().map(turn).collect();
-                for (layer, spec) in self.layers.iter_mut().zip(&self.specs) {
-                    let Some(rope) = &spec.rope else { continue };
-                    let ld = layer.k.ld();
-                    let stored = &mut layer.k.get_mut()[row * ld..(row + 1) * ld];
-                    let mut keys = vec![0.0; spec.n_embd_k()];
-                    table.dequant_row(self.ty_k, stored, &mut keys);
-                    rotate(table, rope.style, &mut keys, spec.head_dim_k, &cos_sin[rope.table]);
-                    store_row(table, self.ty_k, &keys, stored);
+        for (i, part) in self.parts.iter_mut().enumerate() {
+            let n_cells = part.n_cells;
+            for (stream, cells) in part.streams.iter_mut().enumerate() {
+                for (cell, delta) in cells.take_shifts() {
+                    let row = stream * n_cells + cell as usize;
+                    let turn = |freqs: &RopeFreqs| {
+                        let mut cos_sin = vec![0.0; freqs.inv_freq.len() * 2];
+                        freqs.cos_sin(delta, &mut cos_sin);
+                        cos_sin
+                    };
+                    let cos_sin: Vec<Vec<f32>> = ropes.iter().map(turn).collect();
+                    let layers = self.layers.iter_mut().zip(&self.specs);
+                    for (layer, spec) in layers.filter(|(layer, _)| layer.part == i) {
+                        let Some(rope) = &spec.rope else { continue };
+                        let ld = layer.k.ld();
+                        let stored = &mut layer.k.get_mut()[row * ld..(row + 1) * ld];
+                        let mut keys = vec![0.0; spec.n_embd_k()];
+                        table.dequant_row(self.ty_k, stored, &mut keys);
+                        let cos_sin = &cos_sin[rope.table];
+                        rotate(table, rope.style, &mut keys, spec.head_dim_k, cos_sin);
+                        store_row(table, self.ty_k, &keys, stored);
+                    }
                 }
             }
         }
@@ -234,17 +277,5 @@ pub fn rotate(
     match style {
         RopeStyle::Norm => table.rope_norm(heads, head_dim, cos_sin),
         RopeStyle::Neox => table.rope_neox(heads, head_dim, cos_sin),
-    }
-}
-
-/// Converts numbers to a cache's format.
-///
-/// # Panics
-/// When the format is none of [`KvCache::TYPES`] or `out` has another size.
-pub fn store_row(table: &KernelTable, ty: QuantType, x: &[f32], out: &mut [u8]) {
-    match ty {
-        QuantType::F32 => out.copy_from_slice(bytes::as_bytes(x)),
-        QuantType::F16 => table.store_f16(x, bytes::cast_mut(out).expect("rows are even bytes")),
-        other => panic!("a cache of type {other} was refused when it was made"),
     }
 }

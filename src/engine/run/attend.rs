@@ -11,125 +11,15 @@
 
 use std::ops::Range;
 
+use super::cut::{Block, Class, Work, for_runs, full_chunks};
 use super::rows::rows_per_task;
 use super::{Run, Scratch as ThreadScratch};
 use crate::backend::cpu::pool::{Grid, Shared, Task, Worker};
 use crate::backend::cpu::table::attn::TILE;
 use crate::backend::cpu::table::{AttnState, AttnTile};
-use crate::engine::batch::Token;
-use crate::engine::kv::{Entry, KvCache, rotate, store_row};
-use crate::plan::{Attention, Plan, SlotId};
+use crate::engine::kv::{Entry, rotate, store_row, window};
+use crate::plan::{Attention, Plan, SlotId, Temperature};
 use crate::util::aligned::{AlignedVec, OutOfMemory};
-
-/// Positions of a chunk.
-const CHUNK: i32 = 256;
-/// Most queries of a block, over all heads that share a key head.
-const MAX_QUERIES: usize = 64;
-
-/// Tokens of one sequence that are computed together.
-#[derive(Debug)]
-struct Block {
-    seq: usize,
-    /// The tokens: a range of [`Work::order`].
-    tokens: Range<usize>,
-    /// Items of the block: consecutive numbers.
-    items: Range<usize>,
-}
-
-/// A block and the chunks of one partial result.
-#[derive(Debug)]
-struct Item {
-    block: usize,
-    chunks: Range<i32>,
-}
-
-/// How the attention of a ubatch is cut up; the same for all layers.
-#[derive(Debug, Default)]
-pub struct Work {
-    /// Tokens of the ubatch by sequence and position.
-    order: Vec<usize>,
-    blocks: Vec<Block>,
-    items: Vec<Item>,
-    /// Tokens of the largest block: rows of an item's partial result.
-    block_rows: usize,
-    /// Block and place in it of each token.
-    place: Vec<(usize, usize)>,
-}
-
-impl Work {
-    /// Cuts up a ubatch whose tokens are in the cache already, in place of what was there.
-    pub fn set(
-        &mut self,
-        tokens: &[Token],
-        kv: &KvCache,
-        spec: &Attention,
-        causal: bool,
-        n_threads: usize,
-    ) {
-        let group = spec.n_head / spec.n_head_kv;
-        let max_tokens = (MAX_QUERIES / group).clamp(1, MAX_QUERIES);
-        self.order.clear();
-        self.order.extend(0..tokens.len());
-        self.order.sort_unstable_by_key(|&t| (tokens[t].seq, tokens[t].pos, t));
-        self.place.clear();
-        self.place.resize(tokens.len(), (0, 0));
-        self.blocks.clear();
-        self.items.clear();
-        self.block_rows = 0;
-        let mut start = 0;
-        for same in self.order.chunk_by(|&a, &b| tokens[a].seq == tokens[b].seq) {
-            for part in same.chunks(max_tokens) {
-                for (i, &t) in part.iter().enumerate() {
-                    self.place[t] = (self.blocks.len(), i);
-                }
-                let tokens_of_block = start..start + part.len();
-                start = tokens_of_block.end;
-                self.block_rows = self.block_rows.max(part.len());
-                let seq = tokens[part[0]].seq;
-                self.blocks.push(Block { seq, tokens: tokens_of_block, items: 0..0 });
-            }
-        }
-        let split = self.blocks.len() * spec.n_head_kv < 4 * n_threads;
-        for (b, block) in self.blocks.iter_mut().enumerate() {
-            let entries = kv.entries(block.seq).0;
-            let last = match causal {
-                true => tokens[self.order[block.tokens.end - 1]].pos,
-                false => entries.last().map_or(0, |e| e.pos),
-            };
-            let first = entries.first().map_or(0, |e| e.pos) / CHUNK;
-            let chunks = first..last / CHUNK + 1;
-            block.items.start = self.items.len();
-            if split {
-                let full = full_chunks(entries, chunks);
-                self.items.extend(full.map(|(c, _)| Item { block: b, chunks: c..c + 1 }));
-            } else {
-                self.items.push(Item { block: b, chunks });
-            }
-            block.items.end = self.items.len();
-        }
-    }
-
-    /// Tokens of a block, in order of position.
-    fn tokens(&self, block: &Block) -> &[usize] {
-        &self.order[block.tokens.clone()]
-    }
-
-    /// Rows of the buffers of partial results.
-    pub fn n_partial_rows(&self) -> usize {
-        self.items.len() * self.block_rows
-    }
-}
-
-/// The chunks that have tokens, with these: the gaps of a sequence can be wide.
-fn full_chunks(entries: &[Entry], chunks: Range<i32>) -> impl Iterator<Item = (i32, &[Entry])> {
-    let mut rest = &entries[entries.partition_point(|e| e.pos / CHUNK < chunks.start)..];
-    std::iter::from_fn(move || {
-        let chunk = rest.first()?.pos / CHUNK;
-        let (own, after) = rest.split_at(rest.partition_point(|e| e.pos / CHUNK == chunk));
-        rest = after;
-        chunks.contains(&chunk).then_some((chunk, own))
-    })
-}
 
 /// Elements of a token's partial state for the heads that share one key head:
 /// accumulators, greatest scores, sums.
@@ -137,9 +27,14 @@ fn state_len(spec: &Attention) -> usize {
     spec.n_head / spec.n_head_kv * (spec.head_dim_v + 2)
 }
 
+/// Elements of a token's partial state for all heads: a row of the buffer of partial results.
+pub(super) fn partial_len(spec: &Attention) -> usize {
+    spec.n_head_kv * state_len(spec)
+}
+
 /// Buffers for partial results, one per distinct row size of the plan's layers.
 pub(super) fn partials(plan: &Plan) -> Result<Vec<Shared<f32>>, OutOfMemory> {
-    let mut widths: Vec<usize> = plan.layers.iter().map(|s| s.n_head_kv * state_len(s)).collect();
+    let mut widths: Vec<usize> = plan.layers.iter().map(partial_len).collect();
     widths.sort_unstable();
     widths.dedup();
     widths.into_iter().map(|w| Shared::new(0, w)).collect()
@@ -154,6 +49,8 @@ pub(super) struct Scratch {
     /// Rotated queries of a block.
     q: AlignedVec<f32>,
     valid: Vec<Range<u8>>,
+    /// Summands on scores, see [`AttnTile::bias`].
+    bias: AlignedVec<f32>,
     chunk: State,
     total: State,
 }
@@ -177,6 +74,24 @@ impl State {
     }
 }
 
+/// Slope of a head's penalty on distance (ALiBi, arXiv 2108.12409): a geometric series from
+/// `2^(-max_bias / n)` down to `2^-max_bias` for the first `n` heads, a power of two; the others'
+/// lie between those, every second one of the series for `2 n` heads.
+fn alibi_slope(max_bias: f32, n_head: usize, head: usize) -> f32 {
+    let n = (n_head + 1).next_power_of_two() / 2;
+    let exponent = match head < n {
+        true => (head + 1) as f32 / n as f32,
+        false => (2 * (head - n) + 1) as f32 / (2 * n) as f32,
+    };
+    (-max_bias * exponent).exp2()
+}
+
+/// The factor on the queries of a token.
+fn temperature(t: &Temperature, pos: i32) -> f32 {
+    let steps = ((f64::from(pos) + f64::from(t.offset)) / f64::from(t.length)).floor();
+    (1.0 + f64::from(t.scale) * (1.0 + steps).ln()) as f32
+}
+
 impl Run<'_> {
     /// Rotates this ubatch's keys and stores keys and values.
     pub(super) fn store_kv(
@@ -188,14 +103,15 @@ impl Run<'_> {
     ) {
         let spec = &self.plan.layers[layer];
         let (kv, n) = (self.kv.layer(layer), self.ubatch.n_tokens());
+        let n_rows = self.kv.n_rows(kv.part);
         let (ty_k, ty_v) = self.kv.types();
         let (dk, dv) = (spec.head_dim_k, spec.head_dim_v);
         let all = |cols: usize| Grid { rows: usize::MAX, cols };
         scratch.rows.ensure(dk);
         worker.step(spec.n_head_kv, |task| {
             let head = task.index();
-            let mut k = kv.k.tile(task, self.kv.n_rows(), all(kv.k.ld() / spec.n_head_kv));
-            let mut v = kv.v.tile(task, self.kv.n_rows(), all(kv.v.ld() / spec.n_head_kv));
+            let mut k = kv.k.tile(task, n_rows, all(kv.k.ld() / spec.n_head_kv));
+            let mut v = kv.v.tile(task, n_rows, all(kv.v.ld() / spec.n_head_kv));
             let rows = self.slot(qkv).read(task, 0..n);
             let width = self.slot(qkv).width;
             for (t, row) in rows.chunks_exact(width).enumerate() {
@@ -204,7 +120,7 @@ impl Run<'_> {
                 let key = &mut scratch.rows[..dk];
                 key.copy_from_slice(&keys[head * dk..][..dk]);
                 self.rotate(task, spec, t, key);
-                let at = self.ubatch.kv_rows[t];
+                let at = self.ubatch.kv_rows[kv.part][t];
                 store_row(self.table(), ty_k, key, k.view.row(at));
                 store_row(self.table(), ty_v, &values[head * dv..][..dv], v.view.row(at));
             }
@@ -218,6 +134,12 @@ impl Run<'_> {
         rotate(self.table(), rope.style, heads, spec.head_dim_k, cos_sin);
     }
 
+    /// How a layer's attention is cut up.
+    fn work(&self, layer: usize) -> (&Class, &Work) {
+        let class = self.runner.class_of[layer];
+        (&self.runner.classes[class], &self.ubatch.works[class])
+    }
+
     /// Attention of every token of the ubatch.
     pub(super) fn attend(
         &self,
@@ -228,9 +150,8 @@ impl Run<'_> {
         dst: SlotId,
     ) {
         let spec = &self.plan.layers[layer];
-        let work = &self.ubatch.work;
-        let width = spec.n_head_kv * state_len(spec);
-        let partials = self.runner.partials.iter().find(|p| p.ld() == width);
+        let work = self.work(layer).1;
+        let partials = self.runner.partials.iter().find(|p| p.ld() == partial_len(spec));
         let partials = partials.expect("partials() made a buffer for every layer");
         let grid = Grid { rows: work.block_rows, cols: state_len(spec) };
         worker.step(work.items.len() * spec.n_head_kv, |task| {
@@ -239,7 +160,7 @@ impl Run<'_> {
             let head_kv = task.index() % spec.n_head_kv;
             let block = &work.blocks[item.block];
             let a = &mut scratch.attend;
-            self.queries(task, spec, block, head_kv, qkv, a);
+            self.queries(task, layer, block, head_kv, qkv, a);
             self.walk_chunks(task, layer, block, head_kv, item.chunks.clone(), a);
             let group = spec.n_head / spec.n_head_kv;
             for i in 0..block.tokens.len() {
@@ -251,25 +172,29 @@ impl Run<'_> {
                 ml[group..].copy_from_slice(&a.total.l[q]);
             }
         });
-        self.merge(worker, scratch, spec, partials, dst);
+        self.merge(worker, scratch, layer, partials, dst);
     }
 
     /// Rotated queries of a block, token by token, the heads of the group side by side.
     fn queries(
         &self,
         task: &Task,
-        spec: &Attention,
+        layer: usize,
         block: &Block,
         head_kv: usize,
         qkv: SlotId,
         a: &mut Scratch,
     ) {
+        let spec = &self.plan.layers[layer];
         let len = spec.n_head / spec.n_head_kv * spec.head_dim_k;
         a.q.ensure(block.tokens.len() * len);
-        for (q, &t) in a.q.chunks_exact_mut(len).zip(self.ubatch.work.tokens(block)) {
+        for (q, &t) in a.q.chunks_exact_mut(len).zip(self.work(layer).1.tokens(block)) {
             let row = self.slot(qkv).read(task, t..t + 1);
             q.copy_from_slice(&row[head_kv * len..][..len]);
             self.rotate(task, spec, t, q);
+            if let Some(by_pos) = &spec.temperature {
+                self.table().scale(temperature(by_pos, self.ubatch.pos[t]), q);
+            }
         }
     }
 
@@ -284,19 +209,19 @@ impl Run<'_> {
         a: &mut Scratch,
     ) {
         let spec = &self.plan.layers[layer];
-        let n_q = block.tokens.len() * (spec.n_head / spec.n_head_kv);
+        let class = self.work(layer).0;
+        let n_q = block.tokens.len() * class.group;
         let dv = spec.head_dim_v;
-        let (entries, row0) = self.kv.entries(block.seq);
+        let (entries, row0) = self.kv.entries(class.part, block.seq);
         a.total.reset(n_q, dv);
-        for (_, entries) in full_chunks(entries, chunks) {
+        for (_, entries) in full_chunks(block.entries(entries), chunks) {
             a.chunk.reset(n_q, dv);
             let tile_of = |e: &Entry| e.pos / TILE as i32;
             for tile in entries.chunk_by(|a, b| tile_of(a) == tile_of(b)) {
-                // More than a tile's worth only if positions were divided or sequences merged.
-                for entries in tile.chunks(TILE) {
-                    self.gather(task, layer, head_kv, entries, row0, a);
-                    self.feed(spec, block, entries, a);
-                }
+                for_runs(tile, class.window.is_some(), |place, entries| {
+                    self.gather(task, layer, head_kv, place, entries, row0, a);
+                    self.feed(layer, block, head_kv, place, entries, a);
+                });
             }
             for q in 0..n_q {
                 let (c, t) = (&a.chunk, &mut a.total);
@@ -307,12 +232,14 @@ impl Run<'_> {
         }
     }
 
-    /// Decodes the keys and values of one head at these cells.
+    /// Decodes the keys and values of one head at these cells, from a place in the tile on.
+    #[allow(clippy::too_many_arguments, reason = "where from and where to")]
     fn gather(
         &self,
         task: &Task,
         layer: usize,
         head_kv: usize,
+        place: usize,
         entries: &[Entry],
         row0: usize,
         a: &mut Scratch,
@@ -326,48 +253,85 @@ impl Run<'_> {
             out.ensure(TILE * head_dim);
             let data = buffer.read(task);
             let (ld, len) = (buffer.ld(), buffer.ld() / spec.n_head_kv);
-            for (entry, out) in entries.iter().zip(out.chunks_exact_mut(head_dim)) {
+            for (entry, out) in entries.iter().zip(out.chunks_exact_mut(head_dim).skip(place)) {
                 let at = (row0 + entry.cell as usize) * ld + head_kv * len;
                 self.table().dequant_row(ty, &data[at..at + len], out);
             }
         }
     }
 
-    /// Feeds a decoded tile to the chunk's states.
-    fn feed(&self, spec: &Attention, block: &Block, entries: &[Entry], a: &mut Scratch) {
-        let group = spec.n_head / spec.n_head_kv;
-        let n_q = block.tokens.len() * group;
+    /// Feeds a decoded tile, which has these tokens from a place on, to the chunk's states.
+    fn feed(
+        &self,
+        layer: usize,
+        block: &Block,
+        head_kv: usize,
+        place: usize,
+        entries: &[Entry],
+        a: &mut Scratch,
+    ) {
+        let spec = &self.plan.layers[layer];
+        let (class, work) = self.work(layer);
         a.valid.clear();
-        for &t in self.ubatch.work.tokens(block) {
-            let n = match self.causal {
-                true => entries.partition_point(|e| e.pos <= self.ubatch.pos[t]),
-                false => entries.len(),
-            };
-            a.valid.extend(std::iter::repeat_n(0..n as u8, group));
+        for &t in work.tokens(block) {
+            let seen = window::seen(class.window, self.causal, self.ubatch.pos[t]);
+            let start = place + entries.partition_point(|e| e.pos < seen.start);
+            let end = place + entries.partition_point(|e| e.pos < seen.end);
+            a.valid.extend(std::iter::repeat_n(start as u8..end as u8, class.group));
         }
-        // Tokens are in order of position: those that see nothing come first.
-        let blind = a.valid.iter().take_while(|v| v.is_empty()).count();
-        if blind == n_q {
-            return;
+        // Tokens are in order of position: those that see nothing are at both ends.
+        let Some(first) = a.valid.iter().position(|v| !v.is_empty()) else { return };
+        let last = a.valid.iter().rposition(|v| !v.is_empty()).unwrap_or(first);
+        let q = first..last + 1;
+        let n_keys = place + entries.len();
+        let biased = spec.max_alibi_bias > 0.0;
+        if biased {
+            self.alibi(layer, block, head_kv, place, entries, a);
         }
         let (dk, dv) = (spec.head_dim_k, spec.head_dim_v);
         let tile = AttnTile {
             head_dim_k: dk,
             head_dim_v: dv,
-            n_keys: entries.len(),
-            k: &a.k[..entries.len() * dk],
-            v: &a.v[..entries.len() * dv],
-            q: &a.q[blind * dk..n_q * dk],
-            valid: &a.valid[blind..],
+            n_keys,
+            k: &a.k[..n_keys * dk],
+            v: &a.v[..n_keys * dv],
+            q: &a.q[q.start * dk..q.end * dk],
+            valid: &a.valid[q.clone()],
             scale: spec.scale,
-            softcap: 0.0,
+            softcap: spec.softcap,
+            bias: if biased { &a.bias[q.start * TILE..q.end * TILE] } else { &[] },
         };
         let mut state = AttnState {
-            m: &mut a.chunk.m[blind..n_q],
-            l: &mut a.chunk.l[blind..n_q],
-            acc: &mut a.chunk.acc[blind * dv..n_q * dv],
+            m: &mut a.chunk.m[q.clone()],
+            l: &mut a.chunk.l[q.clone()],
+            acc: &mut a.chunk.acc[q.start * dv..q.end * dv],
         };
         self.table().attn_tile(&tile, &mut state);
+    }
+
+    /// The penalties of each query of a block on the keys of a tile.
+    fn alibi(
+        &self,
+        layer: usize,
+        block: &Block,
+        head_kv: usize,
+        place: usize,
+        entries: &[Entry],
+        a: &mut Scratch,
+    ) {
+        let spec = &self.plan.layers[layer];
+        let (class, work) = self.work(layer);
+        a.bias.ensure(block.tokens.len() * class.group * TILE);
+        let mut rows = a.bias.chunks_exact_mut(TILE);
+        for &t in work.tokens(block) {
+            let heads = head_kv * class.group..(head_kv + 1) * class.group;
+            for (head, row) in heads.zip(rows.by_ref()) {
+                let slope = alibi_slope(spec.max_alibi_bias, spec.n_head, head);
+                for (bias, entry) in row[place..].iter_mut().zip(entries) {
+                    *bias = -slope * entry.pos.abs_diff(self.ubatch.pos[t]) as f32;
+                }
+            }
+        }
     }
 
     /// Merges each token's partial states in order of position and writes its row of `dst`.
@@ -375,11 +339,13 @@ impl Run<'_> {
         &self,
         worker: &Worker<'_>,
         scratch: &mut ThreadScratch,
-        spec: &Attention,
+        layer: usize,
         partials: &Shared<f32>,
         dst: SlotId,
     ) {
-        let (n, work) = (self.ubatch.n_tokens(), &self.ubatch.work);
+        let spec = &self.plan.layers[layer];
+        let (n, work) = (self.ubatch.n_tokens(), self.work(layer).1);
+        let sinks = spec.sinks.map(|id| self.vector(id));
         let (width, dv) = (self.slot(dst).width, spec.head_dim_v);
         let group = spec.n_head / spec.n_head_kv;
         let grid = Grid { rows: rows_per_task(n, worker), cols: width };
@@ -394,8 +360,9 @@ impl Run<'_> {
                 tile.put(self.table(), r, &mut rows[..width], |out| {
                     for (head, out) in out.chunks_exact_mut(dv).enumerate() {
                         let (head_kv, h) = (head / group, head % group);
-                        attend.total.reset(1, dv);
-                        let total = &mut attend.total;
+                        let Scratch { chunk, total, .. } = &mut *attend;
+                        chunk.reset(1, dv);
+                        total.reset(1, dv);
                         for item in items.clone() {
                             let row = (item * work.block_rows + i) * partials.ld();
                             let state = &states[row + head_kv * state_len(spec)..];
@@ -404,10 +371,40 @@ impl Run<'_> {
                             let acc = &acc[h * dv..][..dv];
                             self.table().attn_merge(ml[h], ml[group + h], acc, into);
                         }
+                        if let Some(sinks) = sinks {
+                            // A key with this score whose value is zero.
+                            let into = (&mut total.m[0], &mut total.l[0], &mut total.acc[..dv]);
+                            self.table().attn_merge(sinks[head], 1.0, &chunk.acc[..dv], into);
+                        }
                         self.table().attn_finish(total.l[0], &total.acc[..dv], out);
                     }
                 });
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alibi_slopes_are_those_of_the_paper() {
+        let slopes = |n: usize| (0..n).map(|h| alibi_slope(8.0, n, h)).collect::<Vec<_>>();
+        assert_eq!(slopes(8), (1..9).map(|i| 0.5f32.powi(i)).collect::<Vec<_>>());
+        assert_eq!(slopes(1), [1.0 / 256.0]);
+        // Section 3 and its code: for 12 heads those of 8, then every second one of 16.
+        assert_eq!(slopes(12)[..8], slopes(8));
+        let between: Vec<f32> = [0.5, 1.5, 2.5, 3.5].map(|e: f32| (-e).exp2()).to_vec();
+        assert_eq!(slopes(12)[8..], between);
+    }
+
+    #[test]
+    fn temperature_rises_in_steps() {
+        let t = Temperature { scale: 0.1, length: 8192.0, offset: 1.0 };
+        assert_eq!(temperature(&t, 0), 1.0);
+        assert_eq!(temperature(&t, 8190), 1.0);
+        assert_eq!(temperature(&t, 8191), (1.0 + 0.1 * 2f64.ln()) as f32);
+        assert_eq!(temperature(&t, 99_999), (1.0 + 0.1 * 13f64.ln()) as f32);
     }
 }

@@ -4,6 +4,7 @@
 //! an output never does. To add a step: a variant of `plan::StepKind` and a file here.
 
 mod attend;
+mod cut;
 mod experts;
 mod mat_mul;
 mod rows;
@@ -11,7 +12,7 @@ mod rows;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::batch::Input;
+use super::batch::{Input, Token};
 use super::buffers::{self, Slot};
 use super::kv::KvCache;
 use crate::backend::cpu::KernelTable;
@@ -22,7 +23,8 @@ use crate::plan::{Plan, Rows, SlotId, StepKind, TensorId};
 use crate::util::aligned::{AlignedVec, OutOfMemory};
 use crate::util::bytes;
 
-pub use attend::Work;
+use cut::Class;
+pub use cut::Work;
 use experts::Routing;
 
 /// Asked between steps whether to stop.
@@ -37,12 +39,12 @@ pub trait Abort: Send + Sync {
 pub struct Ubatch {
     /// Position of each token.
     pub pos: Vec<i32>,
-    /// Row of the cache of each token.
-    pub kv_rows: Vec<usize>,
+    /// Row of each token in each part of the cache.
+    pub kv_rows: Vec<Vec<usize>>,
     /// Tokens whose output is wanted, ascending.
     pub outputs: Vec<usize>,
-    /// How attention is cut up.
-    pub work: Work,
+    /// How attention is cut up, by class of layers.
+    pub works: Vec<Work>,
 }
 
 impl Ubatch {
@@ -78,6 +80,9 @@ pub struct Runner {
     slots: Vec<Slot>,
     /// Cosines and sines of each token's position, by each table.
     cos_sin: Vec<Shared<f32>>,
+    /// What layers cut attention up alike, and which of these each layer is of.
+    classes: Vec<Class>,
+    class_of: Vec<usize>,
     /// Attention's partial results, see [`attend`].
     partials: Vec<Shared<f32>>,
     /// Which tokens the experts of the layer at hand compute.
@@ -112,13 +117,15 @@ struct Run<'a> {
 }
 
 impl Runner {
-    /// Buffers for a plan.
+    /// Buffers for a plan over a cache.
     pub fn new(
         plan: &Plan,
+        kv: &KvCache,
         table: &'static KernelTable,
         reference: bool,
         ropes: Vec<RopeFreqs>,
     ) -> Result<Self, OutOfMemory> {
+        let (classes, class_of) = Class::all(plan, kv);
         let cos_sin = ropes.iter().map(|freqs| Shared::new(0, freqs.inv_freq.len() * 2));
         Ok(Self {
             table,
@@ -126,6 +133,8 @@ impl Runner {
             cos_sin: cos_sin.collect::<Result<_, _>>()?,
             ropes,
             slots: buffers::for_plan(plan, table, reference)?,
+            classes,
+            class_of,
             partials: attend::partials(plan)?,
             routing: Routing::default(),
             scratch: Vec::new(),
@@ -155,6 +164,21 @@ impl Runner {
         self.slots[id.0].get()
     }
 
+    /// Cuts up the attention of a ubatch whose tokens have their cells already.
+    pub fn cut(
+        &self,
+        tokens: &[Token],
+        kv: &KvCache,
+        causal: bool,
+        n_threads: usize,
+        works: &mut Vec<Work>,
+    ) {
+        works.resize_with(self.classes.len(), Work::default);
+        for (work, class) in works.iter_mut().zip(&self.classes) {
+            work.set(tokens, kv, class, causal, n_threads);
+        }
+    }
+
     /// Computes a ubatch whose tokens have their cells already.
     #[allow(clippy::too_many_arguments, reason = "the parts of a context, borrowed apart")]
     pub fn run(
@@ -175,8 +199,11 @@ impl Runner {
             cos_sin.ensure_rows(ubatch.n_tokens())?;
         }
         for partial in &mut self.partials {
+            let layers = plan.layers.iter().zip(&self.class_of);
+            let own = layers.filter(|(spec, _)| attend::partial_len(spec) == partial.ld());
+            let n_rows = own.map(|(_, &class)| ubatch.works[class].n_partial_rows()).max();
             // They grow with the context: in few steps.
-            partial.ensure_rows(ubatch.work.n_partial_rows().next_power_of_two())?;
+            partial.ensure_rows(n_rows.unwrap_or(0).next_power_of_two())?;
         }
         self.routing.ensure(plan, ubatch.n_tokens())?;
         self.scratch.resize_with(pool.n_threads().max(self.scratch.len()), Mutex::default);

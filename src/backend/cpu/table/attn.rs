@@ -59,6 +59,7 @@ impl KernelTable {
         assert_eq!(Some(tile.v.len()), tile.n_keys.checked_mul(tile.head_dim_v));
         assert_eq!(Some(tile.q.len()), n_q.checked_mul(tile.head_dim_k));
         assert_eq!(Some(st.acc.len()), n_q.checked_mul(tile.head_dim_v));
+        assert!(tile.bias.is_empty() || Some(tile.bias.len()) == n_q.checked_mul(TILE));
         assert!(st.m.len() == n_q && st.l.len() == n_q);
         assert!(tile.valid.iter().all(|r| r.is_empty() || usize::from(r.end) <= tile.n_keys));
         // SAFETY: the processor has the table's instruction set, all lengths were just checked.

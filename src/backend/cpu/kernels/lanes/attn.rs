@@ -75,6 +75,7 @@ pub(in super::super) unsafe fn attn_tile<V: Lanes, const Q: usize>(
                     let row = (&raw mut (*work).even[i]).cast();
                     (&raw mut (*work).decay[i]).write(softmax::<V>(
                         t,
+                        q0 + i,
                         row,
                         usize::from(valid.start)..usize::from(valid.end),
                         m,
@@ -228,7 +229,7 @@ unsafe fn step<V: Lanes, const Q: usize>(
     }
 }
 
-/// Turns a query's dot products into weights `exp(score - m)`, zero for other keys than `keys`;
+/// Turns the dot products of query `q` into weights `exp(score - m)`, zero for other keys than `keys`;
 /// updates `m` and `l` and gives the factor on what was summed before.
 ///
 /// # Safety
@@ -236,6 +237,7 @@ unsafe fn step<V: Lanes, const Q: usize>(
 #[inline(always)]
 unsafe fn softmax<V: Lanes>(
     t: &AttnTile<'_>,
+    q: usize,
     row: *mut f32,
     keys: std::ops::Range<usize>,
     m: &mut f32,
@@ -256,6 +258,9 @@ unsafe fn softmax<V: Lanes>(
                 if t.softcap != 0.0 {
                     let cap = V::splat(t.softcap);
                     x = tanh(x.div(cap)).mul(cap);
+                }
+                if !t.bias.is_empty() {
+                    x = x.add(V::load(t.bias.as_ptr().add(q * TILE + at)));
                 }
                 s[i] = x.keep(lo, hi, none);
                 greatest = greatest.max(s[i]);

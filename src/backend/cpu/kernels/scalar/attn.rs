@@ -34,6 +34,8 @@ pub struct AttnTile<'a> {
     pub scale: f32,
     /// Cap: scores become `softcap * tanh(score / softcap)`; 0 for none.
     pub softcap: f32,
+    /// Added to the scores after the cap, `n_q` x [`TILE`]; or nothing.
+    pub bias: &'a [f32],
 }
 
 /// What the queries of an [`AttnTile`] have seen so far.
@@ -60,6 +62,7 @@ pub(crate) fn attn_tile(t: &AttnTile<'_>, st: &mut AttnState<'_>) {
         let mut m = st.m[i];
         for j in keys.clone() {
             p[j] = score(t, q, &t.k[j * t.head_dim_k..][..t.head_dim_k]);
+            p[j] += t.bias.get(i * TILE + j).unwrap_or(&0.0);
             m = m.max(p[j]);
         }
         let c = (st.m[i] - m).exp();
