@@ -268,7 +268,8 @@ fn a_megabyte_of_one_letter() {
         for text in [vec![b'a'; n], vec![b' '; n], vec![0xff; n], "世".repeat(n / 3).into_bytes()]
         {
             let tokens = vocab.tokenize(&text, false, true).unwrap();
-            assert!(tokens.len() <= n + 1, "{name}");
+            // U+FFFD for a damaged byte may be three byte tokens.
+            assert!(tokens.len() <= 3 * n, "{name}");
             let back = vocab.join_pieces(&tokens, false, true);
             // Two spaces are a token here, of which the first space counts as put before the text.
             let spaces = name == "spm" && text[0] == b' ';
