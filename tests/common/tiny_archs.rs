@@ -74,6 +74,10 @@ pub struct Spec {
     pub ffn_bias: bool,
     pub tied: bool,
     pub learned_positions: bool,
+    /// Normed embeddings.
+    pub embd_norm: bool,
+    /// Bias of `output`.
+    pub output_bias: bool,
     pub sinks: bool,
     /// `rope_factors_long` and `rope_factors_short`.
     pub long_rope: bool,
@@ -105,6 +109,8 @@ const LLAMA: Spec = Spec {
     ffn_bias: false,
     tied: false,
     learned_positions: false,
+    embd_norm: false,
+    output_bias: false,
     sinks: false,
     long_rope: false,
     keys: &[],
@@ -382,6 +388,34 @@ pub const SPECS: &[Spec] = &[
         ..PARALLEL
     },
     Spec {
+        name: "bloom",
+        arch: "bloom",
+        n_head_kv: 4,
+        layer_norm: Some(true),
+        qkv: Qkv::Fused { bias: true },
+        out_bias: true,
+        ffn: Ffn::Plain,
+        ffn_bias: true,
+        tied: true,
+        embd_norm: true,
+        seed: 126,
+        ..LLAMA
+    },
+    Spec {
+        name: "phi2",
+        arch: "phi2",
+        n_head_kv: 4,
+        n_rot: 8,
+        qkv: Qkv::Apart { bias: true },
+        out_bias: true,
+        ffn: Ffn::Plain,
+        ffn_bias: true,
+        output_bias: true,
+        seed: 127,
+        ..PARALLEL
+    },
+    Spec { name: "smollm3", arch: "smollm3", n_layer: 4, tied: true, seed: 128, ..LLAMA },
+    Spec {
         name: "starcoder2",
         arch: "starcoder2",
         layer_norm: Some(true),
@@ -553,6 +587,9 @@ fn tensors(s: &Spec, twin: bool) -> Vec<Tensor> {
     // Models that scale embeddings by 8 have small ones.
     let gain = if s.arch.starts_with("gemma") { 0.7 } else { 5.6 };
     t.matrix("token_embd.weight".into(), &[N_EMBD, N_VOCAB], gain);
+    if s.embd_norm {
+        t.norm(s, "token_embd_norm".into());
+    }
     if s.learned_positions {
         t.matrix("position_embd.weight".into(), &[N_EMBD, 256], gain / 2.0);
     }
@@ -569,6 +606,9 @@ fn tensors(s: &Spec, twin: bool) -> Vec<Tensor> {
     t.norm(s, "output_norm".into());
     if !s.tied {
         t.matrix("output.weight".into(), &[N_EMBD, N_VOCAB], 3.0);
+    }
+    if s.output_bias {
+        t.bias("output.bias".into(), &[N_VOCAB]);
     }
     t.all
 }

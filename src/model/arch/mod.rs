@@ -5,6 +5,7 @@
 //! random models with logits of an independent implementation come with it (`tests/common/tiny.rs`).
 
 mod arcee;
+mod bloom;
 mod command_r;
 mod common;
 mod falcon;
@@ -19,11 +20,13 @@ mod llama;
 mod mistral3;
 mod nemotron;
 mod olmo2;
+mod phi2;
 mod phi3;
 mod qwen2;
 mod qwen2moe;
 mod qwen3;
 mod qwen3moe;
+mod smollm3;
 mod stablelm;
 mod starcoder2;
 
@@ -55,6 +58,7 @@ impl std::fmt::Debug for ArchSpec {
 /// Every architecture that runs.
 pub const ARCHS: &[ArchSpec] = &[
     arcee::SPEC,
+    bloom::SPEC,
     command_r::SPEC,
     falcon::SPEC,
     gemma::SPEC,
@@ -68,11 +72,13 @@ pub const ARCHS: &[ArchSpec] = &[
     mistral3::SPEC,
     nemotron::SPEC,
     olmo2::SPEC,
+    phi2::SPEC,
     phi3::SPEC,
     qwen2::SPEC,
     qwen2moe::SPEC,
     qwen3::SPEC,
     qwen3moe::SPEC,
+    smollm3::SPEC,
     stablelm::SPEC,
     starcoder2::SPEC,
 ];
