@@ -238,7 +238,7 @@ pub const SPECS: &[Spec] = &[
             YARN[2],
             Key::U("attention.sliding_window", 12),
         ],
-        seed: 110,
+        seed: 310, // no router that rounding turns
         ..LLAMA
     },
     Spec {
