@@ -404,7 +404,7 @@ mod tests {
         let t = Temperature { scale: 0.1, length: 8192.0, offset: 1.0 };
         assert_eq!(temperature(&t, 0), 1.0);
         assert_eq!(temperature(&t, 8190), 1.0);
-        assert_eq!(temperature(&t, 8191), (1.0 + 0.1 * 2f64.ln()) as f32);
-        assert_eq!(temperature(&t, 99_999), (1.0 + 0.1 * 13f64.ln()) as f32);
+        assert_eq!(temperature(&t, 8191), (1.0 + f64::from(0.1f32) * 2f64.ln()) as f32);
+        assert_eq!(temperature(&t, 99_999), (1.0 + f64::from(0.1f32) * 13f64.ln()) as f32);
     }
 }
