@@ -1999,7 +1999,7 @@ LLAMA_API llama_pos llama_memory_seq_pos_min(llama_memory_t mem, llama_seq_id se
 // Greatest position of a sequence; -1 when it is empty.
 LLAMA_API llama_pos llama_memory_seq_pos_max(llama_memory_t mem, llama_seq_id seq_id);
 
-// Whether positions can be moved.
+// Whether positions can be moved: not when layers with a window keep less than the others.
 LLAMA_API bool llama_memory_can_shift(llama_memory_t mem);
 
 // The vocabulary of a model, valid as long as the model; NULL for NULL.
