@@ -1,8 +1,27 @@
 //! The architectures, one short file each.
 //!
-//! To add one: a file with the three parts of `llama.rs` (read hyper-parameters, refuse what is
-//! not supported, lay out the steps from the blocks of [`Builder`]) and a line in [`ARCHS`]; tiny
-//! random models with logits of an independent implementation come with it (`tests/common/tiny.rs`).
+//! # How to add an architecture
+//!
+//! Two files of the library change:
+//!
+//! 1. `<name>.rs`, with three parts. `hparams` reads the keys (most are in [`Hparams::read`]; those
+//!    that only this architecture has are read here) and refuses variants that do not run. `build`
+//!    asks the [`Builder`] for weights, which checks names, shapes and types, and lays out steps.
+//!    `size_name` names the sizes. Start from the form that is nearest:
+//!
+//!    | form (`common.rs`) | norms | examples |
+//!    |---|---|---|
+//!    | `PreNorm` | before attention, before the feed-forward network | `llama`, `qwen3`, `gpt2`, `smollm3` |
+//!    | `Sandwich` | before and after each | `gemma2`, `gemma3`, `glm4` |
+//!    | `Parallel` | one for both, side by side | `falcon`, `command_r`, `phi2` |
+//!    | steps written out | anything else | `olmo2`, `gpt_oss` |
+//!
+//! 2. A line in [`ARCHS`] here (and its `mod`).
+//!
+//! Its test comes with it: a line in `SPECS` of `tests/common/tiny_archs.rs`, which makes a tiny
+//! random model with what real ones have (fewer key heads, windows shorter than the prompt, odd
+//! scales), and its logits by an independent implementation (`tests/tools/tiny_goldens.py`).
+//! An operation that is not there yet is a step: see [`crate::plan`].
 
 mod arcee;
 mod bloom;
