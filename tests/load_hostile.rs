@@ -13,6 +13,7 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use common::tiny::{self, MICRO, Rope, Spec, Tensor};
+use common::tiny_archs;
 use powerinfer::api::{Batch, ContextParams, Input, LoadMode, LoadOptions, Model};
 use powerinfer::gguf::{Array, ByteStr, Value, Writer, parse};
 use powerinfer::quant::QuantType;
@@ -280,6 +281,143 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
     }
     let short = error_with("rope_freqs.weight", &|t| (t.dims, t.data) = (vec![7], vec![0; 28]));
     assert_eq!(short, "tensor 'rope_freqs.weight' has shape [7], expected [8]");
+}
+
+/// Every tensor of every architecture is asked for: without it, or with one row too many, the
+/// error names it. Those that a file may do without change what the model says, not whether.
+#[test]
+fn tensors_of_every_architecture_are_refused_by_name() {
+    let may_lack = |arch: &str, name: &str| {
+        let bias = name.ends_with(".bias") || name.starts_with("rope_factors");
+        let choices = match arch {
+            "falcon" => &["blk.0.attn_norm_2.weight"][..],
+            "qwen2moe" => &["blk.0.ffn_gate_inp_shexp.weight"],
+            "stablelm" => &["blk.0.ffn_norm.weight", "blk.0.attn_q_norm.weight"],
+            _ => &[],
+        };
+        bias || choices.contains(&name)
+    };
+    for spec in tiny_archs::SPECS {
+        let mut names = Vec::new();
+        let whole = tiny_archs::edited_bytes(spec, |_, all| {
+            names = all.iter().map(|t| t.name.clone()).collect();
+        });
+        check(&whole, || spec.name.into()).unwrap();
+        // One layer is as good as another.
+        for (at, name) in names
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| !n.starts_with("blk.") || n.starts_with("blk.0."))
+        {
+            let without = tiny_archs::edited_bytes(spec, |_, all| drop(all.remove(at)));
+            let what = || format!("{} without {name}", spec.name);
+            match check(&without, what) {
+                Ok(()) => {
+                    assert!(may_lack(spec.arch, name) || name == "output.weight", "{}", what())
+                }
+                Err(error) => {
+                    // Without all three in one, three are asked for.
+                    let name = name.replace("attn_qkv", "attn_q");
+                    assert!(error.contains(&format!("'{name}' is missing")), "{}: {error}", what());
+                }
+            }
+            let larger = tiny_archs::edited_bytes(spec, |_, all| {
+                let t = &mut all[at];
+                let first = t.dims[0] as u64;
+                match t.dims.len() {
+                    1 => t.dims[0] += 1,
+                    last => t.dims[last - 1] += 1,
+                }
+                let n = if t.dims.len() == 1 { t.dims[0] as u64 } else { first };
+                let n_rows: usize = t.dims[1..].iter().product();
+                t.data.resize(t.ty.row_bytes(n).unwrap() as usize * n_rows, 0);
+            });
+            let what = || format!("{} with a larger {name}", spec.name);
+            match check(&larger, what) {
+                // The table of OPT has as many positions as it has.
+                Ok(()) => assert!(spec.arch == "opt" && name.starts_with("position"), "{}", what()),
+                Err(error) => {
+                    assert!(error.contains(&format!("'{name}' has shape")), "{}: {error}", what())
+                }
+            }
+        }
+    }
+}
+
+/// The error about an architecture's model with another value of a key.
+fn with_key_of(name: &str, key: &str, value: u32) -> Result<(), String> {
+    let spec = tiny_archs::spec(name);
+    let key = format!("{}.{key}", spec.arch);
+    let bytes = tiny_archs::edited_bytes(&spec, |w, _| w.set(&key, Value::U32(value)).unwrap());
+    check(&bytes, || format!("{name}: {key} = {value}"))
+}
+
+#[test]
+fn experts_that_make_no_sense_are_refused_by_key() {
+    let big = u32::MAX;
+    let cases: &[(&str, &str, u32, &str)] = &[
+        ("mixtral", "expert_count", 0, "expert_used_count' has 2, expected"),
+        ("qwen3moe", "expert_count", 1, "expert_used_count' has 2, expected"),
+        ("qwen3moe", "expert_count", 9, "'blk.0.ffn_gate_inp.weight' has shape [64, 8]"),
+        ("qwen3moe", "expert_count", big, "expert_count' has 4294967295, expected at most 4096"),
+        ("qwen3moe", "expert_used_count", 0, "expert_used_count' has 0, expected"),
+        ("qwen3moe", "expert_used_count", 9, "expert_used_count' has 9, expected"),
+        ("qwen3moe", "expert_used_count", big, "expert_used_count' has 4294967295, expected"),
+        ("qwen3moe", "expert_feed_forward_length", 33, "'blk.0.ffn_gate_exps.weight' has shape"),
+        ("qwen3moe", "expert_feed_forward_length", big, "'blk.0.ffn_gate_exps.weight' has shape"),
+        ("qwen2moe", "expert_shared_feed_forward_length", big, "shexp.weight' has shape"),
+        ("gpt-oss", "expert_count", 9, "'blk.0.ffn_gate_inp.weight' has shape [64, 8]"),
+    ];
+    for &(name, key, value, expected) in cases {
+        let error = with_key_of(name, key, value).expect_err(expected);
+        assert!(error.contains(expected), "{name} {key} {value}: {error}");
+    }
+    // All of them is a choice too.
+    with_key_of("qwen3moe", "expert_used_count", 8).unwrap();
+}
+
+#[test]
+fn windows_of_any_size_are_harmless() {
+    for name in ["gemma2", "gemma3", "gpt-oss", "olmo3"] {
+        for window in [0, 1, 2, 1 << 20, 1 << 31, u32::MAX] {
+            with_key_of(name, "attention.sliding_window", window).unwrap();
+        }
+        for pattern in [0, 1, 2, 77, u32::MAX] {
+            with_key_of(name, "attention.sliding_window_pattern", pattern).unwrap();
+        }
+    }
+}
+
+#[test]
+fn tables_of_positions_are_as_long_as_they_are() {
+    // GPT-2's has to have the context's length.
+    let error = with_key_of("gpt2", "context_length", 300).unwrap_err();
+    assert_eq!(error, "tensor 'position_embd.weight' has shape [64, 256], expected [64, 300]");
+    // OPT's need not: the converter always says 2050.
+    let opt = tiny_archs::spec("opt");
+    let model_of = |n_rows: usize| {
+        tiny_archs::edited_bytes(&opt, |w, all| {
+            w.set("opt.context_length", Value::U32(2050)).unwrap();
+            let t = all.iter_mut().find(|t| t.name == "position_embd.weight").unwrap();
+            t.dims[1] = n_rows;
+            t.data.resize(t.ty.row_bytes(64).unwrap() as usize * n_rows, 0);
+        })
+    };
+    check(&model_of(10), || "8 positions".into()).unwrap();
+    let error = check(&model_of(9), || "7 positions".into()).unwrap_err();
+    assert!(error.contains("position 7: the model has 7 learned positions"), "{error}");
+    let error = check(&model_of(2), || "no position".into()).unwrap_err();
+    assert_eq!(error, "tensor 'position_embd.weight' has shape [64, 2], expected [64, 3]");
+    let model = tiny::load(&model_of(10), &LoadOptions::default()).unwrap();
+    assert_eq!(model.hparams().unwrap().n_ctx_train, 2048);
+}
+
+#[test]
+fn sparse_models_say_that_they_are_not_dense() {
+    let mut bytes = tiny_archs::bytes(&tiny_archs::spec("bamboo"));
+    bytes[..4].copy_from_slice(b"PWRI");
+    let error = check(&bytes, || "PWRI".into()).unwrap_err();
+    assert!(error.starts_with("unsupported model: a sparse model of PowerInfer"), "{error}");
 }
 
 /// Sizes inside the limits that the file has no numbers for.

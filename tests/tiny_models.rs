@@ -2,14 +2,15 @@
 //! that need no download.
 //!
 //! `data/tiny.json` has llama.cpp's logits of each model's twin in F32 (see `common/tiny.rs` and
-//! `common/tiny_archs.rs`), made by `tools/tiny_goldens.py`.
+//! `common/tiny_archs.rs`), made by `tools/tiny_goldens.py`; `data/tiny_flax.json` those of
+//! transformers for what llama.cpp does not have, made by `tools/tiny_goldens_flax.py`.
 
 mod common;
 
 use common::{context, decode};
 use common::{tiny, tiny_archs};
 use powerinfer::engine::Context;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Tokens decoded at once; 8 single ones follow.
 const BATCH: usize = 100;
@@ -17,8 +18,14 @@ const SINGLE: usize = 8;
 /// Tokens of the batch whose logits are compared; those of the last single one come after them.
 const COMPARED: [i32; 3] = [5, 50, 99];
 
-fn goldens() -> Value {
-    serde_json::from_str(include_str!("data/tiny.json")).unwrap()
+/// Goldens by the models' names.
+fn goldens() -> Map<String, Value> {
+    let files = [include_str!("data/tiny.json"), include_str!("data/tiny_flax.json")];
+    let models = |text| match serde_json::from_str::<Value>(text).unwrap()["models"].take() {
+        Value::Object(models) => models,
+        other => panic!("{other}"),
+    };
+    files.into_iter().flat_map(models).collect()
 }
 
 /// A model and its twin.
@@ -81,12 +88,12 @@ fn the_generator_makes_the_models_of_the_goldens() {
     let goldens = goldens();
     let cases = cases();
     for case in &cases {
-        let golden = &goldens["models"][case.name];
+        let golden = &goldens[case.name];
         let again = "run tests/tools/tiny_goldens.py";
         assert_eq!(golden["model"], tiny::fingerprint(&case.model), "{}: {again}", case.name);
         assert_eq!(golden["twin"], tiny::fingerprint(&case.twin), "{}: {again}", case.name);
     }
-    assert_eq!(goldens["models"].as_object().unwrap().len(), cases.len());
+    assert_eq!(goldens.len(), cases.len());
 }
 
 /// How far two computations in F32 can be apart: 1e-12 is measured.
@@ -105,7 +112,7 @@ fn reference_mode_equals_llama_cpp_in_f32() {
     let goldens = goldens();
     let mut failures = Vec::new();
     for case in cases() {
-        let error = nmse(&logits(&case, true), &goldens["models"][case.name]["logits"]);
+        let error = nmse(&logits(&case, true), &goldens[case.name]["logits"]);
         if error.is_nan() || error >= bound(case.name) {
             failures.push(format!("{}: NMSE {error:e}", case.name));
         }
@@ -120,7 +127,7 @@ fn normal_mode_is_as_close_as_llama_cpp() {
     let goldens = goldens();
     let (mut log_ratios, mut n) = (0.0, 0);
     for case in cases() {
-        let golden = &goldens["models"][case.name];
+        let golden = &goldens[case.name];
         let error = nmse(&logits(&case, false), &golden["logits"]);
         assert!(error < 1e-3, "{}: NMSE {error:e}", case.name);
         if let Some(theirs) = golden["llama_cpp_nmse"].as_f64() {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::arch::{self, ArchSpec};
 use super::{Error, Ftype, Hparams};
-use crate::gguf::{Metadata, ModelFiles, Progress, TensorData, TensorInfo};
+use crate::gguf::{Magic, Metadata, ModelFiles, Progress, TensorData, TensorInfo};
 use crate::plan::{Builder, Plan, RopeStyle, TensorFacts, TensorId, Tensors};
 use crate::quant::QuantType;
 use crate::tensor::Shape;
@@ -94,6 +94,12 @@ impl Model {
         let mut core = None;
         if !vocab_only {
             let arch = arch::find(&arch_name)?;
+            if files.meta().magic() == Magic::Pwri {
+                let text = "a sparse model of PowerInfer (magic PWRI, predictors and transposed \
+                            down projections); dense models (magic GGUF) of the same \
+                            architectures run";
+                return Err(Error::Unsupported(text.into()));
+            }
             let hparams = (arch.hparams)(files.meta())?;
             let plan = plan_of(arch, &hparams, &weights)?;
             files.load_tensors(progress)?;

@@ -66,7 +66,9 @@ impl Builder<'_> {
     ) -> Result<SlotId, BuildError> {
         let n_embd = self.width(src);
         let tensor = |name: &str| format!("blk.{layer}.{name}");
-        let mats = match self.has(&tensor("ffn_gate.weight")) {
+        // Where one half is missing, say which.
+        let half = self.n_rows(&tensor("ffn_up.weight")) == Some(n_ff);
+        let mats = match half || self.has(&tensor("ffn_gate.weight")) {
             true => vec![
                 self.ffn_mat(&tensor("ffn_gate"), n_embd, n_ff)?,
                 self.ffn_mat(&tensor("ffn_up"), n_embd, n_ff)?,

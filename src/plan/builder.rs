@@ -164,6 +164,11 @@ impl<'a> Builder<'a> {
         self.tensors.find(name).is_some()
     }
 
+    /// Rows of a matrix, for sizes that no key tells.
+    pub fn n_rows(&self, name: &str) -> Option<usize> {
+        usize::try_from(self.tensors.find(name)?.shape.n_rows()).ok()
+    }
+
     pub(super) fn slot(&mut self, name: &'static str, width: usize) -> SlotId {
         self.slot_of_many(name, width, 1)
     }

@@ -25,11 +25,14 @@ pub enum Activation {
     /// gpt-oss's SwiGLU, gated only: with `gate` clamped to at most 7 and `up` to -7..7, it is
     /// `gate * sigmoid(1.702 gate) * (up + 1)` (OpenAI, arXiv 2508.10925).
     SwigluOai,
+    /// Bamboo's and TurboSparse's dReLU, gated only: `max(gate, 0) * max(up, 0)` (Song et al.,
+    /// arXiv 2406.05955).
+    DoubleRelu,
 }
 
 impl Activation {
     /// All of them.
-    pub const ALL: [Activation; 7] = [
+    pub const ALL: [Activation; 8] = [
         Activation::Silu,
         Activation::Gelu,
         Activation::GeluErf,
@@ -37,10 +40,11 @@ impl Activation {
         Activation::Relu,
         Activation::ReluSquared,
         Activation::SwigluOai,
+        Activation::DoubleRelu,
     ];
 
     /// Whether it has no meaning without the other half of a gated layer.
     pub fn is_gated_only(self) -> bool {
-        self == Activation::SwigluOai
+        matches!(self, Activation::SwigluOai | Activation::DoubleRelu)
     }
 }

@@ -73,7 +73,8 @@ pub struct Spec {
     pub ffn: Ffn,
     pub ffn_bias: bool,
     pub tied: bool,
-    pub learned_positions: bool,
+    /// Rows of the table of positions; 0 for none.
+    pub learned_positions: usize,
     /// Normed embeddings.
     pub embd_norm: bool,
     /// Bias of `output`.
@@ -108,7 +109,7 @@ const LLAMA: Spec = Spec {
     ffn: Ffn::Gated,
     ffn_bias: false,
     tied: false,
-    learned_positions: false,
+    learned_positions: 0,
     embd_norm: false,
     output_bias: false,
     sinks: false,
@@ -133,6 +134,7 @@ const EXPERTS: [Key; 3] = [
 /// All models that have goldens.
 pub const SPECS: &[Spec] = &[
     Spec { name: "arcee", arch: "arcee", ffn: Ffn::Plain, seed: 101, ..LLAMA },
+    Spec { name: "bamboo", arch: "bamboo", seed: 126, ..LLAMA },
     Spec {
         name: "command-r",
         arch: "command-r",
@@ -216,7 +218,7 @@ pub const SPECS: &[Spec] = &[
         ffn: Ffn::Plain,
         ffn_bias: true,
         tied: true,
-        learned_positions: true,
+        learned_positions: 256,
         seed: 109,
         ..LLAMA
     },
@@ -301,6 +303,20 @@ pub const SPECS: &[Spec] = &[
         n_layer: 4,
         keys: &[YARN[0], YARN[1], YARN[2], Key::U("attention.sliding_window", 12)],
         seed: 116,
+        ..LLAMA
+    },
+    Spec {
+        name: "opt",
+        arch: "opt",
+        n_head_kv: 4,
+        layer_norm: Some(true),
+        qkv: Qkv::Apart { bias: true },
+        out_bias: true,
+        ffn: Ffn::Plain,
+        ffn_bias: true,
+        tied: true,
+        learned_positions: 258,
+        seed: 127,
         ..LLAMA
     },
     Spec {
@@ -439,11 +455,16 @@ pub fn twin_bytes(spec: &Spec) -> Vec<u8> {
     write(&keys(spec), &tensors(spec, true))
 }
 
-/// The file with other tensors than it should have.
-pub fn edited_bytes(spec: &Spec, edit: impl FnOnce(&mut Vec<Tensor>)) -> Vec<u8> {
-    let mut tensors = tensors(spec, false);
-    edit(&mut tensors);
-    write(&keys(spec), &tensors)
+/// The file with other keys and tensors than it should have.
+pub fn edited_bytes(spec: &Spec, edit: impl FnOnce(&mut Writer, &mut Vec<Tensor>)) -> Vec<u8> {
+    let (mut keys, mut tensors) = (keys(spec), tensors(spec, false));
+    edit(&mut keys, &mut tensors);
+    write(&keys, &tensors)
+}
+
+/// The model of this name.
+pub fn spec(name: &str) -> Spec {
+    *SPECS.iter().find(|s| s.name == name).unwrap()
 }
 
 struct Tensors {
@@ -585,13 +606,17 @@ impl Tensors {
 fn tensors(s: &Spec, twin: bool) -> Vec<Tensor> {
     let mut t = Tensors { twin, rng: Rng(s.seed << 32), n_matrices: 0, all: Vec::new() };
     // Models that scale embeddings by 8 have small ones.
-    let gain = if s.arch.starts_with("gemma") { 0.7 } else { 5.6 };
+    let gain = match s.arch {
+        "opt" => 0.16, // small as they are, so that the norms' constant counts
+        arch if arch.starts_with("gemma") => 0.7,
+        _ => 5.6,
+    };
     t.matrix("token_embd.weight".into(), &[N_EMBD, N_VOCAB], gain);
     if s.embd_norm {
         t.norm(s, "token_embd_norm".into());
     }
-    if s.learned_positions {
-        t.matrix("position_embd.weight".into(), &[N_EMBD, 256], gain / 2.0);
+    if s.learned_positions > 0 {
+        t.matrix("position_embd.weight".into(), &[N_EMBD, s.learned_positions], gain / 2.0);
     }
     if s.long_rope {
         let pairs = s.n_rot / 2;
@@ -625,7 +650,7 @@ fn keys(s: &Spec) -> Writer {
         None => "attention.layer_norm_rms_epsilon",
     };
     let common = [
-        Key::U("context_length", 256),
+        Key::U("context_length", s.learned_positions.max(256) as u32),
         Key::U("embedding_length", N_EMBD as u32),
         Key::U("block_count", s.n_layer as u32),
         Key::U("feed_forward_length", N_FF as u32),
@@ -637,7 +662,9 @@ fn keys(s: &Spec) -> Writer {
         Key::F("rope.freq_base", 10000.0),
         Key::F(eps, 1e-5),
     ];
-    for key in common.iter().chain(s.keys) {
+    // PowerInfer's converter writes the first five, up to the number of heads.
+    let n_common = if s.arch == "opt" { 5 } else { common.len() };
+    for key in common[..n_common].iter().chain(s.keys) {
         let (name, value) = match *key {
             Key::U(name, x) => (name, Value::U32(x)),
             Key::F(name, x) => (name, Value::F32(x)),

@@ -60,7 +60,7 @@ fn expected(act: Activation, x: f64) -> (f64, f64) {
         }
         Activation::GeluErf => (x * normal_cdf(x), 8.0),
         Activation::GeluQuick => times_sigmoid(1.702 * x, 2.0),
-        Activation::Relu => (x.max(0.0), 0.0),
+        Activation::Relu | Activation::DoubleRelu => (x.max(0.0), 0.0),
         Activation::ReluSquared => (x.max(0.0).powi(2), 1.0),
         // With `up` 0 the other factor is 1.
         Activation::SwigluOai => expected(Activation::GeluQuick, x.min(7.0)),
@@ -118,7 +118,9 @@ fn activations_at_the_ends() {
                 let most = 6.999_953;
                 [f32::NAN, most, -0.0, most, 0.0, -0.0, most, -0.0, -0.0]
             }
-            Activation::Relu => [f32::NAN, 1e15, 0.0, inf, 0.0, -0.0, 200.0, 0.0, 0.0],
+            Activation::Relu | Activation::DoubleRelu => {
+                [f32::NAN, 1e15, 0.0, inf, 0.0, -0.0, 200.0, 0.0, 0.0]
+            }
             _ => [f32::NAN, 1e15, -0.0, inf, 0.0, -0.0, 200.0, -0.0, -0.0],
         };
         for table in KernelTable::all_supported() {
@@ -134,7 +136,8 @@ fn activations_at_the_ends() {
             }
             let mut out = [7.0];
             table.activate(act, &[-inf], Some(&neutral(act, 1)), &mut out);
-            let zero = matches!(act, Activation::Relu | Activation::ReluSquared);
+            let zero =
+                matches!(act, Activation::Relu | Activation::ReluSquared | Activation::DoubleRelu);
             assert_eq!(
                 bits_or_nan(&out),
                 bits_or_nan(&[if zero { 0.0 } else { f32::NAN }]),
@@ -159,6 +162,7 @@ fn gated_layers_multiply_with_the_other_half() {
                     let (want, bound) = expected(act, f64::from(gate[i]));
                     let factor = match act {
                         Activation::SwigluOai => f64::from(up[i]).clamp(-7.0, 7.0) + 1.0,
+                        Activation::DoubleRelu => f64::from(up[i]).max(0.0),
                         _ => f64::from(up[i]),
                     };
                     let error = (f64::from(out[i]) - want * factor).abs();
@@ -174,6 +178,12 @@ fn gated_layers_multiply_with_the_other_half() {
         table.activate(Activation::SwigluOai, &[9.0; 3], Some(&up), &mut out);
         assert!(out[0].is_nan() && (out[1] - 55.9996).abs() < 1e-3, "{out:?}");
         assert!((out[2] + 41.9997).abs() < 1e-3, "{out:?}");
+        let gate = [3.0, f32::NAN, -3.0, 3.0, 3.0, -0.0];
+        let up = [f32::NAN, 2.0, -2.0, -2.0, f32::INFINITY, -2.0];
+        let mut out = [7.0; 6];
+        table.activate(Activation::DoubleRelu, &gate, Some(&up), &mut out);
+        let want = [f32::NAN, f32::NAN, 0.0, 0.0, f32::INFINITY, -0.0];
+        assert_eq!(bits_or_nan(&out), bits_or_nan(&want), "{}", table.isa());
     }
 }
 
@@ -247,4 +257,10 @@ fn softmax_equals_f64() {
 #[should_panic(expected = "SwigluOai needs both halves")]
 fn gated_only_means_it() {
     reference().activate(Activation::SwigluOai, &[1.0], None, &mut [0.0]);
+}
+
+#[test]
+#[should_panic(expected = "DoubleRelu needs both halves")]
+fn half_a_double_relu_is_none() {
+    reference().activate(Activation::DoubleRelu, &[1.0], None, &mut [0.0]);
 }

@@ -24,6 +24,7 @@
 //! An operation that is not there yet is a step: see [`crate::plan`].
 
 mod arcee;
+mod bamboo;
 mod bloom;
 mod command_r;
 mod common;
@@ -39,6 +40,7 @@ mod llama;
 mod mistral3;
 mod nemotron;
 mod olmo2;
+mod opt;
 mod phi2;
 mod phi3;
 mod qwen2;
@@ -77,6 +79,7 @@ impl std::fmt::Debug for ArchSpec {
 /// Every architecture that runs.
 pub const ARCHS: &[ArchSpec] = &[
     arcee::SPEC,
+    bamboo::SPEC,
     bloom::SPEC,
     command_r::SPEC,
     falcon::SPEC,
@@ -91,6 +94,7 @@ pub const ARCHS: &[ArchSpec] = &[
     mistral3::SPEC,
     nemotron::SPEC,
     olmo2::SPEC,
+    opt::SPEC,
     phi2::SPEC,
     phi3::SPEC,
     qwen2::SPEC,

@@ -24,6 +24,7 @@ pub(in super::super) unsafe fn activate<V: Lanes>(
             Activation::Relu => run::<V, Relu>(gate, up, out),
             Activation::ReluSquared => run::<V, ReluSquared>(gate, up, out),
             Activation::SwigluOai => run::<V, SwigluOai>(gate, up, out),
+            Activation::DoubleRelu => run::<V, DoubleRelu>(gate, up, out),
         }
     }
 }
@@ -63,6 +64,7 @@ struct GeluQuick;
 struct Relu;
 struct ReluSquared;
 struct SwigluOai;
+struct DoubleRelu;
 
 impl Act for Silu {
     #[inline(always)]
@@ -168,6 +170,20 @@ impl Act for SwigluOai {
             let up = V::splat(-OAI_LIMIT).max(V::splat(OAI_LIMIT).min(up));
             Self::plain(gate).mul(up.add(V::splat(1.0)))
         }
+    }
+}
+
+impl Act for DoubleRelu {
+    #[inline(always)]
+    unsafe fn plain<V: Lanes>(x: V) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { Relu::plain(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn gated<V: Lanes>(gate: V, up: V) -> V {
+        // SAFETY: as above.
+        unsafe { Relu::plain(gate).mul(Relu::plain(up)) }
     }
 }
 

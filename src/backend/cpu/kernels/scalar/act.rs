@@ -30,6 +30,7 @@ pub(crate) fn activate(act: Activation, gate: &[f32], up: Option<&[f32]>, out: &
 fn gated(act: Activation, gate: f32, up: f32) -> f32 {
     match act {
         Activation::SwigluOai => plain(act, gate) * (up.clamp(-OAI_LIMIT, OAI_LIMIT) + 1.0),
+        Activation::DoubleRelu => relu(gate) * relu(up),
         _ => plain(act, gate) * up,
     }
 }
@@ -45,7 +46,7 @@ fn plain(act: Activation, x: f32) -> f32 {
             (0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)) as f32
         }
         Activation::GeluQuick => times_sigmoid(x, QUICK * x),
-        Activation::Relu => relu(x),
+        Activation::Relu | Activation::DoubleRelu => relu(x),
         Activation::ReluSquared => relu(x) * relu(x),
         Activation::SwigluOai => {
             let x = if x > OAI_LIMIT { OAI_LIMIT } else { x };
