@@ -2,6 +2,7 @@
 
 use super::DecodeError;
 use super::kv::{KvCache, SeqSet};
+use super::token::Token;
 
 /// What a caller hands in; the parts of `struct llama_batch`.
 #[derive(Clone, Copy, Debug)]
@@ -23,19 +24,6 @@ pub enum Input<'a> {
     Tokens(&'a [i32]),
     /// Embeddings, `n_embd` numbers per token.
     Embeddings(&'a [f32]),
-}
-
-/// One checked token.
-#[derive(Clone, Copy, Debug)]
-pub struct Token {
-    /// Position.
-    pub pos: i32,
-    /// Sequences that it belongs to.
-    pub seqs: SeqSet,
-    /// The sequence that it attends to: the first of them.
-    pub seq: usize,
-    /// Whether its output is wanted.
-    pub output: bool,
 }
 
 /// Limits to check a batch against.

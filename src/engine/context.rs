@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::batch::{self, Batch, Input, Limits, Token};
+use super::batch::{self, Batch, Input, Limits};
 use super::kv::{self, KvCache, KvSizes};
 use super::outputs::Outputs;
 use super::params::{ContextParams, Sizes};
 use super::perf::Perf;
 use super::run::{Abort, Runner, Stop, Ubatch};
+use super::token::Token;
 use super::{ContextError, DecodeError};
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::Pool;

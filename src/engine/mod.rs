@@ -16,6 +16,7 @@ mod outputs;
 mod params;
 mod perf;
 pub mod run;
+pub mod token;
 
 pub use batch::{Batch, Input};
 pub use context::{Context, MemoryUse};

@@ -3,7 +3,7 @@
 use crate::model::Pooling;
 use crate::util::aligned::{AlignedVec, OutOfMemory};
 
-use super::batch::Token;
+use super::token::Token;
 
 /// What the last batch gave. Rows are packed in the order of the batch.
 #[derive(Default)]

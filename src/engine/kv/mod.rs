@@ -19,7 +19,7 @@ use part::Part;
 
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::Shared;
-use crate::engine::batch::Token;
+use crate::engine::token::Token;
 use crate::model::RopeFreqs;
 use crate::plan::{Attention, RopeStyle};
 use crate::quant::QuantType;

@@ -2,7 +2,7 @@
 
 use super::window::{first_seen, forgets};
 use super::{Cells, SeqSet};
-use crate::engine::batch::Token;
+use crate::engine::token::Token;
 use crate::plan::{Attention, Window};
 
 /// Windowed caches come in steps of this many cells.

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::backend::cpu::table::attn::TILE;
-use crate::engine::batch::Token;
 use crate::engine::kv::{Entry, KvCache, window};
+use crate::engine::token::Token;
 use crate::plan::{Plan, Window};
 
 /// Positions of a chunk.

@@ -12,9 +12,10 @@ mod rows;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::batch::{Input, Token};
+use super::batch::Input;
 use super::buffers::{self, Slot};
 use super::kv::KvCache;
+use super::token::Token;
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::{Pool, Shared, Worker};
 use crate::backend::cpu::table::WeightRows;
