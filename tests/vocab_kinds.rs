@@ -393,8 +393,10 @@ fn the_c_interface_knows_all_kinds() {
             let back_len =
                 llama_detokenize(vocab, tokens.as_ptr(), n, back.as_mut_ptr().cast(), 200, 1, 0);
             assert!(back_len > 0, "{name}");
+            // Without its BOS, the first word keeps the space that was put before it.
+            let want = if kind == 1 { &b" Hello, world 123"[..] } else { text };
             if [1, 2].contains(&kind) {
-                assert_eq!(&back[..back_len as usize], text, "{name}");
+                assert_eq!(&back[..back_len as usize], want, "{name}");
             }
             let needed = llama_detokenize(vocab, tokens.as_ptr(), n, ptr::null_mut(), 0, 1, 0);
             assert!(needed < 0 && -needed >= back_len, "{name}");
@@ -419,7 +421,9 @@ fn the_c_interface_gives_scores_and_fill_in_the_middle() {
         assert_eq!(llama_vocab_get_score(vocab, -1), 0.0);
         assert_eq!(Some(llama_vocab_fim_pre(vocab)), find("▁<PRE>"));
         assert_eq!(llama_vocab_fim_suf(vocab), -1);
-        assert_eq!(Some(llama_vocab_eot(vocab)), find("<end_of_turn>"));
+        // Of two candidates the one that llama.cpp comes upon first; both end generation.
+        assert_eq!(Some(llama_vocab_eot(vocab)), find("<|endoftext|>"));
+        assert!(llama_vocab_is_eog(vocab, find("<end_of_turn>").unwrap()));
         assert!(llama_vocab_is_eog(vocab, llama_vocab_eot(vocab)));
         assert!(llama_vocab_get_add_bos(vocab) && llama_vocab_get_add_eos(vocab));
         llama_model_free(model);
