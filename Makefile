@@ -44,7 +44,7 @@ help:
 	@echo 'make lint         formatting, clippy, documentation: no warnings'
 	@echo 'make headers      write include/ again from src/ffi'
 	@echo 'make bench        kernels; with PEER=folder MODELS="..." also against another libllama'
-	@echo 'make test-long    fuzzing (FUZZ_SECONDS=600 for each of five targets)'
+	@echo 'make test-long    a model in all types (minutes); fuzzing (FUZZ_SECONDS=600 each of five)'
 	@echo 'make install      PREFIX=/usr/local DESTDIR= LIB=lib; make uninstall takes it away'
 	@echo 'make clean        remove what was built (models/ stays)'
 
@@ -98,7 +98,8 @@ test: check
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run; else cargo test --tests; fi
 	cargo test --doc
 
-test-long: check
+test-long: check model
+	POWERINFER_TEST_LONG=1 cargo test --test quant_perplexity
 	sh tests/fuzz/run.sh $(FUZZ_SECONDS)
 
 bench: check

@@ -70,6 +70,21 @@ pub fn decode(ctx: &mut Context, tokens: &[i32], all: bool) {
     ctx.decode(&batch).unwrap();
 }
 
+/// Mean negative log-likelihood of the second half of a chunk, given all before.
+pub fn chunk_nll(ctx: &mut Context, chunk: &[i32]) -> f64 {
+    ctx.kv_mut().clear(false);
+    decode(ctx, chunk, true);
+    let scored = chunk.len() / 2..chunk.len() - 1;
+    let n = scored.len() as f64;
+    let nll = scored.map(|i| {
+        let logits = ctx.outputs().logits_ith(i as i32).unwrap();
+        let max = logits.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
+        sum.ln() + f64::from(max) - f64::from(logits[chunk[i + 1] as usize])
+    });
+    nll.sum::<f64>() / n
+}
+
 /// Index of the greatest element.
 pub fn argmax(x: &[f32]) -> usize {
     (0..x.len()).max_by(|&a, &b| x[a].total_cmp(&x[b])).unwrap()

@@ -10,7 +10,7 @@ mod common;
 mod gemma3;
 mod smollm2;
 
-use common::{argmax, decode};
+use common::{argmax, chunk_nll, decode};
 use powerinfer::api::Model;
 use powerinfer::engine::Context;
 use serde_json::Value;
@@ -138,19 +138,4 @@ impl Truth {
 
 fn margin(step: &Step) -> f32 {
     step.best[0].1 - step.best[1].1
-}
-
-/// Mean negative log-likelihood of the second half of a chunk, given all before.
-fn chunk_nll(ctx: &mut Context, chunk: &[i32]) -> f64 {
-    ctx.kv_mut().clear(false);
-    decode(ctx, chunk, true);
-    let scored = chunk.len() / 2..chunk.len() - 1;
-    let n = scored.len() as f64;
-    let nll = scored.map(|i| {
-        let logits = ctx.outputs().logits_ith(i as i32).unwrap();
-        let max = logits.iter().copied().fold(f32::MIN, f32::max);
-        let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
-        sum.ln() + f64::from(max) - f64::from(logits[chunk[i + 1] as usize])
-    });
-    nll.sum::<f64>() / n
 }
