@@ -23,12 +23,12 @@ import tempfile
 import numpy as np
 from llama_cpp import llama_cpp as L
 
-N_CHUNKS = 2
+N_CHUNKS = 8
 FTYPES = {
     "Q8_0": 7, "Q6_K": 18, "Q5_1": 9, "Q5_K_M": 17, "Q5_K_S": 16, "Q5_0": 8, "Q4_1": 3,
     "Q4_K_M": 15, "Q4_K_S": 14, "IQ4_NL": 25, "Q4_0": 2, "IQ4_XS": 30, "Q3_K_L": 13,
     "Q3_K_M": 12, "Q3_K_S": 11, "Q2_K": 10, "MXFP4": 7, "NVFP4": 7, "TQ2_0": 37,
-    "TQ1_0": 36,
+    "TQ1_0": 36, "F16": 1, "BF16": 32,
 }  # fmt: skip
 OVERRIDES = {
     "MXFP4": ("blk.", 39),
@@ -72,7 +72,7 @@ def nll(path):
     n = L.llama_tokenize(vocab, text, len(text), tokens, len(text), False, True)
     ctx_params = L.llama_context_default_params()
     ctx_params.n_ctx = ctx_params.n_batch = 1024
-    ctx_params.n_threads = ctx_params.n_threads_batch = 1
+    ctx_params.n_threads = ctx_params.n_threads_batch = 2
     ctx = L.llama_init_from_model(model, ctx_params)
     n_vocab = L.llama_vocab_n_tokens(vocab)
     out = []
@@ -100,7 +100,7 @@ def nll(path):
 
 def quantize(source, target, name):
     params = L.llama_model_quantize_default_params()
-    params.ftype, params.allow_requantize, params.nthread = FTYPES[name], True, 1
+    params.ftype, params.allow_requantize, params.nthread = FTYPES[name], True, 2
     if name in OVERRIDES:
         pattern, ty = OVERRIDES[name]
         overrides = (L.llama_model_tensor_override * 2)()
