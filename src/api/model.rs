@@ -126,6 +126,12 @@ impl Model {
         self.meta().get(&key)?.as_byte_str()
     }
 
+    /// Name of a classifier's output, with a NUL at its end.
+    pub fn classifier_label(&self, i: usize) -> Option<&[u8]> {
+        let labels = self.meta().get_strs(&model::classifier_labels(self.arch_name())).ok()??;
+        labels.get_with_nul(i)
+    }
+
     /// A context over this model.
     pub fn context(&self, params: ContextParams) -> Result<Context, ContextError> {
         Context::new(Arc::clone(&self.inner), params)

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::batch::{self, Batch, Input, Limits};
-use super::kv::{self, KvCache, KvSizes};
+use super::classify::classify;
+use super::kv::{self, KvCache, KvSizes, SeqSet};
 use super::outputs::Outputs;
 use super::params::{ContextParams, Sizes};
 use super::perf::Perf;
@@ -53,26 +54,18 @@ impl Context {
         let hp = model.hparams().ok_or(ContextError::NoWeights)?;
         let sizes = params.sizes(hp)?;
         let pooling = params.pooling.unwrap_or(hp.pooling);
-        if pooling == Pooling::Rank {
+        if pooling == Pooling::Rank && plan.classifier.is_none() {
             let text =
                 format!("architecture '{}' has no classifier to rank with", model.arch_name());
             return Err(ContextError::Invalid(text));
         }
         let ropes = ropes(&model, plan, &hp.rope, &params.rope, sizes.n_ctx_seq);
-        let types = match params.reference {
-            true => (QuantType::F32, QuantType::F32),
-            false => (params.type_k, params.type_v),
-        };
-        let table = KernelTable::detect();
+        // Without a memory it is for one batch only, and grows with the longest.
+        let n_cells = if plan.stateless { 0 } else { sizes.n_ctx_seq };
+        let (types, kv_sizes) = kv_shape(plan, &params, &sizes, n_cells);
         kv::check_types(&plan.layers, types).map_err(ContextError::Invalid)?;
-        let kv_sizes = KvSizes {
-            n_ctx_seq: sizes.n_ctx_seq,
-            n_seq_max: sizes.n_seq_max,
-            unified: params.kv_unified,
-            n_ubatch: sizes.n_ubatch,
-            swa_full: params.swa_full,
-        };
         let kv = KvCache::new(&plan.layers, types, &kv_sizes)?;
+        let table = KernelTable::detect();
         let runner = Runner::new(plan, &kv, table, params.reference, ropes)?;
         let causal = params.causal.unwrap_or(hp.causal);
         Ok(Self {
@@ -137,6 +130,11 @@ impl Context {
         self.abort = abort;
     }
 
+    /// Whether tokens of one batch are remembered in the next.
+    pub fn has_memory(&self) -> bool {
+        self.model.plan().is_some_and(|plan| !plan.stateless)
+    }
+
     /// The cache.
     pub fn kv(&self) -> &KvCache {
         &self.kv
@@ -170,55 +168,82 @@ impl Context {
     /// Computes a batch. On an error nothing, or whole ubatches of it, remain in the cache.
     pub fn decode(&mut self, batch: &Batch<'_>) -> Result<(), DecodeError> {
         let start = if self.params.no_perf { 0 } else { time_us() };
-        let hp = self.model.hparams().ok_or(DecodeError::NoWeights)?;
+        let model = Arc::clone(&self.model);
+        let hp = model.hparams().ok_or(DecodeError::NoWeights)?;
+        let plan = model.plan().ok_or(DecodeError::NoWeights)?;
         let limits = Limits {
             n_vocab: hp.n_vocab,
             n_embd: hp.n_embd,
             n_batch: self.sizes.n_batch,
             n_seq_max: self.sizes.n_seq_max,
-            all_outputs: self.params.embeddings,
+            all_outputs: self.params.embeddings || plan.stateless,
         };
-        if !self.model.has_data() {
+        if !model.has_data() {
             return Err(DecodeError::NoWeights);
         }
         if hp.mrope && matches!(batch.input, Input::Embeddings(_)) {
             let text = "embeddings with several coordinates are not supported";
             return Err(DecodeError::InvalidBatch(text.into()));
         }
+        if plan.stateless {
+            self.kv.clear(false);
+        }
         let tokens = batch::check(batch, &limits, &self.kv)?;
-        if let Some(n_pos) = self.model.plan().and_then(|plan| plan.n_pos)
+        if let Some(n_pos) = plan.n_pos
             && let Some(token) = tokens.iter().find(|t| t.pos as usize >= n_pos)
         {
             let text = format!("position {}: the model has {n_pos} learned positions", token.pos);
             return Err(DecodeError::InvalidBatch(text));
         }
         let n_ubatch = self.ubatch_len(tokens.len())?;
-        self.check_room(&tokens, n_ubatch)?;
+        let own = plan.stateless.then(|| self.begin_alone(plan, &tokens)).transpose()?;
+        let placed = own.as_deref().unwrap_or(&tokens);
+        self.check_room(placed, n_ubatch)?;
         self.kv.apply_shifts(self.runner.table(), self.runner.ropes());
         let n_embd = self.params.embeddings.then_some(hp.n_embd);
-        self.outputs.begin(&tokens, hp.n_vocab, n_embd)?;
+        let n_logits = plan.logits.map_or(0, |_| hp.n_vocab);
+        self.outputs.begin(&tokens, n_logits, n_embd)?;
         let width = hp.n_embd;
-        for (i, part) in tokens.chunks(n_ubatch).enumerate() {
+        for (i, part) in placed.chunks(n_ubatch).enumerate() {
             let part_of = |width: usize| i * n_ubatch * width..(i * n_ubatch + part.len()) * width;
             let input = match batch.input {
                 Input::Tokens(ids) => Input::Tokens(&ids[part_of(1)]),
                 Input::Embeddings(x) => Input::Embeddings(&x[part_of(width)]),
             };
-            self.compute_or_free(input, &tokens[i * n_ubatch..], part.len())?;
+            self.compute_or_free(input, &placed[i * n_ubatch..], part.len())?;
         }
         if self.params.embeddings && self.pooling != Pooling::None {
-            self.outputs.pool(&tokens, self.pooling);
+            self.outputs.pool(&tokens, self.pooling, self.is_causal(plan));
+            if let (Pooling::Rank, Some(classifier)) = (self.pooling, &plan.classifier) {
+                classify(classifier, &model, self.runner.table(), &mut self.outputs);
+            }
         }
         let elapsed = if self.params.no_perf { 0 } else { time_us() - start };
         self.perf.count(tokens.len(), elapsed);
         Ok(())
     }
 
+    /// Whether a mask hides later tokens. Encoders never have one, whatever the caller says.
+    fn is_causal(&self, plan: &Plan) -> bool {
+        self.causal && !plan.stateless
+    }
+
+    /// Prepares the cache for a batch that stands alone: the tokens with the one sequence that
+    /// each attends in.
+    fn begin_alone(&mut self, plan: &Plan, tokens: &[Token]) -> Result<Vec<Token>, DecodeError> {
+        if self.kv.n_rows(0) < tokens.len() {
+            let n_cells = tokens.len().next_power_of_two();
+            let (types, sizes) = kv_shape(plan, &self.params, &self.sizes, n_cells);
+            self.kv = KvCache::new(&plan.layers, types, &sizes)?;
+        }
+        Ok(tokens.iter().map(|t| Token { seqs: SeqSet::one(t.seq), ..*t }).collect())
+    }
+
     /// Tokens of a ubatch. Without a causal mask all tokens must be in the cache before the first
     /// is computed, so the batch is not cut.
     fn ubatch_len(&self, n_tokens: usize) -> Result<usize, DecodeError> {
         let n_ubatch = self.sizes.n_ubatch;
-        if !self.causal && n_tokens > n_ubatch {
+        if !self.model.plan().is_some_and(|plan| self.is_causal(plan)) && n_tokens > n_ubatch {
             return Err(DecodeError::InvalidBatch(format!(
                 "non-causal attention needs the whole batch in one ubatch: \
                  it has {n_tokens} tokens, n_ubatch is {n_ubatch}"
@@ -258,6 +283,7 @@ impl Context {
 
     fn compute(&mut self, input: Input<'_>, tokens: &[Token]) -> Result<(), DecodeError> {
         let plan = self.model.plan().ok_or(DecodeError::NoWeights)?;
+        let causal = self.is_causal(plan);
         let (single, several) = (self.params.n_threads.max(1), self.params.n_threads_batch.max(1));
         let (pool, wanted) = match tokens.len() == 1 || single == several {
             true => (&mut self.pool, single),
@@ -273,24 +299,47 @@ impl Context {
         ubatch.outputs.clear();
         ubatch.outputs.extend((0..tokens.len()).filter(|&i| tokens[i].output));
         let runner = &mut self.runner;
-        runner.cut(tokens, &self.kv, self.causal, pool.n_threads(), &mut ubatch.works);
+        runner.cut(tokens, &self.kv, causal, pool.n_threads(), &mut ubatch.works);
         let abort = self.abort.as_deref();
-        let run = runner.run(pool, &self.model, plan, &self.kv, input, ubatch, self.causal, abort);
         run.map_err(|stop| match stop {
             Stop::Aborted => DecodeError::Aborted,
             Stop::OutOfMemory(e) => DecodeError::OutOfMemory(e),
         })?;
         let n = ubatch.outputs.len();
-        // Both are given by every architecture that decodes.
-        if let (1.., Some(logits), Some(embeddings)) = (n, plan.logits, plan.embeddings) {
-            self.outputs.push_logits(n, runner.slot(logits));
-            if self.params.embeddings {
-                self.outputs.push_embeddings(n, runner.slot(embeddings));
-            }
-            self.outputs.advance(n);
+        if n == 0 {
+            return Ok(());
         }
+        if let Some(logits) = plan.logits {
+            self.outputs.push_logits(n, runner.slot(logits));
+        }
+        if let Some(embeddings) = plan.embeddings.filter(|_| self.params.embeddings) {
+            self.outputs.push_embeddings(n, runner.slot(embeddings));
+        }
+        self.outputs.advance(n);
         Ok(())
     }
+}
+
+/// Number formats and sizes of a cache with `n_cells` for each sequence, or for all. Without a
+/// memory it is unified, in f32, and keeps the whole batch.
+fn kv_shape(
+    plan: &Plan,
+    params: &ContextParams,
+    sizes: &Sizes,
+    n_cells: usize,
+) -> ((QuantType, QuantType), KvSizes) {
+    let types = match params.reference || plan.stateless {
+        true => (QuantType::F32, QuantType::F32),
+        false => (params.type_k, params.type_v),
+    };
+    let sizes = KvSizes {
+        n_ctx_seq: n_cells,
+        n_seq_max: sizes.n_seq_max,
+        unified: params.kv_unified || plan.stateless,
+        n_ubatch: sizes.n_ubatch,
+        swa_full: params.swa_full || plan.stateless,
+    };
+    (types, sizes)
 }
 
 /// Frequencies of the plan's tables for a context of `n_ctx_seq` tokens.

@@ -10,6 +10,7 @@
 
 pub mod batch;
 mod buffers;
+mod classify;
 mod context;
 pub mod kv;
 mod outputs;

@@ -62,8 +62,14 @@ impl Outputs {
         self.n_done += n;
     }
 
-    /// Pools the embeddings of each sequence over its tokens of this batch.
-    pub fn pool(&mut self, tokens: &[Token], pooling: Pooling) {
+    /// Pools the embeddings of each sequence over its tokens of this batch. What a classifier
+    /// reads is the first token's, with a causal mask the last one's, which alone saw all others.
+    pub fn pool(&mut self, tokens: &[Token], pooling: Pooling, causal: bool) {
+        let pooling = match pooling {
+            Pooling::Rank if causal => Pooling::Last,
+            Pooling::Rank => Pooling::Cls,
+            other => other,
+        };
         let mut seqs: Vec<usize> = tokens.iter().flat_map(|t| t.seqs.iter()).collect();
         seqs.sort_unstable();
         seqs.dedup();
@@ -89,6 +95,11 @@ impl Outputs {
         }
     }
 
+    /// Pooled embeddings, to become scores.
+    pub fn pooled_mut(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
+        self.pooled.iter_mut().map(|(_, x)| x)
+    }
+
     /// Row of a token: `i >= 0` counts tokens of the batch, `i < 0` counts rows from the end.
     fn row(&self, i: i32) -> Option<usize> {
         let row = match usize::try_from(i) {
@@ -98,7 +109,7 @@ impl Outputs {
         (row < self.n_done).then_some(row)
     }
 
-    /// All logits, `[rows, n_vocab]`.
+    /// All logits, `[rows, n_vocab]`; empty for models that only embed.
     pub fn logits(&mut self) -> &mut [f32] {
         &mut self.logits[..self.n_done * self.n_vocab]
     }
@@ -106,7 +117,8 @@ impl Outputs {
     /// Logits of a token.
     pub fn logits_ith(&mut self, i: i32) -> Option<&mut [f32]> {
         let row = self.row(i)?;
-        self.logits.get_mut(row * self.n_vocab..(row + 1) * self.n_vocab)
+        let x = self.logits.get_mut(row * self.n_vocab..(row + 1) * self.n_vocab)?;
+        (!x.is_empty()).then_some(x)
     }
 
     /// All embeddings, `[rows, n_embd]`; empty when they were not asked for.

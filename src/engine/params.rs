@@ -108,7 +108,8 @@ impl ContextParams {
         };
         let n_ctx = if self.kv_unified { n_ctx } else { n_ctx_seq * n_seq_max };
         let n_batch = if self.n_batch == 0 { self.n_ubatch } else { self.n_batch } as usize;
-        let n_batch = n_batch.min(n_ctx);
+        // Without a causal mask a batch is a whole, as long as its caller wants.
+        let n_batch = if self.causal.unwrap_or(hp.causal) { n_batch.min(n_ctx) } else { n_batch };
         let n_ubatch = match self.n_ubatch as usize {
             0 => n_batch,
             n => n.min(n_batch),

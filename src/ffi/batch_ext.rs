@@ -298,10 +298,16 @@ pub unsafe extern "C" fn llama_process(
                 log_error!("{NAME}: the batch is NULL");
                 return -1;
             };
-            if llama_process_type::try_from(r#type)
-                != Ok(llama_process_type::LLAMA_PROCESS_TYPE_DECODE)
-            {
-                log_error!("{NAME}: type {type} cannot run: the model has no encoder");
+            let encodes = match llama_process_type::try_from(r#type) {
+                Ok(llama_process_type::LLAMA_PROCESS_TYPE_DECODE) => false,
+                Ok(llama_process_type::LLAMA_PROCESS_TYPE_ENCODE) => true,
+                Err(_) => {
+                    log_error!("{NAME}: there is no type {type}");
+                    return -1;
+                }
+            };
+            if encodes && c.inner.has_memory() {
+                log_error!("{NAME}: the model has no encoder");
                 return -1;
             }
             process(&mut c.inner, batch).unwrap_or_else(|text| {

@@ -277,10 +277,13 @@ pub unsafe extern "C" fn llama_get_model(ctx: *const llama_context) -> *const ll
     unsafe { with(ctx.cast_mut(), ptr::null(), "llama_get_model", |c| c.model) }
 }
 
-/// The memory of a context; NULL when it has none.
+/// The memory of a context; NULL when it has none, as with encoders.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_get_memory(ctx: *const llama_context) -> llama_memory_t {
-    ctx.cast_mut().cast()
+    // SAFETY: the module's contract; nothing is changed.
+    let has_memory =
+        unsafe { with(ctx.cast_mut(), false, "llama_get_memory", |c| c.inner.has_memory()) };
+    if has_memory { ctx.cast_mut().cast() } else { ptr::null_mut() }
 }
 
 /// How embeddings are pooled.

@@ -34,34 +34,41 @@ pub(super) fn decode(ctx: &mut Context, batch: &Batch<'_>, name: &str, log: bool
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_decode(ctx: *mut llama_context, batch: llama_batch) -> i32 {
     // SAFETY: the module's contract, also for the arrays of the batch.
-    unsafe {
-        with(ctx, FAILED, "llama_decode", |c| match classic(&batch, &mut c.inner) {
-            Ok(code) => code,
-            Err(text) => {
-                log_error!("llama_decode: {text}");
-                INVALID
-            }
-        })
-    }
+    unsafe { with(ctx, FAILED, "llama_decode", |c| classic(&batch, &mut c.inner, "llama_decode")) }
 }
 
-/// Computes a batch without a memory. The architectures that run here are decoders: an error.
+/// Computes a batch without a memory, every token an output. For models that have a memory: an
+/// error, since none that runs here has an encoder beside its decoder.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_encode(ctx: *mut llama_context, _batch: llama_batch) -> i32 {
-    // SAFETY: the module's contract.
+pub unsafe extern "C" fn llama_encode(ctx: *mut llama_context, batch: llama_batch) -> i32 {
+    const NAME: &str = "llama_encode";
+    // SAFETY: the module's contract, also for the arrays of the batch.
     unsafe {
-        with(ctx, FAILED, "llama_encode", |_| {
-            log_error!("llama_encode: the model has no encoder");
-            INVALID
+        with(ctx, FAILED, NAME, |c| {
+            if c.inner.has_memory() {
+                log_error!("{NAME}: the model has no encoder");
+                return INVALID;
+            }
+            classic(&batch, &mut c.inner, NAME)
         })
     }
 }
 
-/// Decodes a classic batch.
+/// Computes a classic batch and gives llama.h's code.
 ///
 /// # Safety
 /// The arrays of the batch are NULL or have as many elements as it says.
-unsafe fn classic(batch: &llama_batch, ctx: &mut Context) -> Result<i32, String> {
+unsafe fn classic(batch: &llama_batch, ctx: &mut Context, name: &str) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { try_classic(batch, ctx, name) }.unwrap_or_else(|text| {
+        log_error!("{name}: {text}");
+        INVALID
+    })
+}
+
+/// # Safety
+/// As [`classic`].
+unsafe fn try_classic(batch: &llama_batch, ctx: &mut Context, name: &str) -> Result<i32, String> {
     let n = usize::try_from(batch.n_tokens).unwrap_or(0);
     let n_batch = ctx.sizes().n_batch;
     if n == 0 {
@@ -112,7 +119,7 @@ unsafe fn classic(batch: &llama_batch, ctx: &mut Context) -> Result<i32, String>
         seq_ids: (!seq_ids.is_empty()).then_some(&seq_ids[..]),
         outputs: outputs.as_deref(),
     };
-    Ok(decode(ctx, &batch, "llama_decode", false))
+    Ok(decode(ctx, &batch, name, false))
 }
 
 /// The pointer of a slice; NULL for an empty one.

@@ -114,19 +114,20 @@ pub unsafe extern "C" fn llama_model_rope_freq_scale_train(model: *const llama_m
     hparams.map_or(0.0, |h| h.rope.freq_scale)
 }
 
-/// Number of classifier outputs: 1, no model that runs here is a classifier.
+/// Number of classifier outputs; 1 when the file does not name them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_model_n_cls_out(_model: *const llama_model) -> u32 {
-    1
+pub unsafe extern "C" fn llama_model_n_cls_out(model: *const llama_model) -> u32 {
+    // SAFETY: NULL or a model.
+    unsafe { size(model, |h| h.n_cls_out) }.max(1).cast_unsigned()
 }
 
-/// Label of a classifier output; NULL: no model that runs here is a classifier.
+/// Label of a classifier output, valid as long as the model; NULL when there is none.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_model_cls_label(
-    _model: *const llama_model,
-    _i: u32,
-) -> *const c_char {
-    ptr::null()
+pub unsafe extern "C" fn llama_model_cls_label(model: *const llama_model, i: u32) -> *const c_char {
+    // SAFETY: NULL or a model.
+    let label = unsafe { model_ref(model) }.and_then(|m| m.model.classifier_label(i as usize));
+    let text = label.and_then(|label| CStr::from_bytes_until_nul(label).ok());
+    text.map_or(ptr::null(), CStr::as_ptr)
 }
 
 /// Predominant format of the weights.

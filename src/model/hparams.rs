@@ -92,6 +92,10 @@ pub struct Hparams {
     pub causal: bool,
     /// Default pooling of embeddings.
     pub pooling: Pooling,
+    /// Outputs of a classifier: 1 when the file has no names for them.
+    pub n_cls_out: usize,
+    /// Token types (sentences of a pair); 0 when the file does not say.
+    pub n_token_types: usize,
     /// Window of the layers that have one, in positions; 0 when none has.
     pub n_swa: usize,
     /// Which layers see only a window.
@@ -224,6 +228,10 @@ impl Hparams {
             mrope: false,
             causal: meta.get_bool(&key("attention.causal"))?.unwrap_or(true),
             pooling,
+            n_cls_out: meta
+                .get_strs(&classifier_labels(arch))?
+                .map_or(1, |labels| labels.len().max(1)),
+            n_token_types: meta.get_u32("tokenizer.ggml.token_type_count")?.unwrap_or(0) as usize,
             n_head,
             n_head_kv,
             n_swa: 0,
@@ -243,6 +251,14 @@ impl Hparams {
             max_alibi_bias: factor("attention.max_alibi_bias")?.unwrap_or(0.0),
             temperature: None,
         })
+    }
+
+    /// Asks for `tokenizer.ggml.token_type_count`, which encoders must have.
+    pub fn require_token_types(&self) -> Result<(), Error> {
+        match self.n_token_types {
+            0 => Err(bad("tokenizer.ggml.token_type_count", "0", "a number of token types")),
+            _ => Ok(()),
+        }
     }
 
     /// Reads the sizes of an expert: its neurons, of which some files say only the sum over the
@@ -296,6 +312,11 @@ impl Hparams {
             ..Attention::new(self.n_head[il], self.n_head_kv[il], self.head_dim_k, self.head_dim_v)
         }
     }
+}
+
+/// Key of the names of a classifier's outputs.
+pub fn classifier_labels(arch: &str) -> String {
+    format!("{arch}.classifier.output_labels")
 }
 
 fn read_rope(meta: &Metadata, arch: &str, n_ctx_train: usize) -> Result<RopeTraining, Error> {

@@ -12,7 +12,7 @@ mod load;
 mod rope;
 
 pub use ftype::Ftype;
-pub use hparams::{Hparams, Pooling};
+pub use hparams::{Hparams, Pooling, classifier_labels};
 pub use load::{Model, Weight};
 pub use rope::{RopeFreqs, RopeParams, RopeScaling, RopeTraining};
 

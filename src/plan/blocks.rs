@@ -1,7 +1,8 @@
 //! Blocks that architectures share: several weights or steps in one call.
 
 use super::{
-    Attention, BuildError, Builder, Mat, NormKind, Rope, RopeFactors, RopeStyle, RopeTable, SlotId,
+    Attention, BuildError, Builder, Classifier, Mat, NormKind, Rope, RopeFactors, RopeStyle,
+    RopeTable, SlotId,
 };
 use crate::tensor::Activation;
 
@@ -147,6 +148,24 @@ impl Builder<'_> {
     pub fn output_mat(&mut self, n_embd: usize, n_vocab: usize) -> Result<Mat, BuildError> {
         let tied = !self.has("output.weight");
         self.mat(if tied { "token_embd" } else { "output" }, n_embd, n_vocab)
+    }
+
+    /// The head that makes scores of pooled embeddings, as far as the file has it: `cls`, from
+    /// `n_embd` to `n_dense`, and `cls.output`, from `n_embd` to `n_out`.
+    pub fn classifier(
+        &mut self,
+        n_embd: usize,
+        n_dense: usize,
+        n_out: usize,
+        softmax: bool,
+    ) -> Result<(), BuildError> {
+        let mut mat = |name: &str, n| match self.has(&format!("{name}.weight")) {
+            true => self.mat(name, n_embd, n).map(Some),
+            false => Ok(None),
+        };
+        let (dense, out) = (mat("cls", n_dense)?, mat("cls.output", n_out)?);
+        self.set_classifier(Classifier { dense, out, softmax, n_out });
+        Ok(())
     }
 
     /// Rotation by the model's constants. Frequencies are divided by `rope_freqs`, or by

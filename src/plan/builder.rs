@@ -1,8 +1,8 @@
 //! What an architecture file writes into: asks for weights, lays out steps, checks shapes.
 
 use super::{
-    Attention, Map, Mat, Norm, NormKind, Plan, Rope, RopeStyle, RopeTable, RowOf, Rows, Slot,
-    SlotId, Step, StepKind, TensorId,
+    Attention, Classifier, Map, Mat, Norm, NormKind, Plan, Rope, RopeStyle, RopeTable, RowOf, Rows,
+    Slot, SlotId, Step, StepKind, TensorId,
 };
 use crate::quant::QuantType;
 use crate::tensor::{Activation, Shape};
@@ -416,6 +416,19 @@ impl<'a> Builder<'a> {
         let logits = self.mat_mul("result_output", "logits", normed, vec![output]);
         self.plan.logits = Some(logits);
         logits
+    }
+
+    /// Ends the plan of a model that only embeds and remembers nothing: the final state.
+    pub fn encoder_outputs(&mut self, state: SlotId) {
+        self.plan.embeddings = Some(state);
+        self.plan.stateless = true;
+    }
+
+    /// A head that makes `n_out` scores of pooled embeddings, if the file has one.
+    pub fn set_classifier(&mut self, classifier: Classifier) {
+        if classifier.dense.is_some() || classifier.out.is_some() {
+            self.plan.classifier = Some(classifier);
+        }
     }
 
     /// A table of rotation angles; the same one for the same wishes.

@@ -292,6 +292,20 @@ pub enum Map {
     Clamp(f32),
 }
 
+/// The head that makes scores of a pooled embedding (classifiers, rerankers):
+/// `softmax(out(tanh(dense(x))))`, of which a model has some parts.
+#[derive(Clone, Debug)]
+pub struct Classifier {
+    /// First matrix, before tanh.
+    pub dense: Option<Mat>,
+    /// Last matrix.
+    pub out: Option<Mat>,
+    /// Whether the scores are shares of 1.
+    pub softmax: bool,
+    /// Scores.
+    pub n_out: usize,
+}
+
 /// What a step does.
 #[derive(Clone, Debug)]
 pub enum StepKind {
@@ -455,8 +469,13 @@ pub struct Plan {
     pub layers: Vec<Attention>,
     /// Normed final state, a row per output: the embeddings.
     pub embeddings: Option<SlotId>,
-    /// Logits, a row per output.
+    /// Logits, a row per output; models that only embed have none.
     pub logits: Option<SlotId>,
+    /// Makes scores of pooled embeddings.
+    pub classifier: Option<Classifier>,
+    /// Each batch stands alone (encoders): every token sees all of its sequence in the batch and
+    /// nothing else, and every token is an output.
+    pub stateless: bool,
     /// Positions that a table of learned positions has; `None` when there is no such table.
     pub n_pos: Option<usize>,
     /// Tables of rotation angles.

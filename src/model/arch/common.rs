@@ -2,7 +2,8 @@
 
 use super::{Error, Hparams};
 use crate::plan::{
-    Attention, Builder, Experts, Gating, Map, NormKind, Rope, RopeStyle, RopeTable, Router, SlotId,
+    Attention, Builder, Experts, Gating, Map, NormKind, Rope, RopeStyle, RopeTable, Router, RowOf,
+    SlotId,
 };
 use crate::tensor::Activation;
 
@@ -167,6 +168,63 @@ impl Sandwich {
             post_norm(hp, b, il, ("post_ffw_norm", "l_out"), out, x)?;
         }
         logits(hp, b, kind, x)
+    }
+}
+
+/// Embeddings of tokens, of token type 0 (a single sentence) and, with `positions`, of positions,
+/// normed: what encoders of BERT's form start from.
+pub(super) fn encoder_input(
+    hp: &Hparams,
+    b: &mut Builder<'_>,
+    positions: bool,
+) -> Result<SlotId, Error> {
+    let x = b.embed(hp.n_embd, hp.n_vocab)?;
+    if b.has("token_types.weight") {
+        let row = RowOf::Fixed(0);
+        b.add_row("inp_types", "token_types.weight", hp.n_token_types, row, x)?;
+    }
+    if positions {
+        let row = RowOf::Position(0);
+        b.add_row("inp_pos_embd", "position_embd.weight", hp.n_ctx_train, row, x)?;
+    }
+    let norm = b.norm_weights(NormKind::Layer, "token_embd_norm", hp.n_embd, hp.norm_eps)?;
+    Ok(b.norm_to("inp_norm", STREAM, x, norm))
+}
+
+/// The state between layers that norm sums; what is summed after attention is in `residual`.
+const STREAM: &str = "stream";
+
+/// Layers that norm the sum of each block's input and output (BERT's form).
+pub(super) struct PostNorm {
+    /// Rotation of all layers.
+    pub rope: Option<Rope>,
+    /// The feed-forward network.
+    pub ffn: Ffn,
+}
+
+impl PostNorm {
+    /// Lays out all layers and ends the plan: the last norm's output is the embedding.
+    pub(super) fn build(&self, hp: &Hparams, b: &mut Builder<'_>, x: SlotId) -> Result<(), Error> {
+        let kind = NormKind::Layer;
+        for il in 0..hp.n_layer {
+            let tensor = |name: &str| format!("blk.{il}.{name}");
+            let spec = hp.attention(il, self.rope);
+            let input = b.copy(&format!("attn_inp-{il}"), "norm", x);
+            let qkv = qkv(hp, b, il, &spec, input)?;
+            let attn = b.attend(spec, qkv);
+            let out = b.attn_output(il, &spec, hp.n_embd)?;
+            b.mat_mul_add(&format!("attn_res-{il}"), attn, out, x);
+            let norm = b.norm_weights(kind, &tensor("attn_output_norm"), hp.n_embd, hp.norm_eps)?;
+            let y = b.norm_to(&format!("ffn_inp-{il}"), "residual", x, norm);
+
+            let input = b.copy(&format!("ffn_inp_copy-{il}"), "norm", y);
+            self.ffn.build(hp, b, il, input, y)?;
+            let norm =
+                b.norm_weights(kind, &tensor("layer_output_norm"), hp.n_embd, hp.norm_eps)?;
+            b.norm_to(&format!("layer_out-{il}"), STREAM, y, norm);
+        }
+        b.encoder_outputs(x);
+        Ok(())
     }
 }
 

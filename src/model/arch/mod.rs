@@ -13,6 +13,7 @@
 //!    |---|---|---|
 //!    | `PreNorm` | before attention, before the feed-forward network | `llama`, `qwen3`, `gpt2`, `smollm3` |
 //!    | `Sandwich` | before and after each | `gemma2`, `gemma3`, `glm4` |
+//!    | `PostNorm` | of each block's sum; no memory (`encoder_input`) | `bert`, `nomic_bert` |
 //!    | `Parallel` | one for both, side by side | `falcon`, `command_r`, `phi2` |
 //!    | steps written out | anything else | `olmo2`, `gpt_oss` |
 //!
@@ -25,6 +26,7 @@
 
 mod arcee;
 mod bamboo;
+mod bert;
 mod bloom;
 mod command_r;
 mod common;
@@ -39,6 +41,7 @@ mod granite;
 mod llama;
 mod mistral3;
 mod nemotron;
+mod nomic_bert;
 mod olmo2;
 mod opt;
 mod phi2;
@@ -80,6 +83,7 @@ impl std::fmt::Debug for ArchSpec {
 pub const ARCHS: &[ArchSpec] = &[
     arcee::SPEC,
     bamboo::SPEC,
+    bert::SPEC,
     bloom::SPEC,
     command_r::SPEC,
     falcon::SPEC,
@@ -93,6 +97,7 @@ pub const ARCHS: &[ArchSpec] = &[
     llama::SPEC,
     mistral3::SPEC,
     nemotron::SPEC,
+    nomic_bert::SPEC,
     olmo2::SPEC,
     opt::SPEC,
     phi2::SPEC,

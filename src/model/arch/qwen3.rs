@@ -20,6 +20,8 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let x = b.embed(hp.n_embd, hp.n_vocab)?;
     let ffn = Ffn::Gated(Activation::Silu);
     PreNorm { norm: NormKind::Rms, rope, qk_norm: Some(NormKind::Rms), ffn }.build(hp, b, x)?;
+    // Rerankers: the shares of "yes" and "no".
+    b.classifier(hp.n_embd, hp.n_embd, hp.n_cls_out, true)?;
     Ok(())
 }
 
