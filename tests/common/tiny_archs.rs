@@ -5,7 +5,7 @@
 //! Each has a twin in F32 as in [`super::tiny`]. To add one: a line in [`SPECS`] with the tensors
 //! and keys that its files have, then `tests/tools/tiny_goldens.py`.
 
-use powerinfer::gguf::{Magic, Value, Writer};
+use powerinfer::gguf::{Array, Magic, Value, Writer};
 use powerinfer::quant::QuantType::{self, BF16, F16, F32, Q4_0, Q4_1, Q8_0};
 use powerinfer::quant::dequantize_row;
 
@@ -51,6 +51,8 @@ pub enum Key {
     U(&'static str, u32),
     F(&'static str, f32),
     S(&'static str, &'static str),
+    B(&'static str, bool),
+    L(&'static str, &'static [&'static str]),
 }
 
 /// A model.
@@ -82,6 +84,10 @@ pub struct Spec {
     pub sinks: bool,
     /// `rope_factors_long` and `rope_factors_short`.
     pub long_rope: bool,
+    /// Normed embeddings with token types; no norm and no logits at the end.
+    pub encoder: bool,
+    /// Matrices of the classifier, with their outputs.
+    pub classifier: &'static [(&'static str, usize)],
     pub keys: &'static [Key],
     pub seed: u64,
 }
@@ -114,6 +120,8 @@ const LLAMA: Spec = Spec {
     output_bias: false,
     sinks: false,
     long_rope: false,
+    encoder: false,
+    classifier: &[],
     keys: &[],
     seed: 0,
 };
@@ -445,6 +453,70 @@ pub const SPECS: &[Spec] = &[
     },
 ];
 
+const BERT: Spec = Spec {
+    name: "bert",
+    arch: "bert",
+    qkv: Qkv::Apart { bias: true },
+    out_bias: true,
+    norms: &["attn_output_norm", "layer_output_norm"],
+    layer_norm: Some(true),
+    ffn: Ffn::Plain,
+    ffn_bias: true,
+    learned_positions: true,
+    embd_norm: true,
+    encoder: true,
+    classifier: &[("cls", N_EMBD), ("cls.output", 3)],
+    keys: &[
+        Key::B("attention.causal", false),
+        Key::U("pooling_type", 2),
+        Key::L("classifier.output_labels", &["red", "green", "blue"]),
+    ],
+    seed: 301,
+    ..LLAMA
+};
+
+/// Models that have goldens of their embeddings: encoders, and a decoder that ranks.
+pub const EMBEDDERS: &[Spec] = &[
+    BERT,
+    Spec {
+        name: "bert-fused",
+        n_head_kv: 4,
+        qkv: Qkv::Fused { bias: true },
+        classifier: &[("cls.output", 1)],
+        keys: &[Key::B("attention.causal", false)],
+        seed: 302,
+        ..BERT
+    },
+    Spec {
+        name: "nomic-bert",
+        arch: "nomic-bert",
+        n_head_kv: 4,
+        qkv: Qkv::Fused { bias: false },
+        out_bias: false,
+        ffn: Ffn::Gated,
+        ffn_bias: false,
+        learned_positions: false,
+        classifier: &[],
+        keys: &[
+            Key::B("attention.causal", false),
+            Key::U("pooling_type", 1),
+            Key::F("rope.freq_base", 1000.0),
+        ],
+        seed: 303,
+        ..BERT
+    },
+    Spec {
+        name: "qwen3-reranker",
+        arch: "qwen3",
+        qk_norm: QkNorm::Head,
+        tied: true,
+        classifier: &[("cls.output", 2)],
+        keys: &[Key::U("pooling_type", 4), Key::L("classifier.output_labels", &["yes", "no"])],
+        seed: 304,
+        ..LLAMA
+    },
+];
+
 /// The file.
 pub fn bytes(spec: &Spec) -> Vec<u8> {
     write(&keys(spec), &tensors(spec, false))
@@ -612,6 +684,10 @@ fn tensors(s: &Spec, twin: bool) -> Vec<Tensor> {
         _ => 5.6,
     };
     t.matrix("token_embd.weight".into(), &[N_EMBD, N_VOCAB], gain);
+    if s.encoder {
+        // llama.cpp adds a row as it is.
+        t.vector("token_types.weight".into(), &[N_EMBD, 2], 0.0, 0.4);
+    }
     if s.embd_norm {
         t.norm(s, "token_embd_norm".into());
     }
@@ -628,12 +704,20 @@ fn tensors(s: &Spec, twin: bool) -> Vec<Tensor> {
     for il in 0..s.n_layer {
         t.layer(s, il);
     }
-    t.norm(s, "output_norm".into());
-    if !s.tied {
+    if !s.encoder {
+        t.norm(s, "output_norm".into());
+    }
+    if !s.encoder && !s.tied {
         t.matrix("output.weight".into(), &[N_EMBD, N_VOCAB], 3.0);
     }
     if s.output_bias {
         t.bias("output.bias".into(), &[N_VOCAB]);
+    }
+    for &(name, n) in s.classifier {
+        t.matrix(format!("{name}.weight"), &[N_EMBD, n], 1.0);
+        if s.encoder {
+            t.bias(format!("{name}.bias"), &[n]);
+        }
     }
     t.all
 }
@@ -669,8 +753,13 @@ fn keys(s: &Spec) -> Writer {
             Key::U(name, x) => (name, Value::U32(x)),
             Key::F(name, x) => (name, Value::F32(x)),
             Key::S(name, x) => (name, str(x)),
+            Key::B(name, x) => (name, Value::Bool(x)),
+            Key::L(name, x) => (name, Value::Array(Array::Str(x.iter().copied().collect()))),
         };
         set(&format!("{}.{name}", s.arch), value);
+    }
+    if s.encoder {
+        set("tokenizer.ggml.token_type_count", Value::U32(2));
     }
     for (key, value) in vocabulary_keys(N_VOCAB) {
         set(key, value);

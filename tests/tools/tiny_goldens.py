@@ -114,4 +114,5 @@ def main():
     print(text.replace("], [", "],\n[").replace("}, ", "},\n"))
 
 
-main()
+if __name__ == "__main__":
+    main()
