@@ -301,6 +301,7 @@ impl Context {
         let runner = &mut self.runner;
         runner.cut(tokens, &self.kv, causal, pool.n_threads(), &mut ubatch.works);
         let abort = self.abort.as_deref();
+        let run = runner.run(pool, &self.model, plan, &self.kv, input, ubatch, causal, abort);
         run.map_err(|stop| match stop {
             Stop::Aborted => DecodeError::Aborted,
             Stop::OutOfMemory(e) => DecodeError::OutOfMemory(e),
