@@ -162,16 +162,21 @@ fn reference_mode_equals_llama_cpp_in_f32() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Both round weights and activations, each in its own way.
+/// Both round weights and activations, each in its own way. What is compared are 48 numbers of each
+/// model, whose noise is luck within a factor of about two.
 #[test]
 fn normal_mode_is_as_close_as_llama_cpp() {
     let goldens = goldens();
+    let mut log_ratios = 0.0;
     for spec in EMBEDDERS {
         let golden = &goldens["models"][spec.name];
         let error = nmse(&rows(&model(spec), Pooling::None, false), &golden["embeddings"]["none"]);
         let theirs = golden["llama_cpp_nmse"].as_f64().unwrap();
-        assert!(error < 1.5 * theirs, "{}: NMSE {error:e}, theirs {theirs:e}", spec.name);
+        assert!(error < 2.0 * theirs, "{}: NMSE {error:e}, theirs {theirs:e}", spec.name);
+        log_ratios += (error / theirs).ln();
     }
+    let mean = (log_ratios / EMBEDDERS.len() as f64).exp();
+    assert!(mean < 1.3, "geometric mean of the ratios: {mean}");
 }
 
 /// Pooled embeddings of a batch as bits.

@@ -36,7 +36,8 @@ def run(path, pooling, cache_type):
         return None
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = 256
-    params.n_seq_max, params.kv_unified = len(LENGTHS), True
+    # llama.cpp's mean wants a number that divides n_ubatch.
+    params.n_seq_max, params.kv_unified = 8, True
     params.n_threads = params.n_threads_batch = 1
     params.type_k = params.type_v = cache_type
     params.flash_attn_type = 0
