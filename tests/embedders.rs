@@ -312,7 +312,7 @@ fn what_encoders_refuse() {
 #[test]
 fn what_encoders_must_have() {
     let load = |edit: fn(&mut Vec<tiny::Tensor>)| {
-        let bytes = tiny_archs::edited_bytes(spec("bert"), edit);
+        let bytes = tiny_archs::edited_bytes(spec("bert"), |_, tensors| edit(tensors));
         tiny::load(&bytes, &Default::default()).map(|_| ())
     };
     let message = |edit| load(edit).unwrap_err().to_string();

@@ -462,7 +462,7 @@ const BERT: Spec = Spec {
     layer_norm: Some(true),
     ffn: Ffn::Plain,
     ffn_bias: true,
-    learned_positions: true,
+    learned_positions: 256,
     embd_norm: true,
     encoder: true,
     classifier: &[("cls", N_EMBD), ("cls.output", 3)],
@@ -495,7 +495,7 @@ pub const EMBEDDERS: &[Spec] = &[
         out_bias: false,
         ffn: Ffn::Gated,
         ffn_bias: false,
-        learned_positions: false,
+        learned_positions: 0,
         classifier: &[],
         keys: &[
             Key::B("attention.causal", false),
