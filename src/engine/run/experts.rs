@@ -158,7 +158,7 @@ impl Run<'_> {
             }
         });
         // Sorted by expert, then by row: a counting sort, too short to share out.
-        worker.step(1, |task| {
+        worker.step(usize::from(n > 0), |task| {
             let all = |cols| Grid { rows: usize::MAX, cols };
             let experts = &made(&routing.experts).read(task)[..n * n_used];
             let mut places = made(&routing.places).tile(task, n, all(n_used));

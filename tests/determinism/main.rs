@@ -1,10 +1,12 @@
 //! The engine's promise: the same bytes for any number of threads, in any batch company, in any
-//! ubatch size, wherever the cells happen to be. On tiny models of all number formats, and on the
-//! real one.
+//! ubatch size, wherever the cells happen to be. In depth on a few models and the real one; every
+//! architecture and every type of weights in [`matrix`].
 
 #![allow(clippy::needless_range_loop, reason = "positions, not only indices")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod matrix;
 
 use std::sync::Arc;
 
