@@ -38,7 +38,9 @@ fn run(ctx: &mut Context, model: &Model) -> Bits {
 /// The same with another sequence's tokens between its own, among scattered cells.
 fn run_in_company(model: &Arc<Model>, kv_unified: bool) -> Bits {
     let mut ctx = context(model, |p| {
-        (p.n_seq_max, p.kv_unified, p.n_ctx) = (3, kv_unified, 768);
+        // As long for a sequence as alone: LongRoPE goes by that.
+        let n_ctx = if kv_unified { 256 } else { 3 * 256 };
+        (p.n_seq_max, p.kv_unified, p.n_ctx) = (3, kv_unified, n_ctx);
     });
     let text = tokens(model, PROMPT + STEPS, 0);
     feed(&mut ctx, &tokens(model, 9, 1), 0, 0);
