@@ -11,7 +11,7 @@ use powerinfer::util::aligned::AlignedVec;
 use std::hint::black_box;
 use std::time::Duration;
 
-const TYPES: [QuantType; 15] = [
+const TYPES: [QuantType; 23] = [
     QuantType::Q4_0,
     QuantType::Q4_1,
     QuantType::Q8_0,
@@ -27,6 +27,14 @@ const TYPES: [QuantType; 15] = [
     QuantType::IQ4_XS,
     QuantType::TQ1_0,
     QuantType::TQ2_0,
+    QuantType::IQ1_S,
+    QuantType::IQ1_M,
+    QuantType::IQ2_XXS,
+    QuantType::IQ2_XS,
+    QuantType::IQ2_S,
+    QuantType::IQ3_XXS,
+    QuantType::IQ3_S,
+    QuantType::NVFP4,
 ];
 
 /// Random codes with small, finite scales.
@@ -41,6 +49,8 @@ fn weights(ty: QuantType, n_bytes: usize) -> Vec<u8> {
     for block in data.chunks_exact_mut(ty.info().block_bytes) {
         match ty {
             QuantType::MXFP4 => block[0] = 0x78,
+            QuantType::NVFP4 => block[..4].fill(0x38),
+            QuantType::IQ1_M => (block[53], block[55]) = (0x10, 0x20),
             QuantType::Q4_1 | QuantType::Q5_1 | QuantType::Q4_K | QuantType::Q5_K => {
                 (block[1], block[3]) = (0x21, 0xa1);
             }

@@ -101,12 +101,12 @@ fn half_of_e8m0(e: u8) -> f32 {
 
 /// Half of an e4m3 number, the sign bit counted into the exponent's byte but not used. 127, which
 /// stands for NaN, gives 0.
-fn half_of_ue4m3(byte: u8) -> f32 {
-    let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f32::from(byte & 7));
+pub(crate) const fn half_of_ue4m3(byte: u8) -> f32 {
+    let (exponent, mantissa) = ((byte >> 3 & 15) as u32, (byte & 7) as u32);
     match (byte, exponent) {
         (0x7f, _) => 0.0,
-        (_, 0) => mantissa / 1024.0,
-        _ => (1.0 + mantissa / 8.0) * 2.0f32.powi(exponent - 8),
+        (_, 0) => mantissa as f32 / 1024.0,
+        _ => f32::from_bits((exponent + 127 - 8) << 23 | mantissa << 20),
     }
 }
 

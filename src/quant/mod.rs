@@ -25,6 +25,7 @@ pub mod types;
 mod validate;
 
 pub use error::Error;
+pub(crate) use fp4::half_of_ue4m3;
 pub use types::{QuantType, TypeInfo};
 pub use validate::validate;
 

@@ -6,7 +6,7 @@ use half::f16;
 use powerinfer::quant::QuantType;
 
 /// Types with an integer kernel.
-pub const TYPES: [QuantType; 17] = [
+pub const TYPES: [QuantType; 25] = [
     QuantType::Q4_0,
     QuantType::Q4_1,
     QuantType::Q8_0,
@@ -24,6 +24,14 @@ pub const TYPES: [QuantType; 17] = [
     QuantType::Q2_0,
     QuantType::TQ1_0,
     QuantType::TQ2_0,
+    QuantType::IQ1_S,
+    QuantType::IQ1_M,
+    QuantType::IQ2_XXS,
+    QuantType::IQ2_XS,
+    QuantType::IQ2_S,
+    QuantType::IQ3_XXS,
+    QuantType::IQ3_S,
+    QuantType::NVFP4,
 ];
 
 /// xorshift64: small, repeatable, good enough for test data.
@@ -50,9 +58,10 @@ impl Random {
 pub enum Pattern {
     /// Bytes counting 0..251 over everything, scales included.
     Painted,
-    /// All codes at their largest, scales at the largest half (MXFP4: 2^60).
+    /// All codes at their largest, scales at the largest half (MXFP4: 2^60, NVFP4: 224).
     AllOnes,
-    /// All codes at their lowest, scales at the most negative half (MXFP4: 2^-128).
+    /// All codes at their lowest, scales at the most negative half (MXFP4: 2^-128, NVFP4: 2^-10).
+    /// Of IQ1, IQ2 and IQ3, whose codes are points of tables: point 0, all signs positive.
     Lowest,
     /// Random codes, scales around 0.01.
     Random,
@@ -72,7 +81,7 @@ pub fn halves(ty: QuantType) -> &'static [usize] {
         QuantType::Q6_K => &[208],
         QuantType::TQ1_0 => &[52],
         QuantType::TQ2_0 => &[64],
-        QuantType::MXFP4 => &[],
+        QuantType::MXFP4 | QuantType::NVFP4 | QuantType::IQ1_M => &[],
         _ => &[0],
     }
 }
@@ -85,6 +94,7 @@ fn small_scales(ty: QuantType) -> (Range<usize>, u8, u8) {
         QuantType::Q3_K => (96..108, 0xff, 0),
         QuantType::Q4_K | QuantType::Q5_K => (4..16, 0xff, 0xff),
         QuantType::Q6_K => (192..208, 0x7f, 0x80),
+        QuantType::NVFP4 => (0..4, 0x7e, 0x01),
         _ => (0..0, 0, 0),
     }
 }
@@ -101,10 +111,10 @@ pub fn weights(ty: QuantType, k: usize, n_rows: usize, pattern: Pattern) -> Vec<
     for block in data.chunks_exact_mut(info.block_bytes) {
         block.fill_with(|| match (pattern, ty) {
             (Pattern::AllOnes, QuantType::Q8_0) => 127,
-            (Pattern::AllOnes, QuantType::MXFP4) => 0x77,
+            (Pattern::AllOnes, QuantType::MXFP4 | QuantType::NVFP4) => 0x77,
             (Pattern::AllOnes, _) => 0xff,
             (Pattern::Lowest, QuantType::Q8_0) => 0x80,
-            (Pattern::Lowest, QuantType::MXFP4) => 0xff,
+            (Pattern::Lowest, QuantType::MXFP4 | QuantType::NVFP4) => 0xff,
             (Pattern::Lowest, _) => 0,
             _ => random.byte(),
         });
@@ -131,6 +141,14 @@ pub fn weights(ty: QuantType, k: usize, n_rows: usize, pattern: Pattern) -> Vec<
         };
         for &at in halves(ty) {
             block[at..at + 2].copy_from_slice(&half().to_le_bytes());
+        }
+        if ty == QuantType::IQ1_M {
+            // A nibble of the half in the top of each of four words.
+            let bits = half().to_bits();
+            for i in 0..4 {
+                let top = &mut block[49 + 2 * i];
+                *top = *top & 15 | ((bits >> (4 * i) & 15) as u8) << 4;
+            }
         }
     }
     data
@@ -177,11 +195,19 @@ pub fn dequantise(ty: QuantType, block: &[u8]) -> Vec<f64> {
             (0..32).map(|i| half(0) * values[nibble(2, i) as usize]).collect()
         }
         QuantType::MXFP4 => {
-            // Sign, two bits of exponent, one of mantissa.
-            let e2m1 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
-            let value = |code: usize| if code < 8 { e2m1[code] } else { -e2m1[code - 8] };
             let scale = 2f64.powi(i32::from(block[0]) - 127);
-            (0..32).map(|i| scale * value(nibble(1, i) as usize)).collect()
+            (0..32).map(|i| scale * e2m1(nibble(1, i) as usize)).collect()
+        }
+        QuantType::NVFP4 => {
+            // Four bits of exponent, three of mantissa; 127 would be NaN and counts as 0.
+            let e4m3 = |byte: u8| match (byte >> 3 & 15, f64::from(byte & 7)) {
+                _ if byte == 127 => 0.0,
+                (0, mantissa) => mantissa / 8.0 * 2f64.powi(-6),
+                (exponent, mantissa) => (1.0 + mantissa / 8.0) * 2f64.powi(i32::from(exponent) - 7),
+            };
+            // Eight bytes of codes for each scale.
+            let code = |i: usize| block[4 + i / 16 * 8 + i % 8] >> (4 * (i % 16 / 8)) & 15;
+            (0..64).map(|i| e4m3(block[i / 16]) * e2m1(code(i).into())).collect()
         }
         QuantType::Q8_0 => {
             block[2..].iter().map(|&b| half(0) * f64::from(b.cast_signed())).collect()
@@ -200,6 +226,12 @@ pub fn dequantise(ty: QuantType, block: &[u8]) -> Vec<f64> {
         }
         _ => super_block(ty, block),
     }
+}
+
+/// Sign, two bits of exponent, one of mantissa.
+fn e2m1(code: usize) -> f64 {
+    let value = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0][code % 8];
+    if code < 8 { value } else { -value }
 }
 
 /// TQ1_0: bytes `b` have the digits of `b * 243 / 256` in base 3, the highest first; runs of 32,

@@ -306,7 +306,7 @@ fn sizes_that_do_not_fit_are_refused() {
     }
 }
 
-/// Scratch depends on K only, so that a run never allocates after its first token.
+/// Scratch depends on type and K only, so that a run never allocates after its first token.
 #[test]
 fn scratch_does_not_grow_with_rows_or_tokens() {
     for ty in TYPES {

@@ -37,6 +37,11 @@
 //! | Q1_0 | 2 times a bit | 1 | f16 | | | |
 //! | Q2_0, TQ2_0 | 0..=3 | 1 | f16 | | | |
 //! | TQ1_0 | base-3 digit | 1 | f16 | | | |
+//! | IQ1_S, IQ1_M | 8 times a point's -1, 0, 1, plus or minus 1 | | two: d * 1/8 * 1..=15 | | | |
+//! | IQ2_XXS, IQ2_XS, IQ2_S | ±8, ±25, ±43 | | two: d * 1/8 * 1..=31 | | | |
+//! | IQ3_XXS | ±4..=62 | | two: d * 1/4 * 1..=31 | | | |
+//! | IQ3_S | ±1..=15 | | two: d * 1..=31 | | | |
+//! | NVFP4 | [`MXFP4_VALUES`] of a nibble | | two: half a UE4M3 | | | |
 //!
 //! An output starts at `acc = +0.0`, and for every block in ascending order, with a sum over its
 //! halves `h` (`a` and `b` are 1 in types without them)
@@ -48,6 +53,15 @@
 //! acc  = fma(m, d * (msum as f32), acc)       d * msum rounded to f32 once
 //! ```
 //!
+//! Types with two scales in a block add its halves one after the other, first `h = 0`, then `1`:
+//!
+//! ```text
+//! acc = fma((sum of (u - o) * q over half h) as f32, dw[h] * d, acc)
+//! ```
+//!
+//! Their codes are decoded by table look-ups, in plain code that all instruction sets share
+//! ([`super::int8_decoded`]); the scales are exact products.
+//!
 //! `|isum| <= 2^24` (Q6_K comes closest: 32 products of 128 * 32 * 128), so its conversion is exact
 //! too. The SIMD kernels keep one output per lane all the way: there is one chain of fused
 //! multiply-adds per output and no sum across float lanes.
@@ -58,6 +72,7 @@
 //! one block, a SIMD kernel one that unpacks a block of 8 or 16 rows so that 32-bit lane `r` of
 //! register `j` holds codes `4j..4j+4` of row `r`. The rest of each kernel is generic over that.
 //! Types with blocks of 32 are in `int8` and `int8_unpack`, those with super-blocks in `int8_k`.
+//! A type that is decoded by look-ups joins the others of its kind in [`super::int8_decoded`].
 
 use crate::quant::QuantType;
 
@@ -104,6 +119,8 @@ pub(crate) fn sums(both: i32) -> Sums {
 /// One call of a mat-mul kernel: `n_rows` weight rows times `n_tokens` activation rows.
 #[derive(Clone, Copy)]
 pub(crate) struct MulMatQ8 {
+    /// Type of the weights, for kernels that serve several.
+    pub(crate) ty: QuantType,
     /// First weight row.
     pub(crate) w: *const u8,
     /// Distance between weight rows; a row is blocks of the type without gaps.
@@ -150,8 +167,8 @@ pub(crate) struct Int8Kernels {
     pub(crate) quantize: QuantizeFn,
     /// Mat-mul by weight type.
     pub(crate) rows: &'static [(QuantType, MulMatFn)],
-    /// Work space in bytes that a mat-mul with rows of this many blocks wants.
-    pub(crate) scratch_bytes: fn(n_blocks: usize) -> usize,
+    /// Work space in bytes that a mat-mul with rows of this many blocks of a type wants.
+    pub(crate) scratch_bytes: fn(ty: QuantType, n_blocks: usize) -> usize,
 }
 
 /// Addresses of the rows of a group, one per SIMD lane.

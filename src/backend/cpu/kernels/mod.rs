@@ -14,6 +14,7 @@ pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod int8;
+pub(crate) mod int8_decoded;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 pub mod scalar;

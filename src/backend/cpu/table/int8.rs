@@ -86,7 +86,7 @@ impl KernelTable {
     /// token `t`. An output has the same bits whatever `rows` and `act.n` are. Ranges of a
     /// multiple of 32 rows are the fastest.
     ///
-    /// `scratch` grows to a size that depends on `w.k` only; keep one per thread.
+    /// `scratch` grows to a size that depends on `w.ty` and `w.k` only; keep one per thread.
     ///
     /// # Panics
     /// When `w.ty` has no integer kernel ([`Self::has_int8`]) or the sizes do not fit together.
@@ -140,9 +140,10 @@ impl KernelTable {
             (0..act.n).for_each(|t| y.row(t).fill(0.0));
             return;
         }
-        scratch.ensure((self.int8.scratch_bytes)(n_blocks));
+        scratch.ensure((self.int8.scratch_bytes)(w.ty, n_blocks));
         let (y, ld) = y.as_raw();
         let call = MulMatQ8 {
+            ty: w.ty,
             w: w.data[rows.start * row_bytes..].as_ptr(),
             row_bytes,
             n_rows: rows.len(),

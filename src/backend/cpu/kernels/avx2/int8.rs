@@ -12,12 +12,14 @@ use std::marker::PhantomData;
 
 use super::int8_bits::{Q1_0, Q2_0, TQ1_0, TQ2_0};
 use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
+use super::int8_decoded::Decoded;
 use super::int8_iq::IQ4_XS;
 use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 use super::int8_unpack::{Block8, Blocks, HalfWeights, Halves, Q4_0, Q4_1, Q8_0, Sink};
 use crate::backend::cpu::kernels::int8::{
     Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows, Sums, sums,
 };
+use crate::backend::cpu::kernels::int8_decoded;
 use crate::quant::QuantType;
 
 pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
@@ -40,8 +42,16 @@ pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
         (QuantType::Q2_0, mul_mat::<Q2_0, 1, 2, 2>),
         (QuantType::TQ1_0, mul_mat::<TQ1_0, 1, 2, 2>),
         (QuantType::TQ2_0, mul_mat::<TQ2_0, 1, 2, 2>),
+        (QuantType::IQ1_S, mul_mat_decoded),
+        (QuantType::IQ1_M, mul_mat_decoded),
+        (QuantType::IQ2_XXS, mul_mat_decoded),
+        (QuantType::IQ2_XS, mul_mat_decoded),
+        (QuantType::IQ2_S, mul_mat_decoded),
+        (QuantType::IQ3_XXS, mul_mat_decoded),
+        (QuantType::IQ3_S, mul_mat_decoded),
+        (QuantType::NVFP4, mul_mat_decoded),
     ],
-    scratch_bytes: |_| SCRATCH,
+    scratch_bytes: |ty, n_blocks| SCRATCH + int8_decoded::scratch_bytes(ty, n_blocks),
 };
 
 /// Weight rows in a group.
@@ -69,6 +79,7 @@ struct Tile8<const PLANES: usize, H> {
 /// a divisor of 4 when the halves of a block have weights.
 const fn steps(plane_bits: u32, halves: bool) -> usize {
     match plane_bits {
+        7 => 1,
         6 => 2,
         5 => 4,
         _ if halves => 4,
@@ -136,6 +147,20 @@ unsafe fn accumulate<F: Blocks<P>, const P: usize, const G: usize, const T: usiz
                     }
                 }
             }
+            if F::TWO_SCALES && j == 3 {
+                // The first half is complete.
+                for t in 0..T {
+                    let act = act.at(t, 0);
+                    let d = _mm256_set1_ps(*act.d);
+                    let offset = _mm256_set1_epi32(F::OFFSET * i32::from((*act.s)[0]));
+                    for g in 0..G {
+                        let dw = _mm256_mul_ps((*tile.add(g * chunk(F::N))).block.scale, d);
+                        let first = _mm256_cvtepi32_ps(_mm256_sub_epi32(isum[g][t], offset));
+                        acc[g][t] = _mm256_fmadd_ps(first, dw, acc[g][t]);
+                        isum[g][t] = _mm256_setzero_si256();
+                    }
+                }
+            }
         }
         for t in 0..T {
             let act = act.at(t, 0);
@@ -145,8 +170,12 @@ unsafe fn accumulate<F: Blocks<P>, const P: usize, const G: usize, const T: usiz
                 let Tile8 { block: Block8 { scale, min, .. }, halves } =
                     &*tile.add(g * chunk(F::N));
                 let Halves { a, b } = halves.get();
-                let offset = _mm256_madd_epi16(a, s);
-                let offset = _mm256_mullo_epi32(offset, _mm256_set1_epi32(F::OFFSET));
+                let (scale, offset) = if F::TWO_SCALES {
+                    (min, _mm256_set1_epi32(F::OFFSET * i32::from((*act.s)[1])))
+                } else {
+                    let offset = _mm256_madd_epi16(a, s);
+                    (scale, _mm256_mullo_epi32(offset, _mm256_set1_epi32(F::OFFSET)))
+                };
                 let isum = _mm256_cvtepi32_ps(_mm256_sub_epi32(isum[g][t], offset));
                 acc[g][t] = _mm256_fmadd_ps(isum, _mm256_mul_ps(*scale, d), acc[g][t]);
                 if F::HAS_MIN {
@@ -358,6 +387,13 @@ unsafe fn mul_mat<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
             i += if left >= G * LANES { G * LANES } else { LANES };
         }
     }
+}
+
+/// # Safety
+/// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
+unsafe fn mul_mat_decoded(a: &MulMatQ8) {
+    // SAFETY: as the caller vouches.
+    unsafe { int8_decoded::mul_mat(a, mul_mat::<Decoded, 1, 2, 2>) };
 }
 
 /// # Safety

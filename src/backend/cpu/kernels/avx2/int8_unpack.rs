@@ -15,7 +15,7 @@ pub(super) struct Block8<const PLANES: usize> {
     /// The codes' bits from `4p` on; lane `r` of register `j` of a plane: codes `4j..4j+4` of row `r`.
     pub(super) planes: [[__m256i; 8]; PLANES],
     pub(super) scale: __m256,
-    /// Unused by types without a minimum.
+    /// The scale of the last half where halves have their own; unused by types with neither.
     pub(super) min: __m256,
 }
 
@@ -71,9 +71,11 @@ pub(super) unsafe trait Blocks<const PLANES: usize> {
     /// Bytes of `N` blocks.
     const BYTES: usize;
     const OFFSET: i32;
-    /// Bits of a plane that can be set: up to 6.
+    /// Bits of a plane that can be set: up to 7.
     const PLANE_BITS: u32;
     const HAS_MIN: bool;
+    /// The halves of a block have scales of their own.
+    const TWO_SCALES: bool = false;
     type Halves: HalfWeights;
     /// Hands the `N` blocks at `rows` to `sink`, in order.
     ///
@@ -89,6 +91,7 @@ unsafe impl<F: Format<PLANES>, const PLANES: usize> Blocks<PLANES> for F {
     const OFFSET: i32 = F::OFFSET;
     const PLANE_BITS: u32 = F::PLANE_BITS;
     const HAS_MIN: bool = F::HAS_MIN;
+    const TWO_SCALES: bool = F::TWO_SCALES;
     type Halves = ();
     #[inline(always)]
     unsafe fn each<S: Sink<PLANES, ()>>(rows: impl Rows, sink: &mut S) {
@@ -104,9 +107,11 @@ unsafe impl<F: Format<PLANES>, const PLANES: usize> Blocks<PLANES> for F {
 pub(super) unsafe trait Format<const PLANES: usize> {
     const BLOCK_BYTES: usize;
     const OFFSET: i32;
-    /// Bits of a plane that can be set: 4 or 5.
+    /// Bits of a plane that can be set: 4, 5 or 7.
     const PLANE_BITS: u32 = 4;
     const HAS_MIN: bool;
+    /// The halves of a block have scales of their own.
+    const TWO_SCALES: bool = false;
     /// # Safety
     /// AVX2, F16C; a whole block can be read at every row.
     unsafe fn unpack(rows: impl Rows) -> Block8<PLANES>;

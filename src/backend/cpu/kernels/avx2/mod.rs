@@ -4,6 +4,7 @@ pub(crate) mod float;
 pub(crate) mod int8;
 mod int8_bits;
 mod int8_blocks;
+mod int8_decoded;
 mod int8_iq;
 mod int8_k;
 mod int8_unpack;

@@ -12,35 +12,41 @@ use std::marker::PhantomData;
 
 use super::int8_bits::{Q1_0, Q2_0, TQ1_0, TQ2_0};
 use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1};
+use super::int8_decoded::Decoded;
 use super::int8_iq::IQ4_XS;
 use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 use super::int8_unpack::{Block16, Blocks, HalfWeights, Halves, LANES, Q4_0, Q4_1, Q8_0, Sink};
 use crate::backend::cpu::kernels::int8::{
     Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows, Sums, sums,
 };
+use crate::backend::cpu::kernels::int8_decoded;
 use crate::quant::QuantType;
 
-/// The table's rows: the kernel `$mul_mat` for every type.
+/// The table's rows: the kernel `$mul_mat` for every type, or `$decoded` for those that are decoded
+/// to memory first.
 macro_rules! rows {
-    ($mul_mat:ident) => {
+    ($mul_mat:ident, $decoded:ident) => {
         rows!($mul_mat: Q4_0 Q4_1 Q8_0 Q5_0 Q5_1 IQ4_NL MXFP4 Q2_K Q3_K Q4_K Q5_K Q6_K
-            IQ4_XS Q1_0 Q2_0 TQ1_0 TQ2_0)
+            IQ4_XS Q1_0 Q2_0 TQ1_0 TQ2_0; $decoded: IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S
+            NVFP4)
     };
-    ($mul_mat:ident: $($ty:ident)*) => { &[$((QuantType::$ty, $mul_mat::<$ty>)),*] };
+    ($mul_mat:ident: $($ty:ident)*; $decoded:ident: $($of:ident)*) => {
+        &[$((QuantType::$ty, $mul_mat::<$ty>),)* $((QuantType::$of, $decoded)),*]
+    };
 }
 
 /// With VNNI.
 pub(crate) const KERNELS_VNNI: Int8Kernels =
-    Int8Kernels { quantize, rows: rows!(mul_mat_vnni), scratch_bytes };
+    Int8Kernels { quantize, rows: rows!(mul_mat_vnni, decoded_vnni), scratch_bytes };
 
 /// Without VNNI.
 pub(crate) const KERNELS: Int8Kernels =
-    Int8Kernels { quantize, rows: rows!(mul_mat_bw), scratch_bytes };
+    Int8Kernels { quantize, rows: rows!(mul_mat_bw, decoded_bw), scratch_bytes };
 
-const fn scratch_bytes(_n_blocks: usize) -> usize {
+fn scratch_bytes(ty: QuantType, n_blocks: usize) -> usize {
     let plain = chunk(1) * size_of::<Tile16<()>>();
     let super_blocks = chunk(8) * size_of::<Tile16<Halves>>();
-    GROUPS * if plain > super_blocks { plain } else { super_blocks }
+    GROUPS * plain.max(super_blocks) + int8_decoded::scratch_bytes(ty, n_blocks)
 }
 
 /// Groups that share the activations of a micro-kernel.
@@ -85,7 +91,7 @@ trait Dot {
     ) -> Self::Sum;
     /// # Safety
     /// As for `start`; `s` is what was given there.
-    unsafe fn finish<F: Blocks>(sum: Self::Sum, s: __m512i, halves: F::Halves) -> __m512i;
+    unsafe fn finish<F: Blocks>(sum: Self::Sum, s: __m512i, halves: F::Halves) -> [__m512i; 2];
 }
 
 /// `vpdpbusd`.
@@ -98,7 +104,7 @@ impl Dot for Vnni {
     unsafe fn start<F: Blocks>(s: __m512i) -> Self::Sum {
         // SAFETY: as the caller vouches.
         unsafe {
-            if F::Halves::SOME {
+            if F::Halves::SOME || F::TWO_SCALES {
                 let first = _mm512_madd_epi16(s, _mm512_set1_epi32(-F::OFFSET & 0xffff));
                 [first, _mm512_madd_epi16(s, _mm512_set1_epi32(-F::OFFSET << 16))]
             } else {
@@ -117,7 +123,7 @@ impl Dot for Vnni {
     ) -> Self::Sum {
         // SAFETY: as the caller vouches.
         unsafe {
-            if F::Halves::SOME && j >= 4 {
+            if (F::Halves::SOME || F::TWO_SCALES) && j >= 4 {
                 [sum[0], _mm512_dpbusd_epi32(sum[1], codes, q)]
             } else {
                 [_mm512_dpbusd_epi32(sum[0], codes, q), sum[1]]
@@ -125,22 +131,23 @@ impl Dot for Vnni {
         }
     }
     #[inline(always)]
-    unsafe fn finish<F: Blocks>(sum: Self::Sum, _s: __m512i, halves: F::Halves) -> __m512i {
+    unsafe fn finish<F: Blocks>(sum: Self::Sum, _s: __m512i, halves: F::Halves) -> [__m512i; 2] {
         // SAFETY: as the caller vouches.
         unsafe {
             if !F::Halves::SOME {
-                return sum[0];
+                return sum;
             }
             let a = halves.get().a;
             let first = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(a));
             let last = _mm512_srai_epi32::<16>(a);
-            _mm512_add_epi32(_mm512_mullo_epi32(sum[0], first), _mm512_mullo_epi32(sum[1], last))
+            let products = [_mm512_mullo_epi32(sum[0], first), _mm512_mullo_epi32(sum[1], last)];
+            [_mm512_add_epi32(products[0], products[1]), _mm512_setzero_si512()]
         }
     }
 }
 
-/// `vpmaddubsw`, whose sums in 16 bits are widened before they overflow. Codes of more than 6 bits
-/// are multiplied by nibbles.
+/// `vpmaddubsw`, whose sums in 16 bits are widened before they overflow. Codes of 8 bits are
+/// multiplied by nibbles.
 struct Words;
 
 /// Sums of [`Words`].
@@ -148,7 +155,8 @@ struct Words;
 struct WordSums {
     /// In words, over the low bits of the codes and, of nibbles, over the high ones.
     words: [__m512i; 2],
-    total: __m512i,
+    /// By halves of the block, or all in one.
+    total: [__m512i; 2],
 }
 
 impl Words {
@@ -156,6 +164,7 @@ impl Words {
     /// a divisor of 4 when the halves of a block have weights.
     const fn steps(bits: u32, halves: bool) -> usize {
         match bits {
+            7 => 1,
             6 => 2,
             5 => 4,
             _ if halves => 4,
@@ -173,8 +182,8 @@ impl Dot for Words {
             let zero = _mm512_setzero_si512();
             // Where halves have weights, the offset is taken out at the end.
             let total = match F::Halves::SOME {
-                true => zero,
-                false => _mm512_madd_epi16(s, _mm512_set1_epi16(-F::OFFSET as i16)),
+                true => [zero; 2],
+                false => Vnni::start::<F>(s),
             };
             WordSums { words: [zero; 2], total }
         }
@@ -195,7 +204,7 @@ impl Dot for Words {
                 if j.is_multiple_of(steps) { product } else { _mm512_add_epi16(sum, product) }
             };
             let mut sum = sum;
-            if F::BITS > 6 {
+            if F::BITS > 7 {
                 let mask = _mm512_set1_epi8(15);
                 let high = _mm512_and_si512(_mm512_srli_epi32::<4>(codes), mask);
                 sum.words[0] = add(sum.words[0], _mm512_and_si512(codes, mask));
@@ -218,16 +227,17 @@ impl Dot for Words {
                     _mm512_mask_blend_epi16(0x5555_5555, a, _mm512_srli_epi32::<16>(a))
                 }
             };
-            sum.total = _mm512_add_epi32(sum.total, _mm512_madd_epi16(sum.words[0], weight));
-            if F::BITS > 6 {
+            let total = &mut sum.total[usize::from(F::TWO_SCALES && j >= 4)];
+            *total = _mm512_add_epi32(*total, _mm512_madd_epi16(sum.words[0], weight));
+            if F::BITS > 7 {
                 let weight = _mm512_slli_epi16::<4>(weight);
-                sum.total = _mm512_add_epi32(sum.total, _mm512_madd_epi16(sum.words[1], weight));
+                *total = _mm512_add_epi32(*total, _mm512_madd_epi16(sum.words[1], weight));
             }
             sum
         }
     }
     #[inline(always)]
-    unsafe fn finish<F: Blocks>(sum: WordSums, s: __m512i, halves: F::Halves) -> __m512i {
+    unsafe fn finish<F: Blocks>(sum: WordSums, s: __m512i, halves: F::Halves) -> [__m512i; 2] {
         if !F::Halves::SOME {
             return sum.total;
         }
@@ -235,7 +245,7 @@ impl Dot for Words {
         unsafe {
             let offset = _mm512_madd_epi16(halves.get().a, s);
             let offset = _mm512_mullo_epi32(offset, _mm512_set1_epi32(F::OFFSET));
-            _mm512_sub_epi32(sum.total, offset)
+            [_mm512_sub_epi32(sum.total[0], offset), sum.total[1]]
         }
     }
 }
@@ -271,20 +281,23 @@ impl Factors {
     }
 }
 
-/// Adds a block's exact sum to the outputs, as the contract says.
+/// Adds a block's exact sum, or those of its halves, to the outputs, as the contract says.
 ///
 /// # Safety
 /// AVX-512 F, BW.
 #[inline(always)]
 unsafe fn accumulate<F: Blocks>(
     acc: __m512,
-    isum: __m512i,
+    isum: [__m512i; 2],
     (scale, min, halves): (__m512, __m512, F::Halves),
     f: Factors,
 ) -> __m512 {
     // SAFETY: as the caller vouches.
     unsafe {
-        let acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum), _mm512_mul_ps(scale, f.d), acc);
+        let acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum[0]), _mm512_mul_ps(scale, f.d), acc);
+        if F::TWO_SCALES {
+            return _mm512_fmadd_ps(_mm512_cvtepi32_ps(isum[1]), _mm512_mul_ps(min, f.d), acc);
+        }
         if !F::HAS_MIN {
             return acc;
         }
@@ -553,6 +566,20 @@ unsafe fn mul_mat_vnni<F: Blocks>(a: &MulMatQ8) {
 unsafe fn mul_mat_bw<F: Blocks>(a: &MulMatQ8) {
     // SAFETY: as the caller vouches.
     unsafe { mul_mat::<Words, F>(a) };
+}
+
+/// # Safety
+/// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
+unsafe fn decoded_vnni(a: &MulMatQ8) {
+    // SAFETY: as the caller vouches.
+    unsafe { int8_decoded::mul_mat(a, mul_mat_vnni::<Decoded>) };
+}
+
+/// # Safety
+/// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
+unsafe fn decoded_bw(a: &MulMatQ8) {
+    // SAFETY: as the caller vouches.
+    unsafe { int8_decoded::mul_mat(a, mul_mat_bw::<Decoded>) };
 }
 
 /// # Safety

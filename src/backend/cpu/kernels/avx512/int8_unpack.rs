@@ -17,7 +17,7 @@ pub(super) struct Block16 {
     /// Lane `r` of register `j`: codes `4j..4j+4` of row `r`, as unsigned bytes.
     pub(super) codes: [__m512i; 8],
     pub(super) scale: __m512,
-    /// Unused by types without a minimum.
+    /// The scale of the last half where halves have their own; unused by types with neither.
     pub(super) min: __m512,
 }
 
@@ -76,6 +76,8 @@ pub(super) unsafe trait Blocks {
     /// Bits of a code that can be set.
     const BITS: u32;
     const HAS_MIN: bool;
+    /// The halves of a block have scales of their own.
+    const TWO_SCALES: bool = false;
     type Halves: HalfWeights;
     /// Hands the `N` blocks at `rows` to `sink`, in order.
     ///
@@ -91,6 +93,7 @@ unsafe impl<F: Format> Blocks for F {
     const OFFSET: i32 = F::OFFSET;
     const BITS: u32 = F::BITS;
     const HAS_MIN: bool = F::HAS_MIN;
+    const TWO_SCALES: bool = F::TWO_SCALES;
     type Halves = ();
     #[inline(always)]
     unsafe fn each<S: Sink<()>>(rows: impl Rows, sink: &mut S) {
@@ -109,6 +112,8 @@ pub(super) unsafe trait Format {
     /// Bits of a code that can be set.
     const BITS: u32;
     const HAS_MIN: bool;
+    /// The halves of a block have scales of their own.
+    const TWO_SCALES: bool = false;
     /// # Safety
     /// AVX-512 F, BW; a whole block can be read at every row.
     unsafe fn unpack(rows: impl Rows) -> Block16;

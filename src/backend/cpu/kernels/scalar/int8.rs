@@ -7,6 +7,7 @@ use super::int8_bits::{Q1_0, Q2_0, TQ1_0, TQ2_0};
 use super::int8_blocks::{IQ4_NL, IQ4_XS, MXFP4, Q5_0, Q5_1};
 use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 use crate::backend::cpu::kernels::int8::{BLOCK, Int8Kernels, MulMatQ8, Sums};
+use crate::backend::cpu::kernels::int8_decoded::{DecodedBlock, OFFSET, decode_row};
 use crate::quant::QuantType;
 
 pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
@@ -29,8 +30,16 @@ pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
         (QuantType::Q2_0, mul_mat::<Q2_0>),
         (QuantType::TQ1_0, mul_mat::<TQ1_0>),
         (QuantType::TQ2_0, mul_mat::<TQ2_0>),
+        (QuantType::IQ1_S, mul_mat_decoded),
+        (QuantType::IQ1_M, mul_mat_decoded),
+        (QuantType::IQ2_XXS, mul_mat_decoded),
+        (QuantType::IQ2_XS, mul_mat_decoded),
+        (QuantType::IQ2_S, mul_mat_decoded),
+        (QuantType::IQ3_XXS, mul_mat_decoded),
+        (QuantType::IQ3_S, mul_mat_decoded),
+        (QuantType::NVFP4, mul_mat_decoded),
     ],
-    scratch_bytes: |_| 0,
+    scratch_bytes: |_, _| 0,
 };
 
 /// A decoded block: codes less their offset and times the weight of their half, scale, minimum.
@@ -174,6 +183,47 @@ unsafe fn mul_mat<F: Blocks>(a: &MulMatQ8) {
                 let acc = (isum as f32).mul_add(block.scale * d, acc);
                 let msum: i32 = weights.iter().zip(s).map(|(&b, s)| b * i32::from(s)).sum();
                 *y = if F::HAS_MIN { block.min.mul_add(d * msum as f32, acc) } else { acc };
+            }
+        }
+    }
+}
+
+/// Types whose halves of a block have scales of their own.
+///
+/// # Safety
+/// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
+unsafe fn mul_mat_decoded(a: &MulMatQ8) {
+    let (k, nb, info) = (a.n_blocks * BLOCK, a.n_blocks, a.ty.info());
+    let mut decoded = [DecodedBlock::ZERO; 8];
+    let decoded = &mut decoded[..info.block_len / BLOCK];
+    for i in 0..a.n_rows {
+        let n_bytes = k / info.block_len * info.block_bytes;
+        // SAFETY: the caller vouches for n_rows rows of n_blocks blocks.
+        let row = unsafe { std::slice::from_raw_parts(a.w.add(i * a.row_bytes), n_bytes) };
+        for (j, bytes) in row.chunks_exact(info.block_bytes).enumerate() {
+            decode_row(a.ty, bytes, decoded);
+            for (b, block) in (j * decoded.len()..).zip(decoded.iter()) {
+                for t in 0..a.n_tokens {
+                    // SAFETY: the caller vouches for n_tokens rows of k codes, of n_blocks scales,
+                    // and of n_rows outputs at distance ld.
+                    let (q, d, y) = unsafe {
+                        (
+                            std::slice::from_raw_parts(a.q.add(t * k + b * BLOCK), BLOCK),
+                            *a.d.add(t * nb + b),
+                            &mut *a.y.add(t * a.ld + i),
+                        )
+                    };
+                    let mut acc = if b == 0 { 0.0 } else { *y };
+                    for (h, scale) in block.scales.iter().enumerate() {
+                        let half = BLOCK / 2 * h..BLOCK / 2 * (h + 1);
+                        let products = block.codes[half.clone()].iter().zip(&q[half]);
+                        let isum: i32 = products
+                            .map(|(&u, &q)| (i32::from(u) - i32::from(OFFSET)) * i32::from(q))
+                            .sum();
+                        acc = (isum as f32).mul_add(scale * d, acc);
+                    }
+                    *y = acc;
+                }
             }
         }
     }
