@@ -1326,7 +1326,7 @@ LLAMA_API uint32_t llama_n_rs_seq(const struct llama_context *ctx);
 // The model of a context.
 LLAMA_API const struct llama_model *llama_get_model(const struct llama_context *ctx);
 
-// The memory of a context; NULL when it has none.
+// The memory of a context; NULL when it has none, as with encoders.
 LLAMA_API llama_memory_t llama_get_memory(const struct llama_context *ctx);
 
 // How embeddings are pooled.
@@ -1381,8 +1381,9 @@ LLAMA_API void llama_synchronize(struct llama_context *_ctx);
 // error.
 LLAMA_API int32_t llama_decode(struct llama_context *ctx, struct llama_batch batch);
 
-// Computes a batch without a memory. The architectures that run here are decoders: an error.
-LLAMA_API int32_t llama_encode(struct llama_context *ctx, struct llama_batch _batch);
+// Computes a batch without a memory, every token an output. For models that have a memory: an
+// error, since none that runs here has an encoder beside its decoder.
+LLAMA_API int32_t llama_encode(struct llama_context *ctx, struct llama_batch batch);
 
 // Logits of the last batch, a row for each token whose output was asked for.
 LLAMA_API float *llama_get_logits(struct llama_context *ctx);
@@ -2038,11 +2039,11 @@ LLAMA_API int32_t llama_model_n_swa(const struct llama_model *model);
 // Rotary frequency scale that the model was trained with.
 LLAMA_API float llama_model_rope_freq_scale_train(const struct llama_model *model);
 
-// Number of classifier outputs: 1, no model that runs here is a classifier.
-LLAMA_API uint32_t llama_model_n_cls_out(const struct llama_model *_model);
+// Number of classifier outputs; 1 when the file does not name them.
+LLAMA_API uint32_t llama_model_n_cls_out(const struct llama_model *model);
 
-// Label of a classifier output; NULL: no model that runs here is a classifier.
-LLAMA_API const char *llama_model_cls_label(const struct llama_model *_model, uint32_t _i);
+// Label of a classifier output, valid as long as the model; NULL when there is none.
+LLAMA_API const char *llama_model_cls_label(const struct llama_model *model, uint32_t i);
 
 // Predominant format of the weights.
 LLAMA_API enum llama_ftype llama_model_ftype(const struct llama_model *model);
