@@ -29,6 +29,7 @@ const RUN: &[&str] = &[
     "qwen2-dense",
     "qwen3-dense",
     "stablelm-dense",
+    "smallthinker-moe",
     "starcoder2-dense",
 ];
 
@@ -98,13 +99,4 @@ fn tiny_models_equal_llama_cpp() {
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
-}
-
-#[test]
-fn an_unknown_architecture_is_refused_by_name() {
-    let Some(dir) = data() else { return };
-    let loaded =
-        Model::load(dir.join("smallthinker-moe.gguf"), &LoadOptions::default(), &mut |_| true);
-    let text = loaded.err().map(|e| e.to_string()).unwrap();
-    assert!(text.starts_with("unsupported architecture 'smallthinker' (supported: "), "{text}");
 }

@@ -78,6 +78,8 @@ pub struct Hparams {
     pub n_ff_exp: usize,
     /// Neurons of the experts that compute every token; 0 when there are none or unsaid.
     pub n_ff_shexp: usize,
+    /// `expert_gating_func` of the file; its use is the architecture's.
+    pub expert_gating: Option<u32>,
     /// Factor on experts' shares.
     pub expert_scale: f32,
     /// Added to the mean square in RMS norms.
@@ -220,6 +222,7 @@ impl Hparams {
             n_expert_used,
             n_ff_exp: optional_size("expert_feed_forward_length", 0)?.min(limits::WIDTH),
             n_ff_shexp: optional_size("expert_shared_feed_forward_length", 0)?.min(limits::WIDTH),
+            expert_gating: meta.get_u32(&key("expert_gating_func"))?,
             expert_scale: factor("expert_weights_scale")?.filter(|x| *x != 0.0).unwrap_or(1.0),
             rms_eps: number(meta, &key("attention.layer_norm_rms_epsilon"), 0.0..=1.0)?
                 .unwrap_or(0.0),

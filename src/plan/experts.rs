@@ -41,6 +41,19 @@ impl Builder<'_> {
         Ok(ExpertMat { weight: facts.id, ty: facts.ty, n_out, scale, bias })
     }
 
+    /// Logits of a layer's router, `ffn_gate_inp`, over `src`.
+    pub fn router_logits(
+        &mut self,
+        layer: usize,
+        src: SlotId,
+        experts: &Experts,
+    ) -> Result<SlotId, BuildError> {
+        let src = self.copy(&format!("ffn_moe_router_in-{layer}"), "router_in", src);
+        let n_embd = self.width(src);
+        let gate_inp = self.mat(&format!("blk.{layer}.ffn_gate_inp"), n_embd, experts.n_expert)?;
+        Ok(self.mat_mul(&format!("ffn_moe_logits-{layer}"), "router", src, vec![gate_inp]))
+    }
+
     /// Adds a layer's experts (`ffn_gate_inp`, `ffn_{gate,up,down}_exps`) over `src`, times
     /// `scale`, to `dst`.
     pub fn experts(
@@ -52,13 +65,27 @@ impl Builder<'_> {
         dst: SlotId,
     ) -> Result<(), BuildError> {
         let n_embd = self.width(src);
+        let gate_inp = self.mat(&format!("blk.{layer}.ffn_gate_inp"), n_embd, experts.n_expert)?;
+        let node = format!("ffn_moe_logits-{layer}");
+        let logits = self.mat_mul(&node, "router", src, vec![gate_inp]);
+        self.routed_experts(layer, logits, src, experts, scale, dst)
+    }
+
+    /// The same by logits that are there already.
+    pub fn routed_experts(
+        &mut self,
+        layer: usize,
+        logits: SlotId,
+        src: SlotId,
+        experts: &Experts,
+        scale: f32,
+        dst: SlotId,
+    ) -> Result<(), BuildError> {
+        let n_embd = self.width(src);
         let tensor = |name: &str| format!("blk.{layer}.{name}");
         let node = |name: &str| format!("{name}-{layer}");
         let Experts { n_expert, n_ff, mut router, act, .. } = *experts;
         router.bias = self.optional_vector(&tensor("exp_probs_b.bias"), n_expert)?;
-
-        let gate_inp = self.mat(&tensor("ffn_gate_inp"), n_embd, n_expert)?;
-        let logits = self.mat_mul(&node("ffn_moe_logits"), "router", src, vec![gate_inp]);
         self.push(node("ffn_moe_topk"), StepKind::Route { logits, router });
         let sorted = self.slot_of_many("expert_in", n_embd, router.n_used);
         self.push(node("ffn_moe_in"), StepKind::ToExperts { src, dst: sorted });

@@ -50,6 +50,7 @@ mod qwen2;
 mod qwen2moe;
 mod qwen3;
 mod qwen3moe;
+mod smallthinker;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
@@ -106,6 +107,7 @@ pub const ARCHS: &[ArchSpec] = &[
     qwen2moe::SPEC,
     qwen3::SPEC,
     qwen3moe::SPEC,
+    smallthinker::SPEC,
     smollm3::SPEC,
     stablelm::SPEC,
     starcoder2::SPEC,
