@@ -438,6 +438,21 @@ pub const SPECS: &[Spec] = &[
         seed: 127,
         ..PARALLEL
     },
+    Spec {
+        name: "smallthinker",
+        arch: "smallthinker",
+        ffn: Ffn::Experts,
+        n_layer: 5,
+        keys: &[
+            EXPERTS[0],
+            EXPERTS[1],
+            EXPERTS[2],
+            Key::U("attention.sliding_window", 4096),
+            Key::U("expert_gating_func", 2),
+        ],
+        seed: 229,
+        ..LLAMA
+    },
     Spec { name: "smollm3", arch: "smollm3", n_layer: 4, tied: true, seed: 128, ..LLAMA },
     Spec {
         name: "starcoder2",
