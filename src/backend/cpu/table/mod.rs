@@ -8,6 +8,8 @@
 pub mod attn;
 mod float;
 mod int8;
+mod listed;
+mod sum_rows;
 mod vec;
 mod weights;
 
