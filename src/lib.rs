@@ -11,6 +11,7 @@
 //! | [`api`] | the safe façade: `Model`, `Context`, `Batch` |
 //! | [`sampler`], [`chat`] | choosing the next token, laying out a conversation |
 //! | [`engine`] | runs a plan: batches, ubatches, KV cache, outputs |
+//! | [`sparse`] | which neurons fire |
 //! | [`model`] | hyper-parameters, weights, one short file per architecture |
 //! | [`plan`] | the step types, and the builder that architectures write into |
 //! | [`vocab`] | tokenizers |
@@ -35,6 +36,7 @@ pub mod model;
 pub mod plan;
 pub mod quant;
 pub mod sampler;
+pub mod sparse;
 pub mod tensor;
 pub mod util;
 pub mod vocab;

@@ -305,7 +305,8 @@ fn what_encoders_refuse() {
 
     let plain = self::model(spec("nomic-bert"));
     let params = common::params(|p| p.pooling = Some(Pooling::Rank));
-    let error = Context::new(plain, params).map(|_| ()).unwrap_err();
+    let error =
+        Context::new(Arc::clone(&plain), common::sparse(&plain), params).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("no classifier"), "{error}");
 }
 

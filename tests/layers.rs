@@ -12,13 +12,14 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "engine", "sampler", "chat", "vocab", "model", "plan", "backend", "gguf", "quant",
-            "tensor",
+            "engine", "sampler", "chat", "vocab", "sparse", "model", "plan", "backend", "gguf",
+            "quant", "tensor",
         ],
     ),
     ("sampler", &["vocab"]),
     ("chat", &["vocab"]),
-    ("engine", &["plan", "model", "backend", "quant", "tensor"]),
+    ("engine", &["plan", "model", "sparse", "backend", "quant", "tensor"]),
+    ("sparse", &["plan", "model", "backend", "gguf", "tensor"]),
     ("model", &["plan", "gguf", "quant", "tensor"]),
     ("plan", &["quant", "tensor"]),
     ("vocab", &["gguf", "tensor"]),

@@ -8,6 +8,7 @@ use crate::engine::{Context, ContextError, ContextParams};
 use crate::gguf::{self, LoadOptions, Metadata, ModelFiles, Progress};
 use crate::model::{self, Ftype, Hparams};
 use crate::plan::RopeStyle;
+use crate::sparse::{BadOption, Options, Sparse};
 use crate::vocab::{self, Vocab};
 
 /// Why a model cannot be loaded.
@@ -22,6 +23,9 @@ pub enum Error {
     /// An open file cannot be used.
     #[error("the file cannot be used: {0}")]
     File(String),
+    /// An option of sparse execution that makes no sense.
+    #[error(transparent)]
+    Sparse(#[from] BadOption),
     /// No tokenizer that works here.
     #[error(transparent)]
     Vocab(#[from] vocab::Error),
@@ -30,6 +34,7 @@ pub enum Error {
 /// An immutable model: weights, hyper-parameters, vocabulary, metadata.
 pub struct Model {
     inner: Arc<model::Model>,
+    sparse: Arc<Sparse>,
     vocab: Vocab,
 }
 
@@ -68,8 +73,11 @@ impl Model {
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
         let vocab = Vocab::from_meta(files.meta())?;
-        let inner = Arc::new(model::Model::load(files, options.vocab_only, progress)?);
-        Ok(Self { inner, vocab })
+        let sparse = Options::read(files.meta())?;
+        let skipping = sparse.skipping();
+        let inner = model::Model::load(files, options.vocab_only, skipping, progress)?;
+        let sparse = Sparse::new(inner.plan(), &sparse);
+        Ok(Self { inner: Arc::new(inner), sparse: Arc::new(sparse), vocab })
     }
 
     /// The tokenizer.
@@ -134,6 +142,6 @@ impl Model {
 
     /// A context over this model.
     pub fn context(&self, params: ContextParams) -> Result<Context, ContextError> {
-        Context::new(Arc::clone(&self.inner), params)
+        Context::new(Arc::clone(&self.inner), Arc::clone(&self.sparse), params)
     }
 }

@@ -6,7 +6,7 @@ use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::kernels::int8::BLOCK;
 use crate::backend::cpu::pool::{Grid, Shared, Task, Tile};
 use crate::backend::cpu::table::{ActF32, ActQ8};
-use crate::plan::{Plan, SlotId, StepKind};
+use crate::plan::{DownRows, Plan, SlotId, StepKind};
 use crate::quant::QuantType;
 use crate::util::aligned::OutOfMemory;
 
@@ -86,6 +86,22 @@ impl Formats {
             StepKind::ExpertMatMul { src, mats, dst } => {
                 f32[dst.0] = true;
                 mats.iter().for_each(|mat| self.add_product(*src, uses_q8(mat.ty)));
+            }
+            StepKind::SkippingFfn(ffn) => {
+                (f32[ffn.dst.0], f32[ffn.gate_up.0]) = (true, true);
+                // Neurons are looked up one by one, outputs are a product.
+                match ffn.down.rows {
+                    DownRows::Neurons => f32[ffn.acted.0] = true,
+                    DownRows::Outputs => self.add_product(ffn.acted, uses_q8(ffn.down.ty)),
+                }
+                for mat in ffn.gate.iter().chain([&ffn.up]) {
+                    self.add_product(ffn.src, uses_q8(mat.ty));
+                }
+                if let Some(predictor) = &ffn.predictor {
+                    self.f32[predictor.hidden.0] = true;
+                    self.add_product(predictor.src, uses_q8(predictor.fc1.ty));
+                    self.add_product(predictor.acted, uses_q8(predictor.fc2.ty));
+                }
             }
             StepKind::Route { logits, .. } => f32[logits.0] = true,
             StepKind::FromExperts { src, dst, .. } => (f32[src.0], f32[dst.0]) = (true, true),

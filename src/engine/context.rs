@@ -16,6 +16,7 @@ use crate::backend::cpu::pool::Pool;
 use crate::model::{Model, Pooling, RopeFreqs, RopeParams, RopeScaling, RopeTraining};
 use crate::plan::{Plan, RopeFactors};
 use crate::quant::QuantType;
+use crate::sparse::{Sparse, Stats};
 use crate::util::bytes;
 use crate::util::sys::time_us;
 
@@ -31,6 +32,7 @@ pub struct MemoryUse {
 /// One caller's state: cache, buffers, threads, outputs.
 pub struct Context {
     model: Arc<Model>,
+    sparse: Arc<Sparse>,
     params: ContextParams,
     sizes: Sizes,
     pooling: Pooling,
@@ -49,7 +51,11 @@ pub struct Context {
 
 impl Context {
     /// A context. Over a model without its weights (`no_alloc`) it cannot decode.
-    pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, ContextError> {
+    pub fn new(
+        model: Arc<Model>,
+        sparse: Arc<Sparse>,
+        params: ContextParams,
+    ) -> Result<Self, ContextError> {
         let plan = model.plan().ok_or(ContextError::NoWeights)?;
         let hp = model.hparams().ok_or(ContextError::NoWeights)?;
         let sizes = params.sizes(hp)?;
@@ -81,6 +87,7 @@ impl Context {
             pool: None,
             pool_batch: None,
             params,
+            sparse,
             model,
         })
     }
@@ -153,6 +160,11 @@ impl Context {
     /// Times and counts.
     pub fn perf(&self) -> &Perf {
         &self.perf
+    }
+
+    /// What was seen of the neurons.
+    pub fn stats(&self) -> &Stats {
+        self.runner.stats()
     }
 
     /// Begins counting anew.
@@ -301,7 +313,17 @@ impl Context {
         let runner = &mut self.runner;
         runner.cut(tokens, &self.kv, causal, pool.n_threads(), &mut ubatch.works);
         let abort = self.abort.as_deref();
-        let run = runner.run(pool, &self.model, plan, &self.kv, input, ubatch, causal, abort);
+        let run = runner.run(
+            pool,
+            &self.model,
+            plan,
+            &self.sparse,
+            &self.kv,
+            input,
+            ubatch,
+            causal,
+            abort,
+        );
         run.map_err(|stop| match stop {
             Stop::Aborted => DecodeError::Aborted,
             Stop::OutOfMemory(e) => DecodeError::OutOfMemory(e),

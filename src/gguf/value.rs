@@ -375,7 +375,7 @@ impl Value {
     }
 
     /// Type and value for a message.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             Self::Array(a) => format!("an array of {} {}", a.len(), a.elem_type()),
             Self::Str(s) => format!("str \"{}\"", printable(&s.to_string_lossy())),

@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use crate::gguf::{Metadata, Value};
+use crate::gguf::{Magic, Metadata, Value};
 use crate::plan::{Attention, FixedRope, Rope, Temperature, Window};
+use crate::tensor::Activation;
 
 use super::Error;
 use super::rope::{RopeScaling, RopeTraining};
@@ -118,6 +119,8 @@ pub struct Hparams {
     pub final_softcap: f32,
     /// Limit on queries, keys and values; 0 for none.
     pub clamp_kqv: f32,
+    /// Activation that the file gives in `powerinfer.activation`; its use is the architecture's.
+    pub activation: Option<Activation>,
     /// Greatest slope of ALiBi; 0 for none.
     pub max_alibi_bias: f32,
     /// Factor on queries by position, for architectures that have one.
@@ -251,6 +254,7 @@ impl Hparams {
             attn_softcap: factor("attn_logit_softcapping")?.unwrap_or(0.0),
             final_softcap: factor("final_logit_softcapping")?.unwrap_or(0.0),
             clamp_kqv: factor("attention.clamp_kqv")?.unwrap_or(0.0),
+            activation: read_activation(meta)?,
             max_alibi_bias: factor("attention.max_alibi_bias")?.unwrap_or(0.0),
             temperature: None,
         })
@@ -320,6 +324,22 @@ impl Hparams {
 /// Key of the names of a classifier's outputs.
 pub fn classifier_labels(arch: &str) -> String {
     format!("{arch}.classifier.output_labels")
+}
+
+/// The activation of feed-forward networks in `powerinfer.activation`; a sparse model of PowerInfer
+/// has ReLU where it says nothing.
+fn read_activation(meta: &Metadata) -> Result<Option<Activation>, Error> {
+    const KEY: &str = "powerinfer.activation";
+    let act = match meta.get_str(KEY)? {
+        None if meta.magic() == Magic::Pwri => Activation::Relu,
+        None => return Ok(None),
+        Some("relu") => Activation::Relu,
+        Some("relu2") => Activation::ReluSquared,
+        Some("silu") => Activation::Silu,
+        Some("gelu") => Activation::Gelu,
+        Some(other) => return Err(bad(KEY, other, "relu, relu2, silu or gelu")),
+    };
+    Ok(Some(act))
 }
 
 fn read_rope(meta: &Metadata, arch: &str, n_ctx_train: usize) -> Result<RopeTraining, Error> {

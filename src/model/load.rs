@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::arch::{self, ArchSpec};
 use super::{Error, Ftype, Hparams};
 use crate::gguf::{Magic, Metadata, ModelFiles, Progress, TensorData, TensorInfo};
-use crate::plan::{Builder, Plan, RopeStyle, TensorFacts, TensorId, Tensors};
+use crate::plan::{Builder, Plan, RopeStyle, Skipping, TensorFacts, TensorId, Tensors};
 use crate::quant::QuantType;
 use crate::tensor::Shape;
 
@@ -71,10 +71,12 @@ impl Tensors for ByName<'_> {
 impl Model {
     /// Checks the files' metadata against the architecture, then brings the weights into memory.
     ///
-    /// `vocab_only` looks at metadata alone, so that any architecture will do.
+    /// `vocab_only` looks at metadata alone, so that any architecture will do. `skipping` says which
+    /// feed-forward networks may skip neurons.
     pub fn load(
         mut files: ModelFiles,
         vocab_only: bool,
+        skipping: Skipping,
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
         let arch_name = files.meta().require_str("general.architecture")?.to_owned();
@@ -94,14 +96,9 @@ impl Model {
         let mut core = None;
         if !vocab_only {
             let arch = arch::find(&arch_name)?;
-            if files.meta().magic() == Magic::Pwri {
-                let text = "a sparse model of PowerInfer (magic PWRI, predictors and transposed \
-                            down projections); dense models (magic GGUF) of the same \
-                            architectures run";
-                return Err(Error::Unsupported(text.into()));
-            }
             let hparams = (arch.hparams)(files.meta())?;
-            let plan = plan_of(arch, &hparams, &weights)?;
+            let predictors = files.meta().magic() == Magic::Pwri;
+            let plan = plan_of(arch, &hparams, &weights, skipping, predictors)?;
             files.load_tensors(progress)?;
             for (weight, info) in weights.iter_mut().zip(files.tensors()) {
                 weight.data = files.data(info).ok();
@@ -175,10 +172,16 @@ impl Model {
     }
 }
 
-fn plan_of(arch: &ArchSpec, hparams: &Hparams, weights: &[Weight]) -> Result<Plan, Error> {
+fn plan_of(
+    arch: &ArchSpec,
+    hparams: &Hparams,
+    weights: &[Weight],
+    skipping: Skipping,
+    predictors: bool,
+) -> Result<Plan, Error> {
     let index = weights.iter().enumerate().map(|(i, w)| (w.name.as_str(), i)).collect();
     let by_name = ByName { weights, index };
-    let mut builder = Builder::new(&by_name);
+    let mut builder = Builder::new(&by_name).with_skipping(skipping, predictors);
     (arch.build)(hparams, &mut builder)?;
     let (plan, used) = builder.finish();
     for (i, weight) in weights.iter().enumerate() {

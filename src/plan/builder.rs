@@ -2,7 +2,7 @@
 
 use super::{
     Attention, Classifier, Map, Mat, Norm, NormKind, Plan, Rope, RopeStyle, RopeTable, RowOf, Rows,
-    Slot, SlotId, Step, StepKind, TensorId,
+    Skipping, Slot, SlotId, Step, StepKind, TensorId,
 };
 use crate::quant::QuantType;
 use crate::tensor::{Activation, Shape};
@@ -64,6 +64,8 @@ pub struct Builder<'a> {
     used: Vec<TensorId>,
     rows: Rows,
     ffn_scales: bool,
+    skipping: Skipping,
+    predictors: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -75,7 +77,23 @@ impl<'a> Builder<'a> {
             used: Vec::new(),
             rows: Rows::Tokens,
             ffn_scales: false,
+            skipping: Skipping::default(),
+            predictors: false,
         }
+    }
+
+    /// Which feed-forward networks become one step; with `predictors`, all of them, and each must
+    /// have a predictor and its down projection stored by neurons.
+    pub fn with_skipping(self, skipping: Skipping, predictors: bool) -> Self {
+        Self { skipping, predictors, ..self }
+    }
+
+    pub(super) fn skipping(&self) -> Skipping {
+        self.skipping
+    }
+
+    pub(super) fn predictors(&self) -> bool {
+        self.predictors
     }
 
     /// The finished plan, and the weights that it uses.

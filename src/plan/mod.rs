@@ -11,9 +11,11 @@
 mod blocks;
 mod builder;
 mod experts;
+mod skipping;
 
 pub use builder::{BuildError, Builder, TensorFacts, Tensors};
 pub use experts::Experts;
+pub use skipping::{Down, DownRows, FfnShape, Predictor, Skipping, SkippingFfn};
 
 use crate::quant::QuantType;
 use crate::tensor::Activation;
@@ -439,6 +441,8 @@ pub enum StepKind {
         /// Changed.
         dst: SlotId,
     },
+    /// A feed-forward network that can skip neurons.
+    SkippingFfn(Box<SkippingFfn>),
     /// A copy in the formats that the copy's readers want. Between tokens and outputs it keeps
     /// only the rows whose output was asked for.
     Copy {
@@ -490,12 +494,13 @@ impl Plan {
 
     /// Whether steps add to a buffer, which then is kept in f32 alone: the residual stream.
     pub fn is_summed(&self, id: SlotId) -> bool {
-        self.steps.iter().any(|step| match step.kind {
+        self.steps.iter().any(|step| match &step.kind {
+            StepKind::SkippingFfn(ffn) => ffn.dst == id,
             StepKind::MatMul { dst, add: Some(_), .. } | StepKind::Norm { dst, add: true, .. } => {
-                dst == id
+                *dst == id
             }
-            StepKind::Embed { dst, .. } | StepKind::AddRow { dst, .. } => dst == id,
-            StepKind::Add { dst, .. } | StepKind::FromExperts { dst, .. } => dst == id,
+            StepKind::Embed { dst, .. } | StepKind::AddRow { dst, .. } => *dst == id,
+            StepKind::Add { dst, .. } | StepKind::FromExperts { dst, .. } => *dst == id,
             _ => false,
         })
     }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use powerinfer::engine::{Batch, Context, ContextParams, Input};
 use powerinfer::gguf::{LoadOptions, ModelFiles};
 use powerinfer::model::Model;
+use powerinfer::sparse::{Options, Sparse};
 
 /// SmolLM2-135M-Instruct Q4_1: `POWERINFER_TEST_MODEL`, or where `make run` keeps it.
 pub fn model_path() -> Option<PathBuf> {
@@ -30,7 +31,7 @@ pub fn model_path() -> Option<PathBuf> {
 /// The model, or `None` with a line that says so.
 pub fn model() -> Option<Arc<Model>> {
     let files = ModelFiles::open(model_path()?, &LoadOptions::default()).unwrap();
-    Some(Arc::new(Model::load(files, false, &mut |_| true).unwrap()))
+    Some(Arc::new(Model::load(files, false, Default::default(), &mut |_| true).unwrap()))
 }
 
 /// The model with its vocabulary, or `None` with a line that says so.
@@ -55,7 +56,12 @@ pub fn params(change: impl FnOnce(&mut ContextParams)) -> ContextParams {
 
 /// A context with [`params`].
 pub fn context(model: &Arc<Model>, change: impl FnOnce(&mut ContextParams)) -> Context {
-    Context::new(Arc::clone(model), params(change)).unwrap()
+    Context::new(Arc::clone(model), sparse(model), params(change)).unwrap()
+}
+
+/// How a model's layers choose their neurons when nobody says anything.
+pub fn sparse(model: &Model) -> Arc<Sparse> {
+    Arc::new(Sparse::new(model.plan(), &Options::default()))
 }
 
 /// Decodes tokens of sequence 0 at the next positions; all outputs or the last one's.

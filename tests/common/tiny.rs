@@ -180,7 +180,9 @@ pub fn bare_model(spec: &Spec) -> Arc<powerinfer::model::Model> {
 pub fn bare_model_of(bytes: &[u8]) -> Arc<powerinfer::model::Model> {
     let options = LoadOptions::default();
     let files = ModelFiles::open_file(unnamed_file(bytes), "tiny.gguf", &options).unwrap();
-    Arc::new(powerinfer::model::Model::load(files, false, &mut |_| true).unwrap())
+    Arc::new(
+        powerinfer::model::Model::load(files, false, Default::default(), &mut |_| true).unwrap(),
+    )
 }
 
 /// Loads a model from memory.

@@ -15,7 +15,7 @@ pub fn model(window: u32, every: u32) -> Arc<Model> {
     let options = LoadOptions::default();
     let file = tiny::unnamed_file(&bytes);
     let files = ModelFiles::open_file(file, "windowed.gguf", &options).unwrap();
-    Arc::new(Model::load(files, false, &mut |_| true).unwrap())
+    Arc::new(Model::load(files, false, Default::default(), &mut |_| true).unwrap())
 }
 
 fn bytes(spec: &Spec, window: u32, every: u32) -> Vec<u8> {

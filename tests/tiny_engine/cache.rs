@@ -113,7 +113,8 @@ fn impossible_formats_are_refused_by_name() {
     let refused = |spec: &str, types: (QuantType, QuantType)| {
         let model = tiny::bare_model(&tiny::spec(spec));
         let params = params(|p| (p.type_k, p.type_v) = types);
-        match Context::new(model, params) {
+        let sparse = crate::common::sparse(&model);
+        match Context::new(model, sparse, params) {
             Err(ContextError::Invalid(text)) => text,
             other => panic!("{:?}", other.map(|_| "a context")),
         }

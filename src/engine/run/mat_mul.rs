@@ -83,7 +83,13 @@ impl Run<'_> {
         }
     }
 
-    fn scale_and_bias(&self, mat: &Mat, rows: Range<usize>, n: usize, y: &mut ColsMut<'_, f32>) {
+    pub(super) fn scale_and_bias(
+        &self,
+        mat: &Mat,
+        rows: Range<usize>,
+        n: usize,
+        y: &mut ColsMut<'_, f32>,
+    ) {
         let scale = mat.scale.map(|id| self.vector(id)[0]);
         let bias = mat.bias.map(|id| &self.vector(id)[rows]);
         for r in 0..n {

@@ -8,6 +8,7 @@ mod cut;
 mod experts;
 mod mat_mul;
 mod rows;
+mod skipping;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -21,12 +22,14 @@ use crate::backend::cpu::pool::{Pool, Shared, Worker};
 use crate::backend::cpu::table::WeightRows;
 use crate::model::{Model, RopeFreqs};
 use crate::plan::{Plan, Rows, SlotId, StepKind, TensorId};
+use crate::sparse::{Sparse, Stats};
 use crate::util::aligned::{AlignedVec, OutOfMemory};
 use crate::util::bytes;
 
 use cut::Class;
 pub use cut::Work;
 use experts::Routing;
+use skipping::Firing;
 
 /// Asked between steps whether to stop.
 pub trait Abort: Send + Sync {
@@ -70,6 +73,7 @@ struct Scratch {
     rows: AlignedVec<f32>,
     attend: attend::Scratch,
     route: experts::Scratch,
+    lists: skipping::ListScratch,
 }
 
 /// The buffers of a plan, and everything that stays the same from ubatch to ubatch.
@@ -88,6 +92,10 @@ pub struct Runner {
     partials: Vec<Shared<f32>>,
     /// Which tokens the experts of the layer at hand compute.
     routing: Routing,
+    /// Which neurons of the layer at hand fire.
+    firing: Firing,
+    /// What was seen of them.
+    stats: Stats,
     scratch: Vec<Mutex<Scratch>>,
 }
 
@@ -111,6 +119,7 @@ struct Run<'a> {
     runner: &'a Runner,
     model: &'a Model,
     plan: &'a Plan,
+    sparse: &'a Sparse,
     kv: &'a KvCache,
     input: Input<'a>,
     ubatch: &'a Ubatch,
@@ -138,6 +147,8 @@ impl Runner {
             class_of,
             partials: attend::partials(plan)?,
             routing: Routing::default(),
+            firing: Firing::default(),
+            stats: Stats::new(plan.layers.len()),
             scratch: Vec::new(),
         })
     }
@@ -152,10 +163,16 @@ impl Runner {
         &self.ropes
     }
 
+    /// What was seen of the neurons.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
     /// Bytes of all buffers.
     pub fn n_bytes(&mut self) -> usize {
         self.slots.iter_mut().map(Slot::n_bytes).sum::<usize>()
             + self.routing.n_bytes()
+            + self.firing.n_bytes()
             + self.partials.iter_mut().map(Shared::n_bytes).sum::<usize>()
             + self.cos_sin.iter_mut().map(Shared::n_bytes).sum::<usize>()
     }
@@ -187,6 +204,7 @@ impl Runner {
         pool: &mut Pool,
         model: &Model,
         plan: &Plan,
+        sparse: &Sparse,
         kv: &KvCache,
         input: Input<'_>,
         ubatch: &Ubatch,
@@ -207,9 +225,10 @@ impl Runner {
             partial.ensure_rows(n_rows.unwrap_or(0).next_power_of_two())?;
         }
         self.routing.ensure(plan, ubatch.n_tokens())?;
+        self.firing.ensure(plan)?;
         self.scratch.resize_with(pool.n_threads().max(self.scratch.len()), Mutex::default);
 
-        let run = Run { runner: self, model, plan, kv, input, ubatch, causal };
+        let run = Run { runner: self, model, plan, sparse, kv, input, ubatch, causal };
         let stop_at = AtomicUsize::new(usize::MAX);
         pool.run(&|worker| run.walk(worker, abort, &stop_at));
         match stop_at.into_inner() {
@@ -273,6 +292,7 @@ impl Run<'_> {
                 StepKind::FromExperts { src, scale, dst } => {
                     self.sum_experts(worker, *src, *scale, *dst);
                 }
+                StepKind::SkippingFfn(ffn) => self.skipping_ffn(worker, scratch, ffn),
                 StepKind::Copy { src, dst } => self.copy(worker, scratch, *src, *dst),
             }
         }

@@ -2,8 +2,8 @@
 
 use super::{Error, Hparams};
 use crate::plan::{
-    Attention, Builder, Experts, Gating, Map, NormKind, Rope, RopeStyle, RopeTable, Router, RowOf,
-    SlotId,
+    Attention, Builder, Experts, FfnShape, Gating, Map, NormKind, Rope, RopeStyle, RopeTable,
+    Router, RowOf, SlotId,
 };
 use crate::tensor::Activation;
 
@@ -67,8 +67,9 @@ impl PreNorm {
             let out = b.attn_output(il, &spec, n_embd)?;
             b.mat_mul_add_scaled(&format!("ffn_inp-{il}"), attn, out, scale, x);
 
+            let seen = b.predictor_input(il, x);
             let norm = pre_norm(hp, b, il, "ffn_norm", self.norm, x)?;
-            self.ffn.build(hp, b, il, norm, x)?;
+            self.ffn.build(hp, b, il, norm, seen, x)?;
         }
         logits(hp, b, self.norm, x)
     }
@@ -97,6 +98,8 @@ impl Parallel {
     ) -> Result<SlotId, Error> {
         for il in 0..hp.n_layer {
             let spec = hp.attention(il, self.rope);
+            // What the layer gets, attention not yet added.
+            let mut seen = b.predictor_input(il, x);
             let mut norm = pre_norm(hp, b, il, "attn_norm", self.norm, x)?;
             let own = format!("blk.{il}.attn_norm_2");
             let attn_in = match b.has(&format!("{own}.weight")) {
@@ -113,10 +116,11 @@ impl Parallel {
             let mut attn = b.attend(spec, qkv);
             if il + 1 == hp.n_layer {
                 [attn, x, norm] = b.select_outputs([attn, x, norm]);
+                seen = seen.map(|seen| b.select_outputs([seen])[0]);
             }
             let out = b.attn_output(il, &spec, hp.n_embd)?;
             b.mat_mul_add(&format!("attn_out-{il}"), attn, out, x);
-            self.ffn.build(hp, b, il, norm, x)?;
+            self.ffn.build(hp, b, il, norm, seen, x)?;
         }
         logits(hp, b, self.norm, x)
     }
@@ -218,7 +222,7 @@ impl PostNorm {
             let y = b.norm_to(&format!("ffn_inp-{il}"), "residual", x, norm);
 
             let input = b.copy(&format!("ffn_inp_copy-{il}"), "norm", y);
-            self.ffn.build(hp, b, il, input, y)?;
+            self.ffn.build(hp, b, il, input, None, y)?;
             let norm =
                 b.norm_weights(kind, &tensor("layer_output_norm"), hp.n_embd, hp.norm_eps)?;
             b.norm_to(&format!("layer_out-{il}"), STREAM, y, norm);
@@ -241,16 +245,25 @@ pub(super) fn cap(hp: &Hparams, b: &mut Builder<'_>, logits: SlotId) {
 }
 
 impl Ffn {
-    /// Adds a layer's network over `src` to the residual stream `x`.
+    /// Adds a layer's network over `src` to the residual stream `x`. `seen` is what its predictor
+    /// looks at, if it has one.
     pub(super) fn build(
         self,
         hp: &Hparams,
         b: &mut Builder<'_>,
         il: usize,
         src: SlotId,
+        seen: Option<SlotId>,
         x: SlotId,
     ) -> Result<(), Error> {
         let (n_ff, scale) = (hp.n_ff[il], hp.residual_scale);
+        if let Self::Gated(act) | Self::Plain(act) = self {
+            let gated = matches!(self, Self::Gated(_));
+            let shape = FfnShape { n_ff, gated, act, norm: None, scale };
+            if b.skips(il, &shape) {
+                return Ok(b.skipping_ffn(il, src, seen, &shape, x)?);
+            }
+        }
         let act = match self {
             Self::Gated(act) => b.ffn_gated(il, src, n_ff, act)?,
             Self::Plain(act) => b.ffn_plain(il, src, n_ff, act)?,

@@ -17,7 +17,7 @@ fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
 fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let rope = Some(b.rope(RopeStyle::Neox, hp.n_rot)?);
     let x = b.embed(hp.n_embd, hp.n_vocab)?;
-    let ffn = Ffn::Plain(Activation::Gelu);
+    let ffn = Ffn::Plain(hp.activation.unwrap_or(Activation::Gelu));
     Parallel { norm: NormKind::Layer, rope, qk_norm: None, ffn }.build(hp, b, x)?;
     Ok(())
 }

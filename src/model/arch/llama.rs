@@ -19,7 +19,7 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     b.use_ffn_scales();
     let x = b.embed(hp.n_embd, hp.n_vocab)?;
     // Mixtral's experts.
-    let ffn = Ffn::Gated(Activation::Silu).experts_or(hp, true, true);
+    let ffn = Ffn::Gated(hp.activation.unwrap_or(Activation::Silu)).experts_or(hp, true, true);
     PreNorm { norm: NormKind::Rms, rope, qk_norm: None, ffn }.build(hp, b, x)?;
     Ok(())
 }

@@ -29,7 +29,7 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     // The converter writes the same context length whatever the table has.
     let n_rows = b.n_rows("position_embd.weight").unwrap_or(0).max(FIRST_ROW + 1);
     b.add_row("inpL", "position_embd.weight", n_rows, RowOf::Position(FIRST_ROW), x)?;
-    let ffn = Ffn::Plain(Activation::Relu);
+    let ffn = Ffn::Plain(hp.activation.unwrap_or(Activation::Relu));
     PreNorm { norm: NormKind::Layer, rope: None, qk_norm: None, ffn }.build(hp, b, x)?;
     Ok(())
 }

@@ -1,0 +1,641 @@
+//! Feed-forward networks that skip neurons.
+//!
+//! With few tokens each token has a list of the neurons that fire for it, ascending and compact.
+//! Weights are read once for all tokens that want them: the gate over the union of what was guessed
+//! for any of them, up over the union of what fires for any. A product has the same bits whether
+//! its row was one of a list or of the whole matrix, so the choice between both is free; when a list
+//! is long, all rows are read. With many tokens nearly every neuron fires for one of them: gate and
+//! up are whole products.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::mat_mul::{MAX_COLS, ROWS};
+use super::rows::rows_per_task;
+use super::{Run, Scratch};
+use crate::backend::cpu::KernelTable;
+use crate::backend::cpu::pool::{ColsMut, Grid, Shared, Task, Worker};
+use crate::engine::buffers::uses_q8;
+use crate::plan::{DownRows, Mat, Plan, Predictor, SkippingFfn, SlotId, StepKind};
+use crate::sparse::{Guess, LayerStats, Selector};
+use crate::tensor::Activation;
+use crate::util::aligned::{AlignedVec, OutOfMemory};
+
+/// Most tokens that have lists.
+const MAX_TOKENS: usize = 8;
+/// Rows and columns of a task of the down projection with many tokens: its weights stay in the L2
+/// cache from token to token.
+const DOWN_TILE: Grid = Grid { rows: 64, cols: KernelTable::SUM_COLS };
+
+/// Ascending lists of neurons, one per row.
+struct Lists {
+    ids: Shared<u32>,
+    len: Vec<AtomicU32>,
+}
+
+impl Lists {
+    fn new(rows: usize, n_ff: usize) -> Result<Self, OutOfMemory> {
+        let len = (0..rows).map(|_| AtomicU32::new(0)).collect();
+        Ok(Self { ids: Shared::new(rows, n_ff)?, len })
+    }
+
+    /// Length of a list that an earlier step made.
+    fn len(&self, row: usize) -> usize {
+        self.len[row].load(Ordering::Acquire) as usize
+    }
+
+    fn read<'t>(&'t self, task: &'t Task, row: usize) -> &'t [u32] {
+        &self.ids.read_rows(task, row..row + 1)[..self.len(row)]
+    }
+
+    /// Makes the list of this task's row: `fill` writes it and returns its length.
+    fn write(&self, task: &Task, fill: impl FnOnce(&mut [u32]) -> usize) {
+        let grid = Grid { rows: 1, cols: self.ids.ld() };
+        let mut tile = self.ids.tile(task, self.len.len(), grid);
+        let n = fill(tile.view.row(0));
+        self.len[tile.rows.start].store(n as u32, Ordering::Release);
+    }
+}
+
+/// What layers that skip neurons share, one after the other.
+#[derive(Default)]
+pub(super) struct Firing {
+    made: Option<Made>,
+}
+
+struct Made {
+    /// Neurons that were guessed to fire, by token, and for any of them.
+    guessed: Lists,
+    guessed_any: Lists,
+    /// Neurons that fire, likewise.
+    fired: Lists,
+    fired_any: Lists,
+    /// Neurons with an output that is not zero.
+    down: Lists,
+    /// Scores of guesses, then outputs of the first projection: all neurons, or those of a list.
+    first: Shared<f32>,
+    /// The gate's outputs for the neurons that fire.
+    gate: Shared<f32>,
+    /// Outputs of up, like `first`.
+    up: Shared<f32>,
+    /// Outputs of the neurons of `down`.
+    h: Shared<f32>,
+}
+
+/// Memory of one thread for lists.
+#[derive(Default)]
+pub(super) struct ListScratch {
+    places: AlignedVec<u32>,
+    values: AlignedVec<f32>,
+    bits: Vec<u64>,
+}
+
+impl Firing {
+    /// Makes room, if the plan has networks that skip neurons.
+    pub(super) fn ensure(&mut self, plan: &Plan) -> Result<(), OutOfMemory> {
+        let widths = plan.steps.iter().filter_map(|step| match &step.kind {
+            StepKind::SkippingFfn(ffn) => Some(ffn.n_ff),
+            _ => None,
+        });
+        if let (None, Some(n_ff)) = (&self.made, widths.max()) {
+            let lists = |rows| Lists::new(rows, n_ff);
+            let floats = || Shared::new(MAX_TOKENS, n_ff);
+            self.made = Some(Made {
+                guessed: lists(MAX_TOKENS)?,
+                guessed_any: lists(1)?,
+                fired: lists(MAX_TOKENS)?,
+                fired_any: lists(1)?,
+                down: lists(MAX_TOKENS)?,
+                first: floats()?,
+                gate: floats()?,
+                up: floats()?,
+                h: floats()?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory.
+    pub(super) fn n_bytes(&mut self) -> usize {
+        let Some(made) = &mut self.made else { return 0 };
+        let Made { guessed, guessed_any, fired, fired_any, down, first, gate, up, h } = made;
+        let lists = [guessed, guessed_any, fired, fired_any, down];
+        let floats = [first, gate, up, h];
+        lists.into_iter().map(|l| l.ids.n_bytes()).sum::<usize>()
+            + floats.into_iter().map(Shared::n_bytes).sum::<usize>()
+    }
+
+    fn made(&self) -> &Made {
+        self.made.as_ref().expect("ensure() made the lists of a plan with such networks")
+    }
+}
+
+impl Run<'_> {
+    pub(super) fn skipping_ffn(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        ffn: &SkippingFfn,
+    ) {
+        let n = self.n_rows(ffn.dst);
+        let selector = self.sparse.layer(ffn.layer).expect("made for this plan");
+        let stats = self.runner.stats.layer(ffn.layer);
+        if worker.index() == 0 {
+            LayerStats::add(&stats.tokens, n);
+        }
+        if n > MAX_TOKENS || selector.all_rows_from <= 0.0 {
+            return self.all_neurons(worker, scratch, ffn, selector);
+        }
+        let m = self.runner.firing.made();
+        // Where `any` has the lists of one token they are its own.
+        let any = |own, all| if n == 1 { own } else { all };
+
+        let guess = match (&selector.guess, &ffn.predictor) {
+            (Guess::LowRank { threshold }, Some(predictor)) => {
+                self.predict(worker, scratch, predictor, n);
+                self.guess(worker, scratch, *threshold, n);
+                Some(any(&m.guessed, &m.guessed_any))
+            }
+            _ => None,
+        };
+        let share = |list: &Lists| list.len(0) as f32 / ffn.n_ff as f32;
+        let first = guess.filter(|list| share(list) < selector.all_rows_from);
+        self.project(worker, scratch, ffn, ffn.first(), first, n, &m.first);
+        self.fire(worker, scratch, ffn, selector, guess.is_some(), first, n);
+        if ffn.gate.is_some() {
+            if n > 1 {
+                self.unite(worker, scratch, &m.fired, &m.fired_any, n);
+            }
+            let list = any(&m.fired, &m.fired_any);
+            let list = Some(list).filter(|list| share(list) < selector.all_rows_from);
+            self.project(worker, scratch, ffn, &ffn.up, list, n, &m.up);
+            self.finish_gated(worker, scratch, ffn, list, n);
+        }
+        self.down(worker, scratch, ffn, selector, n);
+    }
+
+    /// The scores of the predictor of each token.
+    fn predict(&self, worker: &Worker<'_>, scratch: &mut Scratch, p: &Predictor, n: usize) {
+        self.mat_mul(worker, scratch, p.src, &[p.fc1], p.hidden, None);
+        self.activate(worker, scratch, p.hidden, Activation::Relu, false, p.acted);
+        let out = &self.runner.firing.made().first;
+        self.project_rows(worker, scratch, p.acted, &p.fc2, None, n, out);
+    }
+
+    /// Lists of the neurons whose scores are not below the threshold.
+    fn guess(&self, worker: &Worker<'_>, scratch: &mut Scratch, threshold: f32, n: usize) {
+        let m = self.runner.firing.made();
+        let n_ff = m.first.ld();
+        worker.step(n, |task| {
+            let scores = m.first.read_rows(task, task.index()..task.index() + 1);
+            m.guessed.write(task, |ids| self.table().places_from(&scores[..n_ff], threshold, ids));
+        });
+        if n > 1 {
+            self.unite(worker, scratch, &m.guessed, &m.guessed_any, n);
+        }
+    }
+
+    /// The union of the lists of `n` tokens.
+    fn unite(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        lists: &Lists,
+        all: &Lists,
+        n: usize,
+    ) {
+        worker.step(1, |task| {
+            let bits = &mut scratch.lists.bits;
+            bits.clear();
+            bits.resize(lists.ids.ld().div_ceil(64), 0);
+            for t in 0..n {
+                for &id in lists.read(task, t) {
+                    bits[id as usize / 64] |= 1 << (id % 64);
+                }
+            }
+            all.write(task, |ids| {
+                let mut n = 0;
+                for (i, &word) in bits.iter().enumerate() {
+                    let mut word = word;
+                    while word != 0 {
+                        ids[n] = (i * 64) as u32 + word.trailing_zeros();
+                        n += 1;
+                        word &= word - 1;
+                    }
+                }
+                n
+            });
+        });
+    }
+
+    /// Outputs of a projection of the network for `n` tokens: of all neurons, or those of a list.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one step")]
+    fn project(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        ffn: &SkippingFfn,
+        mat: &Mat,
+        list: Option<&Lists>,
+        n: usize,
+        out: &Shared<f32>,
+    ) {
+        self.project_rows(worker, scratch, ffn.src, mat, list, n, out);
+        if worker.index() == 0 {
+            let rows = list.map_or(mat.n_out, |list| list.len(0));
+            let bytes = rows * self.rows_of(mat.weight).row_bytes();
+            LayerStats::add(&self.runner.stats.layer(ffn.layer).bytes, bytes);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one step")]
+    fn project_rows(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        src: SlotId,
+        mat: &Mat,
+        list: Option<&Lists>,
+        n: usize,
+        out: &Shared<f32>,
+    ) {
+        let width = list.map_or(mat.n_out, |list| list.len(0));
+        let cols = width.div_ceil(8 * worker.n_threads()).next_multiple_of(ROWS).min(MAX_COLS);
+        let grid = Grid { rows: usize::MAX, cols: cols.max(ROWS) };
+        let q8 = uses_q8(self.table(), mat.ty, self.runner.reference);
+        worker.step(width.div_ceil(grid.cols), |task| {
+            let mut tile = out.tile(task, n, grid);
+            let part = tile.cols.start..tile.cols.end.min(width);
+            let mut y = tile.view.narrow(0..part.len());
+            let (w, tiles) = (self.rows_of(mat.weight), &mut scratch.tiles);
+            let rows = mat.first_row + part.start..mat.first_row + part.end;
+            let ids = list.map(|list| &list.read(task, 0)[part.clone()]);
+            match (q8, ids) {
+                (true, None) => {
+                    let act = self.slot(src).act_q8(task, 0..n);
+                    self.table().mul_mat_q8(&w, rows, &act, &mut y, tiles);
+                }
+                (true, Some(ids)) => {
+                    let act = self.slot(src).act_q8(task, 0..n);
+                    self.table().mul_mat_q8_listed(&w, ids, &act, &mut y, tiles);
+                }
+                (false, None) => {
+                    let act = self.slot(src).act_f32(task, 0..n);
+                    self.table().mul_mat_f32(&w, rows, &act, &mut y, tiles);
+                }
+                (false, Some(ids)) => {
+                    let act = self.slot(src).act_f32(task, 0..n);
+                    self.table().mul_mat_f32_listed(&w, ids, &act, &mut y, tiles);
+                }
+            }
+            match ids {
+                None => self.scale_and_bias(mat, part, n, &mut y),
+                Some(ids) => self.scale_and_bias_listed(mat, ids, n, &mut y),
+            }
+        });
+    }
+
+    fn scale_and_bias_listed(&self, mat: &Mat, ids: &[u32], n: usize, y: &mut ColsMut<'_, f32>) {
+        let scale = mat.scale.map_or(1.0, |id| self.vector(id)[0]);
+        let bias = mat.bias.map(|id| self.vector(id));
+        if mat.scale.is_none() && bias.is_none() {
+            return;
+        }
+        for t in 0..n {
+            for (y, &id) in y.row(t).iter_mut().zip(ids) {
+                let bias = bias.map_or(0.0, |bias| bias[id as usize]);
+                *y = if mat.scale_last { (*y + bias) * scale } else { *y * scale + bias };
+            }
+        }
+    }
+
+    /// The neurons that fire, by the outputs of the first projection. Without a gate these are
+    /// outputs of the neurons already.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one step")]
+    fn fire(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        ffn: &SkippingFfn,
+        selector: &Selector,
+        guessed: bool,
+        list: Option<&Lists>,
+        n: usize,
+    ) {
+        let m = self.runner.firing.made();
+        let stats = self.runner.stats.layer(ffn.layer);
+        let table = self.table();
+        let act = match ffn.act {
+            // Which of its two halves is zero is not known yet.
+            Activation::DoubleRelu => Activation::Relu,
+            act => act,
+        };
+        worker.step(n, |task| {
+            let t = task.index();
+            let ids = list.map(|list| list.read(task, 0));
+            let n_first = ids.map_or(ffn.n_ff, <[u32]>::len);
+            let g = &m.first.read_rows(task, t..t + 1)[..n_first];
+            let ListScratch { places, values, .. } = &mut scratch.lists;
+            places.ensure(n_first);
+            values.ensure(n_first);
+            let acted = &mut values[..n_first];
+            table.activate(act, g, None, acted);
+            let mut n_places = match selector.least > 0.0 {
+                true => places_beyond(acted, selector.least, places),
+                false => table.places_nonzero(acted, places),
+            };
+            let id = |place: u32| ids.map_or(place, |ids| ids[place as usize]);
+            let own = guessed.then(|| m.guessed.read(task, t));
+            if let Some(own) = own
+                && (n > 1 || ids.is_none())
+            {
+                // What was computed for the others, too.
+                let mut own = own.iter().copied().peekable();
+                let mut kept = 0;
+                for i in 0..n_places {
+                    while own.next_if(|&o| o < id(places[i])).is_some() {}
+                    places[kept] = places[i];
+                    kept += usize::from(own.peek() == Some(&id(places[i])));
+                }
+                n_places = kept;
+            }
+            let places = &places[..n_places];
+            LayerStats::add(&stats.guessed, own.map_or(ffn.n_ff, <[u32]>::len));
+            LayerStats::add(&stats.fired, n_places);
+            let fill = |out: &mut [u32]| {
+                out.iter_mut().zip(places).for_each(|(out, &place)| *out = id(place));
+                n_places
+            };
+            let grid = Grid { rows: 1, cols: m.gate.ld() };
+            if ffn.gate.is_some() {
+                m.fired.write(task, fill);
+                let mut gate = m.gate.tile(task, MAX_TOKENS, grid);
+                for (y, &place) in gate.view.row(0).iter_mut().zip(places) {
+                    *y = g[place as usize];
+                }
+            } else {
+                m.down.write(task, fill);
+                let mut h = m.h.tile(task, MAX_TOKENS, grid);
+                let h = &mut h.view.row(0)[..n_places];
+                for (y, &place) in h.iter_mut().zip(places) {
+                    *y = acted[place as usize];
+                }
+                self.spread(task, ffn, scratch_row(&mut scratch.rows, ffn.n_ff), |row| {
+                    for (&h, &place) in h.iter().zip(places) {
+                        row[id(place) as usize] = h;
+                    }
+                });
+            }
+        });
+    }
+
+    /// Outputs of the neurons that fire, from gate and up.
+    fn finish_gated(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        ffn: &SkippingFfn,
+        list: Option<&Lists>,
+        n: usize,
+    ) {
+        let m = self.runner.firing.made();
+        let table = self.table();
+        worker.step(n, |task| {
+            let t = task.index();
+            let fired = m.fired.read(task, t);
+            let up = m.up.read_rows(task, t..t + 1);
+            let gate = &m.gate.read_rows(task, t..t + 1)[..fired.len()];
+            let ListScratch { places, values, .. } = &mut scratch.lists;
+            values.ensure(2 * fired.len());
+            let (own_up, acted) = values[..2 * fired.len()].split_at_mut(fired.len());
+            match list.map(|list| list.read(task, 0)) {
+                None => own_up.iter_mut().zip(fired).for_each(|(y, &id)| *y = up[id as usize]),
+                Some(_) if n == 1 => own_up.copy_from_slice(&up[..fired.len()]),
+                Some(all) => {
+                    let mut at = 0;
+                    for (y, &id) in own_up.iter_mut().zip(fired) {
+                        while all[at] < id {
+                            at += 1;
+                        }
+                        *y = up[at];
+                    }
+                }
+            }
+            table.activate(ffn.act, gate, Some(own_up), acted);
+            places.ensure(fired.len());
+            let n_places = table.places_nonzero(acted, places);
+            let places = &places[..n_places];
+            m.down.write(task, |ids| {
+                ids.iter_mut().zip(places).for_each(|(id, &at)| *id = fired[at as usize]);
+                n_places
+            });
+            let mut h = m.h.tile(task, MAX_TOKENS, Grid { rows: 1, cols: m.h.ld() });
+            for (h, &at) in h.view.row(0).iter_mut().zip(places) {
+                *h = acted[at as usize];
+            }
+            self.spread(task, ffn, scratch_row(&mut scratch.rows, ffn.n_ff), |row| {
+                for (&id, &h) in fired.iter().zip(acted.iter()) {
+                    row[id as usize] = h;
+                }
+            });
+        });
+    }
+
+    /// Writes one token's activated neurons as a row of all, where the down projection wants that.
+    fn spread(
+        &self,
+        task: &Task,
+        ffn: &SkippingFfn,
+        row: &mut [f32],
+        set: impl FnOnce(&mut [f32]),
+    ) {
+        if ffn.down.rows == DownRows::Outputs {
+            let mut tile = self.slot(ffn.acted).tile(
+                task,
+                self.n_rows(ffn.dst),
+                Grid { rows: 1, cols: ffn.n_ff },
+            );
+            tile.put(self.table(), 0, row, |y| {
+                y.fill(0.0);
+                set(y);
+            });
+        }
+    }
+
+    /// The way back from the lists of `n` tokens.
+    fn down(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        ffn: &SkippingFfn,
+        _selector: &Selector,
+        n: usize,
+    ) {
+        let m = self.runner.firing.made();
+        let w = self.rows_of(ffn.down.weight);
+        let rows = |t: usize| m.down.len(t);
+        if worker.index() == 0 {
+            let bytes = match ffn.down.rows {
+                DownRows::Outputs => w.data.len(),
+                DownRows::Neurons => (0..n).map(rows).max().unwrap_or(0) * w.row_bytes(),
+            };
+            LayerStats::add(&self.runner.stats.layer(ffn.layer).bytes, bytes);
+        }
+        match ffn.down.rows {
+            DownRows::Outputs => self.down_by_outputs(worker, scratch, ffn),
+            DownRows::Neurons => {
+                let width = self.slot(ffn.dst).width;
+                let cols = width.div_ceil(worker.n_threads());
+                let grid =
+                    Grid { rows: usize::MAX, cols: cols.next_multiple_of(KernelTable::SUM_COLS) };
+                worker.step(width.div_ceil(grid.cols), |task| {
+                    let mut tile = self.slot(ffn.dst).tile_f32(task, n, grid);
+                    for t in 0..n {
+                        let ids = m.down.read(task, t);
+                        let h = &m.h.read_rows(task, t..t + 1)[..ids.len()];
+                        let cols = tile.cols.clone();
+                        self.add_neurons(scratch, ffn, ids, h, cols, tile.view.row(t));
+                    }
+                });
+            }
+        }
+    }
+
+    fn down_by_outputs(&self, worker: &Worker<'_>, scratch: &mut Scratch, ffn: &SkippingFfn) {
+        let down = &ffn.down;
+        let mat = Mat {
+            weight: down.weight,
+            ty: down.ty,
+            first_row: 0,
+            n_out: self.slot(ffn.dst).width,
+            scale: down.scale,
+            bias: down.bias,
+            scale_last: true,
+        };
+        self.mat_mul(worker, scratch, ffn.acted, &[mat], ffn.dst, Some(ffn.scale));
+    }
+
+    /// Adds the neurons `ids` with outputs `h` to some columns of a token's row of the stream.
+    fn add_neurons(
+        &self,
+        scratch: &mut Scratch,
+        ffn: &SkippingFfn,
+        ids: &[u32],
+        h: &[f32],
+        cols: Range<usize>,
+        y: &mut [f32],
+    ) {
+        let w = self.rows_of(ffn.down.weight);
+        scratch.rows.ensure(cols.len());
+        let sum = &mut scratch.rows[..cols.len()];
+        sum.fill(0.0);
+        let reference = self.runner.reference;
+        self.table().sum_rows(&w, ids, h, cols.clone(), sum, reference, &mut scratch.tiles);
+        if let Some(bias) = ffn.down.bias {
+            self.table().add(&self.vector(bias)[cols], sum);
+        }
+        self.table().axpy(ffn.scale, sum, y);
+    }
+
+    /// The network with all of its neurons: for many tokens, or where nothing is to be skipped.
+    fn all_neurons(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        ffn: &SkippingFfn,
+        selector: &Selector,
+    ) {
+        let mats: Vec<Mat> = ffn.gate.into_iter().chain([ffn.up]).collect();
+        self.mat_mul(worker, scratch, ffn.src, &mats, ffn.gate_up, None);
+        self.activate_all(worker, scratch, ffn, selector.least);
+        if worker.index() == 0 {
+            let w = |id| self.rows_of(id).data.len();
+            let bytes: usize = mats.iter().map(|mat| w(mat.weight)).sum();
+            let stats = self.runner.stats.layer(ffn.layer);
+            LayerStats::add(&stats.bytes, bytes + w(ffn.down.weight));
+        }
+        match ffn.down.rows {
+            DownRows::Outputs => self.down_by_outputs(worker, scratch, ffn),
+            DownRows::Neurons => self.down_all(worker, scratch, ffn),
+        }
+    }
+
+    /// Activates whole rows, and sets what counts as silent to zero.
+    fn activate_all(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        ffn: &SkippingFfn,
+        least: f32,
+    ) {
+        let n = self.n_rows(ffn.dst);
+        let table = self.table();
+        let stats = self.runner.stats.layer(ffn.layer);
+        let grid = Grid { rows: rows_per_task(n, worker), cols: ffn.n_ff };
+        worker.step(n.div_ceil(grid.rows), |task| {
+            let mut tile = self.slot(ffn.acted).tile(task, n, grid);
+            let x = self.slot(ffn.gate_up).read(task, tile.rows());
+            let row = scratch_row(&mut scratch.rows, ffn.n_ff);
+            let places = &mut scratch.lists.places;
+            places.ensure(ffn.n_ff);
+            for (r, x) in x.chunks_exact(self.slot(ffn.gate_up).width).enumerate() {
+                let (first, up) = x.split_at(ffn.n_ff);
+                tile.put(table, r, row, |y| {
+                    let values = &mut scratch.lists.values;
+                    if least > 0.0 {
+                        values.ensure(ffn.n_ff);
+                        table.activate(ffn.act, first, None, &mut values[..ffn.n_ff]);
+                    }
+                    table.activate(ffn.act, first, ffn.gate.map(|_| up), y);
+                    if least > 0.0 {
+                        for (y, a) in y.iter_mut().zip(values.iter()) {
+                            *y = if a.abs() < least { 0.0 } else { *y };
+                        }
+                    }
+                    LayerStats::add(&stats.fired, table.places_nonzero(y, places));
+                });
+                LayerStats::add(&stats.guessed, ffn.n_ff);
+            }
+        });
+    }
+
+    /// The way back of many tokens, neuron by neuron.
+    fn down_all(&self, worker: &Worker<'_>, scratch: &mut Scratch, ffn: &SkippingFfn) {
+        let n = self.n_rows(ffn.dst);
+        let width = self.slot(ffn.dst).width;
+        let n_tasks = n.div_ceil(DOWN_TILE.rows) * width.div_ceil(DOWN_TILE.cols);
+        worker.step(n_tasks, |task| {
+            let mut tile = self.slot(ffn.dst).tile_f32(task, n, DOWN_TILE);
+            let (rows, cols) = (tile.rows.clone(), tile.cols.clone());
+            let acted = self.slot(ffn.acted).read(task, rows);
+            let mut places = std::mem::take(&mut scratch.lists.places);
+            let mut values = std::mem::take(&mut scratch.lists.values);
+            places.ensure(ffn.n_ff);
+            values.ensure(ffn.n_ff);
+            for (r, acted) in acted.chunks_exact(ffn.n_ff).enumerate() {
+                let ids_len = self.table().places_nonzero(acted, &mut places);
+                let ids = &places[..ids_len];
+                let h = &mut values[..ids_len];
+                h.iter_mut().zip(ids).for_each(|(h, &id)| *h = acted[id as usize]);
+                self.add_neurons(scratch, ffn, ids, h, cols.clone(), tile.view.row(r));
+            }
+            (scratch.lists.places, scratch.lists.values) = (places, values);
+        });
+    }
+}
+
+/// Room for one row of `n` numbers.
+fn scratch_row(rows: &mut AlignedVec<f32>, n: usize) -> &mut [f32] {
+    rows.ensure(n);
+    &mut rows[..n]
+}
+
+/// Places of elements at least this far from zero; NaN is far.
+fn places_beyond(x: &[f32], least: f32, places: &mut [u32]) -> usize {
+    let mut n = 0;
+    for (i, x) in x.iter().enumerate() {
+        places[n] = i as u32;
+        n += usize::from(x.abs() >= least || x.is_nan());
+    }
+    n
+}

@@ -1,0 +1,213 @@
+//! Feed-forward networks as one step, so that neurons whose activation is zero can be skipped.
+//!
+//! A neuron is a row of the gate, a row of the up and a column of the down projection. What the
+//! step computes is the same as that of the separate ones; which neurons it reads is decided while
+//! it runs, by `crate::sparse`.
+
+use super::{BuildError, Builder, Mat, Norm, SlotId, StepKind, TensorId};
+use crate::quant::QuantType;
+use crate::tensor::Activation;
+
+/// Which feed-forward networks can skip neurons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Skipping {
+    /// Only those whose weights ask for it: with predictors, or with the down projection stored
+    /// by neurons.
+    AsStored,
+    /// Those whose activation is zero for many neurons too: ReLU and its kin.
+    #[default]
+    Zeros,
+    /// Gated ones of any activation too, where small values count as zero.
+    Small,
+}
+
+/// Rows of the down projection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DownRows {
+    /// A row for each output, `ffn_down`: `[n_ff, n_embd]`.
+    Outputs,
+    /// A row for each neuron, `ffn_down_t`: `[n_embd, n_ff]`.
+    Neurons,
+}
+
+/// The way back of a network that can skip neurons.
+#[derive(Clone, Copy, Debug)]
+pub struct Down {
+    /// Weight.
+    pub weight: TensorId,
+    /// Number format of the weight.
+    pub ty: QuantType,
+    /// What its rows are.
+    pub rows: DownRows,
+    /// Factor of one element on the product.
+    pub scale: Option<TensorId>,
+    /// `[n_embd]`, added to the product.
+    pub bias: Option<TensorId>,
+}
+
+/// Says by a network of two small layers which neurons fire: `fc2(relu(fc1(x)))`, computed over the
+/// residual stream (PowerInfer, arXiv 2312.12456).
+#[derive(Clone, Copy, Debug)]
+pub struct Predictor {
+    /// What it looks at.
+    pub src: SlotId,
+    /// `[n_embd, rank]`
+    pub fc1: Mat,
+    /// Output of the first layer.
+    pub hidden: SlotId,
+    /// The same through ReLU.
+    pub acted: SlotId,
+    /// `[rank, n_ff]`
+    pub fc2: Mat,
+}
+
+/// `dst += scale * down(act(gate) * up)`, or without a gate `dst += scale * down(act(up))`.
+#[derive(Clone, Debug)]
+pub struct SkippingFfn {
+    /// Layer.
+    pub layer: usize,
+    /// Input, normed.
+    pub src: SlotId,
+    /// Neurons.
+    pub n_ff: usize,
+    /// Gate projection.
+    pub gate: Option<Mat>,
+    /// Up projection.
+    pub up: Mat,
+    /// Activation.
+    pub act: Activation,
+    /// Norm of the activated neurons, before the way back (BitNet).
+    pub norm: Option<Norm>,
+    /// The way back.
+    pub down: Down,
+    /// Guesses which neurons fire.
+    pub predictor: Option<Predictor>,
+    /// `[gate | up]`, or `up`, where all neurons are computed.
+    pub gate_up: SlotId,
+    /// Activated neurons, zero where they were skipped.
+    pub acted: SlotId,
+    /// Factor on the output.
+    pub scale: f32,
+    /// Changed: the residual stream.
+    pub dst: SlotId,
+}
+
+impl SkippingFfn {
+    /// The projection whose outputs say which neurons fire: the gate, or up where there is none.
+    pub fn first(&self) -> &Mat {
+        self.gate.as_ref().unwrap_or(&self.up)
+    }
+}
+
+/// What of a network its architecture says.
+#[derive(Clone, Copy, Debug)]
+pub struct FfnShape {
+    /// Neurons.
+    pub n_ff: usize,
+    /// Whether there is a gate.
+    pub gated: bool,
+    /// Activation.
+    pub act: Activation,
+    /// Norm of the activated neurons.
+    pub norm: Option<Norm>,
+    /// Factor on the output.
+    pub scale: f32,
+}
+
+impl Builder<'_> {
+    /// Whether the layer's network is to be one step: see [`Skipping`].
+    pub fn skips(&self, layer: usize, shape: &FfnShape) -> bool {
+        let has = |name: &str| self.has(&format!("blk.{layer}.{name}.weight"));
+        let zeros = matches!(
+            shape.act,
+            Activation::Relu | Activation::ReluSquared | Activation::DoubleRelu
+        );
+        // A gate and up in one matrix are left as they are.
+        let apart = !shape.gated || has("ffn_gate");
+        let wanted = match self.skipping() {
+            Skipping::AsStored => false,
+            Skipping::Zeros => zeros,
+            Skipping::Small => zeros || shape.gated,
+        };
+        has("ffn_down_t") || has("fc1") || (wanted && apart)
+    }
+
+    /// A copy of the residual stream for the layer's predictor, if it has one.
+    pub fn predictor_input(&mut self, layer: usize, residual: SlotId) -> Option<SlotId> {
+        let has = self.predictors() || self.has(&format!("blk.{layer}.fc1.weight"));
+        has.then(|| self.copy(&format!("predictor_in-{layer}"), "predictor_in", residual))
+    }
+
+    /// Adds a layer's network over `src` to `dst`, in one step. `seen` is what its predictor looks
+    /// at: [`Self::predictor_input`].
+    pub fn skipping_ffn(
+        &mut self,
+        layer: usize,
+        src: SlotId,
+        seen: Option<SlotId>,
+        shape: &FfnShape,
+        dst: SlotId,
+    ) -> Result<(), BuildError> {
+        let FfnShape { n_ff, gated, act, norm, scale } = *shape;
+        let n_embd = self.width(src);
+        let tensor = |name: &str| format!("blk.{layer}.{name}");
+        let gate = match gated {
+            true => Some(self.ffn_mat(&tensor("ffn_gate"), n_embd, n_ff)?),
+            false => None,
+        };
+        let up = self.ffn_mat(&tensor("ffn_up"), n_embd, n_ff)?;
+        let down = self.skipping_down(layer, n_ff, n_embd)?;
+        let predictor = seen.map(|src| self.predictor(layer, src, n_ff)).transpose()?;
+        let gate_up = self.slot("ffn_gate_up", if gated { 2 * n_ff } else { n_ff });
+        let acted = self.slot("ffn_act", n_ff);
+        let ffn = SkippingFfn {
+            layer,
+            src,
+            n_ff,
+            gate,
+            up,
+            act,
+            norm,
+            down,
+            predictor,
+            gate_up,
+            acted,
+            scale,
+            dst,
+        };
+        self.push(format!("l_out-{layer}"), StepKind::SkippingFfn(Box::new(ffn)));
+        Ok(())
+    }
+
+    fn skipping_down(
+        &mut self,
+        layer: usize,
+        n_ff: usize,
+        n_embd: usize,
+    ) -> Result<Down, BuildError> {
+        let by_neuron = format!("blk.{layer}.ffn_down_t");
+        if !self.predictors() && !self.has(&format!("{by_neuron}.weight")) {
+            let Mat { weight, ty, scale, bias, .. } = self.ffn_down(layer, n_ff, n_embd)?;
+            return Ok(Down { weight, ty, rows: DownRows::Outputs, scale, bias });
+        }
+        let facts = self.weight(&format!("{by_neuron}.weight"), &[n_embd, n_ff])?;
+        let bias = self.optional_vector(&format!("{by_neuron}.bias"), n_embd)?;
+        Ok(Down { weight: facts.id, ty: facts.ty, rows: DownRows::Neurons, scale: None, bias })
+    }
+
+    /// The predictor of a layer; its rank is what its first matrix has.
+    fn predictor(
+        &mut self,
+        layer: usize,
+        src: SlotId,
+        n_ff: usize,
+    ) -> Result<Predictor, BuildError> {
+        let (fc1, fc2) = (format!("blk.{layer}.fc1"), format!("blk.{layer}.fc2"));
+        let rank = self.n_rows(&format!("{fc1}.weight")).unwrap_or(0).max(1);
+        let fc1 = self.mat(&fc1, self.width(src), rank)?;
+        let fc2 = self.mat(&fc2, rank, n_ff)?;
+        let hidden = self.slot("predictor_hidden", rank);
+        let acted = self.slot("predictor_act", rank);
+        Ok(Predictor { src, fc1, hidden, acted, fc2 })
+    }
+}

@@ -1,0 +1,90 @@
+//! Which neurons fire: the choice of neurons that a feed-forward network computes, and what was
+//! seen of them.
+//!
+//! A network with ReLU (or its kin) gives zero for most neurons. The gate says which: reading it
+//! alone is enough to skip the other two matrices of a silent neuron ([`Guess::None`], exact). A
+//! guess in front of it skips the gate of most silent neurons as well, and may miss some that fire.
+//! Whatever was guessed, the true gate decides whether up and down are read.
+//!
+//! [`Options`] come from the caller, the file and the environment; with a model's plan they become
+//! [`Sparse`], a [`Selector`] for each layer, which `engine` follows and never changes.
+//!
+//! To add a way to guess: a variant of [`Guess`], its name in [`Mode`], and the scores that it
+//! makes in `engine/run/skipping.rs`.
+
+mod options;
+mod stats;
+
+pub use options::{BadOption, Mode, Options};
+pub use stats::{LayerStats, Stats};
+
+use crate::plan::{Plan, StepKind};
+
+/// How the neurons to compute are guessed before the gate is read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Guess {
+    /// Not at all: the gate of every neuron is computed.
+    None,
+    /// By the file's predictor: neurons whose score is not below this.
+    LowRank {
+        /// In the predictor's units.
+        threshold: f32,
+    },
+}
+
+/// How one layer chooses its neurons.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selector {
+    /// What comes before the gate.
+    pub guess: Guess,
+    /// Neurons whose activated gate is nearer to zero than this count as silent; at 0 only those
+    /// at zero do.
+    pub least: f32,
+    /// Share of the rows of gate or up from which on reading all is as fast as reading those of a
+    /// list. Results do not depend on it.
+    pub all_rows_from: f32,
+    /// The same for the down projection.
+    pub all_down_from: f32,
+}
+
+/// How a model's layers choose their neurons.
+#[derive(Clone, Debug, Default)]
+pub struct Sparse {
+    mode: Mode,
+    layers: Vec<Option<Selector>>,
+}
+
+impl Sparse {
+    /// Selectors for the layers of a plan that can skip neurons; none for a model without a plan.
+    pub fn new(plan: Option<&Plan>, options: &Options) -> Self {
+        let mut layers = vec![None; plan.map_or(0, |plan| plan.layers.len())];
+        for step in plan.into_iter().flat_map(|plan| &plan.steps) {
+            let StepKind::SkippingFfn(ffn) = &step.kind else { continue };
+            let guess = match (options.mode, ffn.predictor.is_some()) {
+                (Mode::Auto | Mode::Predictor, true) => {
+                    Guess::LowRank { threshold: options.threshold }
+                }
+                _ => Guess::None,
+            };
+            let from = if options.mode == Mode::Off { 0.0 } else { 0.6 };
+            layers[ffn.layer] =
+                Some(Selector { guess, least: 0.0, all_rows_from: from, all_down_from: from });
+        }
+        Self { mode: options.mode, layers }
+    }
+
+    /// What was asked for.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// How a layer chooses; `None` for layers that compute all neurons.
+    pub fn layer(&self, il: usize) -> Option<&Selector> {
+        self.layers.get(il)?.as_ref()
+    }
+
+    /// Layers that can skip neurons.
+    pub fn n_layers(&self) -> usize {
+        self.layers.iter().flatten().count()
+    }
+}
