@@ -27,6 +27,11 @@ impl Stats {
         Self { layers: (0..n_layer).map(|_| LayerStats::default()).collect() }
     }
 
+    /// Layers.
+    pub fn n_layers(&self) -> usize {
+        self.layers.len()
+    }
+
     /// Counts of a layer.
     pub fn layer(&self, il: usize) -> &LayerStats {
         &self.layers[il]
