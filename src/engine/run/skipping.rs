@@ -138,6 +138,9 @@ impl Run<'_> {
         ffn: &SkippingFfn,
     ) {
         let n = self.n_rows(ffn.dst);
+        if n == 0 {
+            return;
+        }
         let selector = self.sparse.layer(ffn.layer).expect("made for this plan");
         let stats = self.runner.stats.layer(ffn.layer);
         if worker.index() == 0 {
