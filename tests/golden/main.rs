@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod gemma3;
+mod relu;
 mod smollm2;
 
 use common::{argmax, chunk_nll, decode};
