@@ -7,6 +7,7 @@ mod act;
 mod attn;
 mod float;
 mod guard;
+mod listed;
 mod vec;
 
 use powerinfer::backend::cpu::{Isa, KernelTable};

@@ -85,6 +85,45 @@ fn nothing_outside_the_inputs_is_touched() {
     }
 }
 
+/// Listed rows fill readable pages to their start or end; the rows before and after them are in
+/// pages that nobody may read.
+#[test]
+fn rows_outside_of_the_list_are_not_touched() {
+    let scalar = KernelTable::for_isa(Isa::Scalar).unwrap();
+    let mut scratch = AlignedVec::new();
+    for ty in TYPES {
+        for k in lengths(ty, &[32, 576]) {
+            let row_bytes = ty.row_bytes(k as u64).unwrap() as usize;
+            let source = weights(ty, k, 17, Pattern::Random);
+            let mut pages = Pages::new(source.len());
+            let (before, n_before) = (pages.page / row_bytes * row_bytes, pages.page / row_bytes);
+            for (n, n_listed, at_end) in
+                [(1, 17, false), (1, 17, true), (2, 3, true), (9, 17, true)]
+            {
+                let readable = pages.slice::<u8>(n_listed * row_bytes, at_end);
+                readable.copy_from_slice(&source[..n_listed * row_bytes]);
+                let start = readable.as_ptr().wrapping_sub(before);
+                // As many unreadable rows behind as before.
+                let n_rows = n_before + n_listed + n_before;
+                // SAFETY: all of it is mapped; what cannot be read is not to be read.
+                let data = unsafe { std::slice::from_raw_parts(start, n_rows * row_bytes) };
+                let w = WeightRows { ty, data, k, n_rows };
+                let ids: Vec<u32> = (n_before..n_before + n_listed).map(|id| id as u32).collect();
+                let alone = WeightRows { ty, data: &source, k, n_rows: 17 };
+                let act = Act::new(scalar, k, &activations(k, n, Pattern::Random));
+                let act = act.tokens(0..n);
+                let expected = mul_mat(scalar, &alone, 0..n_listed, &act, &mut scratch);
+                for table in tables() {
+                    let mut y = vec![0.0; n * n_listed];
+                    let mut view = ColsMut::new(&mut y, n_listed, 0..n_listed);
+                    table.mul_mat_q8_listed(&w, &ids, &act, &mut view, &mut scratch);
+                    assert!(y.iter().zip(&expected).all(|(&a, &b)| same(a, b)));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn quantise_stays_inside() {
     for k in [32, 64, 1024] {

@@ -6,6 +6,7 @@
 mod data;
 #[cfg(unix)]
 mod guarded;
+mod listed;
 mod quantise;
 
 use std::ops::Range;

@@ -118,15 +118,17 @@ pub(crate) fn sums(both: i32) -> Sums {
 
 /// One call of a mat-mul kernel: `n_rows` weight rows times `n_tokens` activation rows.
 #[derive(Clone, Copy)]
-pub(crate) struct MulMatQ8 {
+pub(crate) struct MulMatQ8<'a> {
     /// Type of the weights, for kernels that serve several.
     pub(crate) ty: QuantType,
-    /// First weight row.
+    /// Row 0 of the weights.
     pub(crate) w: *const u8,
     /// Distance between weight rows; a row is blocks of the type without gaps.
     pub(crate) row_bytes: usize,
     /// Weight rows, at least 1.
     pub(crate) n_rows: usize,
+    /// Which rows of the weights, `n_rows` of them; without a list the first ones.
+    pub(crate) ids: Option<&'a [u32]>,
     /// Blocks of 32 in a row, at least 1; a multiple of 8 for types with super-blocks.
     pub(crate) n_blocks: usize,
     /// Activation codes, `n_tokens` rows of `32 * n_blocks`.
@@ -137,12 +139,34 @@ pub(crate) struct MulMatQ8 {
     pub(crate) s: *const Sums,
     /// Activation rows, at least 1.
     pub(crate) n_tokens: usize,
-    /// Output: row `i` of the weights times token `t` goes to `y[t * ld + i]`.
+    /// Output: weight row `i` of the call times token `t` goes to `y[t * ld + i]`.
     pub(crate) y: *mut f32,
     /// Distance between output rows in elements.
     pub(crate) ld: usize,
     /// Work space of [`Int8Kernels::scratch_bytes`], aligned to 64 bytes.
     pub(crate) scratch: *mut u8,
+}
+
+impl MulMatQ8<'_> {
+    /// Weight row `i` of the call.
+    #[inline(always)]
+    pub(crate) fn row(&self, i: usize) -> *const u8 {
+        let row = self.ids.map_or(i, |ids| ids[i] as usize);
+        self.w.wrapping_add(row * self.row_bytes)
+    }
+
+    /// Rows `i` and following; the last one stands in for those that do not exist.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn rows_from(&self, i: usize) -> [*const u8; MAX_LANES] {
+        std::array::from_fn(|r| self.row((i + r).min(self.n_rows - 1)))
+    }
+
+    /// What to fetch while groups of `n_rows` are computed.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn ahead(&self, n_rows: usize) -> Ahead<'_> {
+        Ahead::new(self.w, self.row_bytes, self.ids, n_rows)
+    }
 }
 
 /// Computes a [`MulMatQ8`].
@@ -151,7 +175,7 @@ pub(crate) struct MulMatQ8 {
 /// The processor has the kernel's instruction set and every pointer is valid for what its field
 /// says; `y` and `scratch` are not touched by anyone else meanwhile. Nothing but the bytes of the
 /// `n_rows` weight rows is read from the weights.
-pub(crate) type MulMatFn = unsafe fn(&MulMatQ8);
+pub(crate) type MulMatFn = unsafe fn(&MulMatQ8<'_>);
 
 /// Quantises `n_blocks` blocks of `x` to codes `q`, scales `d` and code sums `s`.
 ///
@@ -171,47 +195,35 @@ pub(crate) struct Int8Kernels {
     pub(crate) scratch_bytes: fn(ty: QuantType, n_blocks: usize) -> usize,
 }
 
-/// Addresses of the rows of a group, one per SIMD lane.
-pub(crate) trait Rows: Copy {
+/// The most weight rows that a kernel works on side by side.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const MAX_LANES: usize = 16;
+
+/// The rows of a group, one per SIMD lane, from some place along K on.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    starts: &'a [*const u8; MAX_LANES],
+    offset: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<'a> Rows<'a> {
+    /// Rows that start at these addresses.
+    pub(crate) fn new(starts: &'a [*const u8; MAX_LANES]) -> Self {
+        Self { starts, offset: 0 }
+    }
+
     /// Row `r` of the group.
-    fn row(self, r: usize) -> *const u8;
+    #[inline(always)]
+    pub(crate) fn row(self, r: usize) -> *const u8 {
+        self.starts[r].wrapping_add(self.offset)
+    }
+
     /// The same rows, `bytes` further along K.
-    fn advance(self, bytes: usize) -> Self;
-}
-
-/// Rows at an even distance.
-#[derive(Clone, Copy)]
-pub(crate) struct Even {
-    pub(crate) base: *const u8,
-    pub(crate) stride: usize,
-}
-
-impl Rows for Even {
     #[inline(always)]
-    fn row(self, r: usize) -> *const u8 {
-        self.base.wrapping_add(r * self.stride)
-    }
-    #[inline(always)]
-    fn advance(self, bytes: usize) -> Self {
-        Self { base: self.base.wrapping_add(bytes), ..self }
-    }
-}
-
-/// Fewer rows than lanes; the last one stands in for those that do not exist.
-#[derive(Clone, Copy)]
-pub(crate) struct Clamped {
-    pub(crate) rows: Even,
-    pub(crate) last: usize,
-}
-
-impl Rows for Clamped {
-    #[inline(always)]
-    fn row(self, r: usize) -> *const u8 {
-        self.rows.row(r.min(self.last))
-    }
-    #[inline(always)]
-    fn advance(self, bytes: usize) -> Self {
-        Self { rows: self.rows.advance(bytes), ..self }
+    pub(crate) fn advance(self, bytes: usize) -> Self {
+        Self { offset: self.offset + bytes, ..self }
     }
 }
 
@@ -227,7 +239,7 @@ pub(crate) struct Act {
 
 impl Act {
     /// All activations of a call.
-    pub(crate) fn of(a: &MulMatQ8) -> Self {
+    pub(crate) fn of(a: &MulMatQ8<'_>) -> Self {
         Self { q: a.q, d: a.d, s: a.s, n_blocks: a.n_blocks }
     }
 
@@ -246,35 +258,89 @@ impl Act {
 
 /// Fetches rows that will be needed soon into L2.
 ///
-/// The rows of a group are read side by side, too many streams for the processor to foresee. But
-/// groups lie one behind the other, so what comes next is simply what lies ahead. It must go to
-/// L2: in L1 it would throw out lines of the group in use. Measured from RAM with one token, this
-/// is 1.5x faster than L1 as the target at K = 4096, and 1.3x faster than only one group ahead at
-/// K = 576.
+/// The rows of a group are read side by side, too many streams for the processor to foresee. So
+/// what comes next is fetched line by line while a group is computed, one row after the other as
+/// they lie in memory. It must go to L2: in L1 it would throw out lines of the group in use.
+/// Measured from RAM with one token, this is 1.5x faster than L1 as the target at K = 4096, and
+/// 1.3x faster than only one group ahead at K = 576.
 #[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-pub(crate) struct Ahead(*const u8);
+#[derive(Clone)]
+pub(crate) struct Ahead<'a> {
+    /// The next line to fetch.
+    at: *const u8,
+    /// Where its row ends; never, for rows that lie one behind the other.
+    end: *const u8,
+    /// Bytes that should have been fetched by now and were not.
+    due: isize,
+    /// Row 0 of the matrix that `ids` are rows of.
+    w: *const u8,
+    row_bytes: usize,
+    /// Rows after this one.
+    ids: std::slice::Iter<'a, u32>,
+}
 
 #[cfg(target_arch = "x86_64")]
-impl Ahead {
+impl<'a> Ahead<'a> {
     /// How far ahead, in bytes: what RAM delivers in about a microsecond.
     const DISTANCE: usize = 16 << 10;
+    const LINE: usize = 64;
 
-    /// To be used beside a group of `n_rows` rows.
-    #[inline(always)]
-    pub(crate) fn of(rows: Even, n_rows: usize) -> Self {
-        let group = n_rows * rows.stride;
-        Self(rows.base.wrapping_add(Self::DISTANCE.next_multiple_of(group)))
+    /// To be used from row 0 of a product on, `n_rows` of which are computed side by side.
+    pub(crate) fn new(
+        w: *const u8,
+        row_bytes: usize,
+        ids: Option<&'a [u32]>,
+        n_rows: usize,
+    ) -> Self {
+        let distance = Self::DISTANCE.next_multiple_of((n_rows * row_bytes).max(1));
+        match ids {
+            None => {
+                let (at, end) =
+                    (w.wrapping_add(distance), std::ptr::without_provenance(usize::MAX));
+                Self { at, end, due: 0, w, row_bytes, ids: [].iter() }
+            }
+            Some(ids) => {
+                let ids = ids.get(distance / row_bytes.max(1)..).unwrap_or_default().iter();
+                let mut ahead = Self { at: w, end: w, due: 0, w, row_bytes, ids };
+                ahead.next_row();
+                ahead
+            }
+        }
+    }
+
+    /// Fetches nothing.
+    pub(crate) fn nothing() -> Self {
+        Self::new(std::ptr::null(), 0, Some(&[]), 1)
     }
 
     /// Fetches the next `bytes` bytes.
     #[inline(always)]
     pub(crate) fn fetch(&mut self, bytes: usize) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        for line in 0..bytes.div_ceil(64) {
+        self.due += bytes as isize;
+        while self.due > 0 {
             // SAFETY: prefetches are part of SSE, which all x86-64 has, and never fault.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.0.wrapping_add(64 * line).cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.at.cast()) };
+            self.at = self.at.wrapping_add(Self::LINE);
+            self.due -= Self::LINE as isize;
+            if self.at >= self.end {
+                self.next_row();
+            }
         }
-        self.0 = self.0.wrapping_add(bytes);
+    }
+
+    /// Goes to the line that the next row starts in, or stops after the last one.
+    #[inline(always)]
+    fn next_row(&mut self) {
+        let Some(&id) = self.ids.next() else {
+            self.due = isize::MIN / 2;
+            return;
+        };
+        let start = self.w.wrapping_add(id as usize * self.row_bytes);
+        // Only bytes of rows count, not the rest of their first and last lines.
+        let (before, after) = (start.addr() % Self::LINE, self.at.addr() - self.end.addr());
+        self.due += (before + after) as isize;
+        self.at = start.wrapping_sub(before);
+        self.end = start.wrapping_add(self.row_bytes);
     }
 }

@@ -107,7 +107,7 @@ fn decode_nvfp4(block: &[u8], out: &mut [DecodedBlock]) {
 /// # Safety
 /// As [`MulMatFn`] says, with a work space of [`scratch_bytes`] and behind it that of `mul_mat`.
 #[cfg(target_arch = "x86_64")]
-pub(crate) unsafe fn mul_mat(a: &MulMatQ8, mul_mat: MulMatFn) {
+pub(crate) unsafe fn mul_mat(a: &MulMatQ8<'_>, mul_mat: MulMatFn) {
     let n_blocks = a.n_blocks;
     let info = a.ty.info();
     let n_bytes = n_blocks * BLOCK / info.block_len * info.block_bytes;
@@ -118,7 +118,7 @@ pub(crate) unsafe fn mul_mat(a: &MulMatQ8, mul_mat: MulMatFn) {
         unsafe {
             let decoded = a.scratch.cast::<DecodedBlock>();
             for r in 0..n_rows {
-                let bytes = std::slice::from_raw_parts(a.w.add((i + r) * a.row_bytes), n_bytes);
+                let bytes = std::slice::from_raw_parts(a.row(i + r), n_bytes);
                 let out = std::slice::from_raw_parts_mut(decoded.add(r * n_blocks), n_blocks);
                 decode_row(a.ty, bytes, out);
             }
@@ -126,6 +126,7 @@ pub(crate) unsafe fn mul_mat(a: &MulMatQ8, mul_mat: MulMatFn) {
                 w: decoded.cast(),
                 row_bytes: n_blocks * DecodedBlock::BYTES,
                 n_rows,
+                ids: None,
                 y: a.y.wrapping_add(i),
                 scratch: a.scratch.wrapping_add(scratch_bytes(a.ty, n_blocks)),
                 ..*a

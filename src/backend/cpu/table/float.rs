@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::weights::SomeRows;
 use super::{Isa, KernelTable, WeightRows};
 use crate::backend::cpu::kernels::scalar;
 use crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32, SCRATCH_PAD};
@@ -102,16 +103,26 @@ impl KernelTable {
         y: &mut ColsMut<'_, f32>,
         scratch: &mut AlignedVec<u8>,
     ) {
-        let row_bytes = w.row_bytes();
-        assert!(rows.start <= rows.end && rows.end <= w.n_rows, "rows {rows:?} of {}", w.n_rows);
+        self.mul_mat_f32_of(&w.rows(rows), act, y, scratch);
+    }
+
+    /// The product of some rows of a matrix.
+    pub(super) fn mul_mat_f32_of(
+        &self,
+        w: &SomeRows<'_>,
+        act: &ActF32<'_>,
+        y: &mut ColsMut<'_, f32>,
+        scratch: &mut AlignedVec<u8>,
+    ) {
         assert_eq!(w.k, act.k, "weights and activations differ in length");
         assert_eq!(Some(act.x.len()), act.n.checked_mul(act.k));
-        assert_eq!((y.n_rows(), y.width()), (act.n, rows.len()));
+        assert_eq!((y.n_rows(), y.width()), (act.n, w.n_rows));
         let m = MatF32 {
             ty: w.ty,
-            w: &w.data[rows.start * row_bytes..rows.end * row_bytes],
-            row_bytes,
-            n_rows: rows.len(),
+            w: w.data,
+            row_bytes: w.row_bytes,
+            n_rows: w.n_rows,
+            ids: w.ids,
             k: w.k,
             x: act.x,
             n_tokens: act.n,

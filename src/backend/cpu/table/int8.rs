@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::weights::SomeRows;
 use super::{Isa, KernelTable, WeightRows};
 use crate::backend::cpu::kernels::int8::{BLOCK, Int8Kernels, MulMatQ8};
 use crate::backend::cpu::kernels::scalar;
@@ -98,15 +99,20 @@ impl KernelTable {
         y: &mut ColsMut<'_, f32>,
         scratch: &mut AlignedVec<u8>,
     ) {
+        self.mul_mat_q8_of(&w.rows(rows), act, y, scratch);
+    }
+
+    /// The product of some rows of a matrix.
+    pub(super) fn mul_mat_q8_of(
+        &self,
+        w: &SomeRows<'_>,
+        act: &ActQ8<'_>,
+        y: &mut ColsMut<'_, f32>,
+        scratch: &mut AlignedVec<u8>,
+    ) {
         let Some(&(_, mul_mat)) = self.int8.rows.iter().find(|row| row.0 == w.ty) else {
             panic!("no integer kernel for weights of type {}", w.ty);
         };
-        let row_bytes = w.row_bytes();
-        assert!(
-            rows.start <= rows.end && rows.end <= w.n_rows,
-            "rows {rows:?} of a matrix of {}",
-            w.n_rows
-        );
         let n_blocks = act.k / BLOCK;
         assert!(
             w.k == act.k && act.k.is_multiple_of(BLOCK),
@@ -126,14 +132,14 @@ impl KernelTable {
             act.s.len()
         );
         assert!(
-            y.n_rows() == act.n && y.width() == rows.len(),
+            y.n_rows() == act.n && y.width() == w.n_rows,
             "an output of {} x {} for {} tokens x {} rows",
             y.n_rows(),
             y.width(),
             act.n,
-            rows.len()
+            w.n_rows
         );
-        if rows.is_empty() || act.n == 0 {
+        if w.n_rows == 0 || act.n == 0 {
             return;
         }
         if n_blocks == 0 {
@@ -144,9 +150,10 @@ impl KernelTable {
         let (y, ld) = y.as_raw();
         let call = MulMatQ8 {
             ty: w.ty,
-            w: w.data[rows.start * row_bytes..].as_ptr(),
-            row_bytes,
-            n_rows: rows.len(),
+            w: w.data.as_ptr(),
+            row_bytes: w.row_bytes,
+            n_rows: w.n_rows,
+            ids: w.ids,
             n_blocks,
             q: act.q.as_ptr(),
             d: act.d.as_ptr(),

@@ -92,6 +92,7 @@ pub struct KernelTable {
     int8: Int8Kernels,
     vec: vec::VecKernels,
     attn: attn::AttnKernels,
+    places: listed::PlaceKernels,
 }
 
 static TABLES: [KernelTable; 4] = [
@@ -109,6 +110,7 @@ impl KernelTable {
             int8: Int8Kernels::of(isa),
             vec: vec::VecKernels::of(isa),
             attn: attn::AttnKernels::of(isa),
+            places: listed::PlaceKernels::of(isa),
         }
     }
 

@@ -17,7 +17,7 @@ use super::int8_iq::IQ4_XS;
 use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 use super::int8_unpack::{Block8, Blocks, HalfWeights, Halves, Q4_0, Q4_1, Q8_0, Sink};
 use crate::backend::cpu::kernels::int8::{
-    Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows, Sums, sums,
+    Act, Ahead, BLOCK, Int8Kernels, MulMatQ8, Rows, Sums, sums,
 };
 use crate::backend::cpu::kernels::int8_decoded;
 use crate::quant::QuantType;
@@ -188,14 +188,14 @@ unsafe fn accumulate<F: Blocks<P>, const P: usize, const G: usize, const T: usiz
 }
 
 /// Multiplies blocks with `T` tokens as they come.
-struct Multiply<F, const T: usize> {
+struct Multiply<'a, F, const T: usize> {
     act: Act,
     acc: [[__m256; T]; 1],
-    ahead: Ahead,
+    ahead: Ahead<'a>,
     kind: PhantomData<F>,
 }
 
-impl<F: Blocks<P>, const P: usize, const T: usize> Sink<P, F::Halves> for Multiply<F, T> {
+impl<F: Blocks<P>, const P: usize, const T: usize> Sink<P, F::Halves> for Multiply<'_, F, T> {
     #[inline(always)]
     unsafe fn take(&mut self, block: Block8<P>, halves: F::Halves) {
         self.ahead.fetch(LANES * F::BYTES / F::N);
@@ -209,26 +209,27 @@ impl<F: Blocks<P>, const P: usize, const T: usize> Sink<P, F::Halves> for Multip
 /// All of K for 8 rows and `T` tokens, straight from the weights.
 ///
 /// # Safety
-/// AVX2, FMA, F16C; 8 rows of `act.n_blocks` blocks, `T` tokens, 8 outputs for each.
+/// AVX2, FMA, F16C; 8 rows of `act.n_blocks` blocks, `T` tokens, outputs for them.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn few_tokens<F: Blocks<P>, const P: usize, const T: usize>(
-    rows: Even,
+    rows: Rows<'_>,
     act: Act,
-    y: *mut f32,
-    ld: usize,
+    ahead: &mut Ahead<'_>,
+    out: Out,
 ) {
     // SAFETY: as the caller vouches.
     unsafe {
-        let (mut rows, ahead) = (rows, Ahead::of(rows, LANES));
+        let mut rows = rows;
         let acc = [[_mm256_setzero_ps(); T]];
-        let mut sink = Multiply::<F, T> { act, acc, ahead, kind: PhantomData };
+        let mut sink = Multiply::<F, T> { act, acc, ahead: ahead.clone(), kind: PhantomData };
         for _ in 0..act.n_blocks / F::N {
             F::each(rows, &mut sink);
             rows = rows.advance(F::BYTES);
         }
         for (t, acc) in sink.acc[0].iter().enumerate() {
-            _mm256_storeu_ps(y.add(t * ld), *acc);
+            out.store(t, 0, *acc);
         }
+        *ahead = sink.ahead;
     }
 }
 
@@ -241,6 +242,38 @@ struct Out {
     n_lanes: usize,
     /// The outputs start at zero: this is the first chunk of K.
     fresh: bool,
+}
+
+impl Out {
+    /// # Safety
+    /// AVX2.
+    #[inline(always)]
+    unsafe fn mask(self) -> __m256i {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            _mm256_cmpgt_epi32(_mm256_set1_epi32(self.n_lanes as i32), lanes)
+        }
+    }
+
+    /// The outputs of token `t` and group `g`.
+    #[inline(always)]
+    fn at(self, t: usize, g: usize) -> *mut f32 {
+        self.y.wrapping_add(t * self.ld + g * LANES)
+    }
+
+    /// # Safety
+    /// AVX2; these outputs exist.
+    #[inline(always)]
+    unsafe fn store(self, t: usize, g: usize, acc: __m256) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            match self.n_lanes {
+                LANES => _mm256_storeu_ps(self.at(t, g), acc),
+                _ => _mm256_maskstore_ps(self.at(t, g), self.mask(), acc),
+            }
+        }
+    }
 }
 
 /// A chunk of K for `G` unpacked groups of rows and `T` tokens.
@@ -257,14 +290,11 @@ unsafe fn micro<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
 ) {
     // SAFETY: as the caller vouches.
     unsafe {
-        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-        let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(out.n_lanes as i32), lanes);
-        let y = |g: usize, t: usize| out.y.wrapping_add(t * out.ld + g * LANES);
         let mut acc = [[_mm256_setzero_ps(); T]; G];
         if !out.fresh {
             for (g, acc) in acc.iter_mut().enumerate() {
                 for (t, acc) in acc.iter_mut().enumerate() {
-                    *acc = _mm256_maskload_ps(y(g, t), mask);
+                    *acc = _mm256_maskload_ps(out.at(t, g), out.mask());
                 }
             }
         }
@@ -273,10 +303,7 @@ unsafe fn micro<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
         }
         for (g, acc) in acc.iter().enumerate() {
             for (t, acc) in acc.iter().enumerate() {
-                match out.n_lanes {
-                    LANES => _mm256_storeu_ps(y(g, t), *acc),
-                    _ => _mm256_maskstore_ps(y(g, t), mask, *acc),
-                }
+                out.store(t, g, *acc);
             }
         }
     }
@@ -308,15 +335,19 @@ unsafe fn all_tokens<F: Blocks<P>, const P: usize, const G: usize, const T: usiz
 }
 
 /// Writes blocks one behind the other.
-struct Store<const P: usize, H>(*mut Tile8<P, H>);
+struct Store<'a, F: Blocks<P>, const P: usize> {
+    tile: *mut Tile8<P, F::Halves>,
+    ahead: Ahead<'a>,
+}
 
-impl<const P: usize, H> Sink<P, H> for Store<P, H> {
+impl<F: Blocks<P>, const P: usize> Sink<P, F::Halves> for Store<'_, F, P> {
     #[inline(always)]
-    unsafe fn take(&mut self, block: Block8<P>, halves: H) {
+    unsafe fn take(&mut self, block: Block8<P>, halves: F::Halves) {
+        self.ahead.fetch(LANES * F::BYTES / F::N);
         // SAFETY: as the caller vouches.
         unsafe {
-            self.0.write(Tile8 { block, halves });
-            self.0 = self.0.add(1);
+            self.tile.write(Tile8 { block, halves });
+            self.tile = self.tile.add(1);
         }
     }
 }
@@ -327,16 +358,18 @@ impl<const P: usize, H> Sink<P, H> for Store<P, H> {
 /// AVX2, F16C; the rows have `n` blocks and `tile` has room for them.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn unpack<F: Blocks<P>, const P: usize>(
-    rows: impl Rows,
+    rows: Rows<'_>,
     n: usize,
     tile: *mut Tile8<P, F::Halves>,
+    ahead: &mut Ahead<'_>,
 ) {
-    let (mut rows, mut sink) = (rows, Store(tile));
+    let (mut rows, mut sink) = (rows, Store::<F, P> { tile, ahead: ahead.clone() });
     for _ in 0..n / F::N {
         // SAFETY: as the caller vouches.
         unsafe { F::each(rows, &mut sink) };
         rows = rows.advance(F::BYTES);
     }
+    *ahead = sink.ahead;
 }
 
 /// `G` groups of rows times `T` tokens is what the registers hold: integer sums by plane, float
@@ -346,52 +379,51 @@ unsafe fn unpack<F: Blocks<P>, const P: usize>(
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn mul_mat<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(a: &MulMatQ8) {
+unsafe fn mul_mat<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(a: &MulMatQ8<'_>) {
     const { assert!(G * chunk(F::N) * size_of::<Tile8<P, F::Halves>>() <= SCRATCH) };
     let act = Act::of(a);
     let tile = a.scratch.cast::<Tile8<P, F::Halves>>();
+    let few = a.n_tokens <= FEW_TOKENS;
+    let mut ahead = a.ahead(if few { LANES } else { G * LANES });
     let mut i = 0;
     while i < a.n_rows {
-        let rows = Even { base: a.w.wrapping_add(i * a.row_bytes), stride: a.row_bytes };
-        let y = a.y.wrapping_add(i);
         let left = a.n_rows - i;
-        // SAFETY: as the caller vouches; each branch takes no more rows than are left.
+        let out = Out { y: a.y.wrapping_add(i), ld: a.ld, n_lanes: left.min(LANES), fresh: true };
+        // SAFETY: as the caller vouches; no more rows are written than are left.
         unsafe {
-            if left >= LANES && a.n_tokens <= FEW_TOKENS {
+            if few {
+                let (starts, ahead) = (a.rows_from(i), &mut ahead);
+                let rows = Rows::new(&starts);
                 match a.n_tokens {
-                    1 => few_tokens::<F, P, 1>(rows, act, y, a.ld),
-                    _ => few_tokens::<F, P, FEW_TOKENS>(rows, act, y, a.ld),
+                    1 => few_tokens::<F, P, 1>(rows, act, ahead, out),
+                    _ => few_tokens::<F, P, FEW_TOKENS>(rows, act, ahead, out),
                 }
                 i += LANES;
                 continue;
             }
+            let n_groups = if left >= G * LANES { G } else { 1 };
+            let starts: [_; G] = std::array::from_fn(|g| a.rows_from(i + g * LANES));
             for b in (0..a.n_blocks).step_by(chunk(F::N)) {
                 let n = chunk(F::N).min(a.n_blocks - b);
-                let (rows, act) = (rows.advance(b / F::N * F::BYTES), act.at(0, b));
-                let out = Out { y, ld: a.ld, n_lanes: LANES, fresh: b == 0 };
-                if left >= G * LANES {
-                    for g in 0..G {
-                        let rows = rows.advance(g * LANES * a.row_bytes);
-                        unpack::<F, P>(rows, n, tile.add(g * chunk(F::N)));
-                    }
+                for (g, starts) in starts[..n_groups].iter().enumerate() {
+                    let rows = Rows::new(starts).advance(b / F::N * F::BYTES);
+                    unpack::<F, P>(rows, n, tile.add(g * chunk(F::N)), &mut ahead);
+                }
+                let (act, out) = (act.at(0, b), Out { fresh: b == 0, ..out });
+                if n_groups == G {
                     all_tokens::<F, P, G, T>(tile, n, act, a.n_tokens, out);
-                } else if left >= LANES {
-                    unpack::<F, P>(rows, n, tile);
-                    all_tokens::<F, P, 1, T>(tile, n, act, a.n_tokens, out);
                 } else {
-                    unpack::<F, P>(Clamped { rows, last: left - 1 }, n, tile);
-                    let out = Out { n_lanes: left, ..out };
                     all_tokens::<F, P, 1, T>(tile, n, act, a.n_tokens, out);
                 }
             }
-            i += if left >= G * LANES { G * LANES } else { LANES };
+            i += n_groups * LANES;
         }
     }
 }
 
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
-unsafe fn mul_mat_decoded(a: &MulMatQ8) {
+unsafe fn mul_mat_decoded(a: &MulMatQ8<'_>) {
     // SAFETY: as the caller vouches.
     unsafe { int8_decoded::mul_mat(a, mul_mat::<Decoded, 1, 2, 2>) };
 }

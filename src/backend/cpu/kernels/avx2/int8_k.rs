@@ -15,7 +15,7 @@ use crate::backend::cpu::kernels::int8::Rows;
 /// # Safety
 /// AVX2; the bytes can be read.
 #[inline(always)]
-pub(super) unsafe fn dwords8(rows: impl Rows, offset: usize) -> [__m256i; 8] {
+pub(super) unsafe fn dwords8(rows: Rows<'_>, offset: usize) -> [__m256i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let [a, b, c, d] = dwords(rows, offset);
@@ -104,7 +104,7 @@ unsafe fn words(x: __m256i, i: usize, signed: bool) -> __m256i {
 /// # Safety
 /// AVX2; the bytes can be read.
 #[inline(always)]
-unsafe fn scales_and_minimums(rows: impl Rows) -> [[__m256; 8]; 2] {
+unsafe fn scales_and_minimums(rows: Rows<'_>) -> [[__m256; 8]; 2] {
     // SAFETY: as the caller vouches.
     unsafe {
         let [halves, a, b, c] = dwords(rows, 0);
@@ -134,7 +134,7 @@ unsafe impl Blocks<1> for Q4_K {
     const HAS_MIN: bool = true;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<1, ()>>(rows: impl Rows, sink: &mut S) {
+    unsafe fn each<S: Sink<1, ()>>(rows: Rows<'_>, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let [scales, mins] = scales_and_minimums(rows);
@@ -163,7 +163,7 @@ unsafe impl Blocks<1> for Q5_K {
     const HAS_MIN: bool = true;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<1, ()>>(rows: impl Rows, sink: &mut S) {
+    unsafe fn each<S: Sink<1, ()>>(rows: Rows<'_>, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let [scales, mins] = scales_and_minimums(rows);
@@ -194,7 +194,7 @@ unsafe impl Blocks<1> for Q6_K {
     const HAS_MIN: bool = false;
     type Halves = Halves;
     #[inline(always)]
-    unsafe fn each<S: Sink<1, Halves>>(rows: impl Rows, sink: &mut S) {
+    unsafe fn each<S: Sink<1, Halves>>(rows: Rows<'_>, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let scale = halves(rows, 208);
@@ -227,7 +227,7 @@ unsafe impl Blocks<1> for Q3_K {
     const HAS_MIN: bool = false;
     type Halves = Halves;
     #[inline(always)]
-    unsafe fn each<S: Sink<1, Halves>>(rows: impl Rows, sink: &mut S) {
+    unsafe fn each<S: Sink<1, Halves>>(rows: Rows<'_>, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             // Twelve bytes of scales and the half, two bytes further in than dwords are wanted.
@@ -273,7 +273,7 @@ unsafe impl Blocks<1> for Q2_K {
     const HAS_MIN: bool = true;
     type Halves = Halves;
     #[inline(always)]
-    unsafe fn each<S: Sink<1, Halves>>(rows: impl Rows, sink: &mut S) {
+    unsafe fn each<S: Sink<1, Halves>>(rows: Rows<'_>, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let scale = halves(rows, 80);

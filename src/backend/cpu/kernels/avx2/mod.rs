@@ -8,3 +8,4 @@ mod int8_decoded;
 mod int8_iq;
 mod int8_k;
 mod int8_unpack;
+pub(crate) mod places;

@@ -17,7 +17,7 @@ use super::int8_iq::IQ4_XS;
 use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 use super::int8_unpack::{Block16, Blocks, HalfWeights, Halves, LANES, Q4_0, Q4_1, Q8_0, Sink};
 use crate::backend::cpu::kernels::int8::{
-    Act, Ahead, BLOCK, Clamped, Even, Int8Kernels, MulMatQ8, Rows, Sums, sums,
+    Act, Ahead, BLOCK, Int8Kernels, MulMatQ8, Rows, Sums, sums,
 };
 use crate::backend::cpu::kernels::int8_decoded;
 use crate::quant::QuantType;
@@ -317,14 +317,14 @@ unsafe fn broadcast4(q: *const i8, j: usize) -> __m512i {
 }
 
 /// Multiplies blocks with `T` tokens as they come.
-struct Multiply<F, D, const T: usize> {
+struct Multiply<'a, F, D, const T: usize> {
     act: Act,
     acc: [__m512; T],
-    ahead: Ahead,
+    ahead: Ahead<'a>,
     kind: PhantomData<(F, D)>,
 }
 
-impl<F: Blocks, D: Dot, const T: usize> Sink<F::Halves> for Multiply<F, D, T> {
+impl<F: Blocks, D: Dot, const T: usize> Sink<F::Halves> for Multiply<'_, F, D, T> {
     #[inline(always)]
     unsafe fn take(&mut self, block: Block16, halves: F::Halves) {
         self.ahead.fetch(LANES * F::BYTES / F::N);
@@ -349,26 +349,27 @@ impl<F: Blocks, D: Dot, const T: usize> Sink<F::Halves> for Multiply<F, D, T> {
 /// All of K for 16 rows and `T` tokens, straight from the weights.
 ///
 /// # Safety
-/// AVX-512 F, BW and what `D` needs; 16 rows of `act.n_blocks` blocks, `T` tokens, 16 outputs for each.
+/// AVX-512 F, BW and what `D` needs; 16 rows of `act.n_blocks` blocks, `T` tokens, outputs for them.
 #[inline(always)]
 unsafe fn few_tokens<D: Dot, F: Blocks, const T: usize>(
-    rows: Even,
+    rows: Rows<'_>,
     act: Act,
-    y: *mut f32,
-    ld: usize,
+    ahead: &mut Ahead<'_>,
+    out: Out,
 ) {
     // SAFETY: as the caller vouches.
     unsafe {
-        let (mut rows, ahead) = (rows, Ahead::of(rows, LANES));
+        let mut rows = rows;
         let acc = [_mm512_setzero_ps(); T];
-        let mut sink = Multiply::<F, D, T> { act, acc, ahead, kind: PhantomData };
+        let mut sink = Multiply::<F, D, T> { act, acc, ahead: ahead.clone(), kind: PhantomData };
         for _ in 0..act.n_blocks / F::N {
             F::each(rows, &mut sink);
             rows = rows.advance(F::BYTES);
         }
         for (t, acc) in sink.acc.iter().enumerate() {
-            _mm512_storeu_ps(y.add(t * ld), *acc);
+            _mm512_mask_storeu_ps(out.y.wrapping_add(t * out.ld), out.mask, *acc);
         }
+        *ahead = sink.ahead;
     }
 }
 
@@ -477,15 +478,19 @@ unsafe fn all_tokens<D: Dot, F: Blocks, const G: usize>(
 }
 
 /// Writes blocks one behind the other.
-struct Store<H>(*mut Tile16<H>);
+struct Store<'a, F: Blocks> {
+    tile: *mut Tile16<F::Halves>,
+    ahead: Ahead<'a>,
+}
 
-impl<H> Sink<H> for Store<H> {
+impl<F: Blocks> Sink<F::Halves> for Store<'_, F> {
     #[inline(always)]
-    unsafe fn take(&mut self, block: Block16, halves: H) {
+    unsafe fn take(&mut self, block: Block16, halves: F::Halves) {
+        self.ahead.fetch(LANES * F::BYTES / F::N);
         // SAFETY: as the caller vouches.
         unsafe {
-            self.0.write(Tile16 { block, halves });
-            self.0 = self.0.add(1);
+            self.tile.write(Tile16 { block, halves });
+            self.tile = self.tile.add(1);
         }
     }
 }
@@ -495,59 +500,64 @@ impl<H> Sink<H> for Store<H> {
 /// # Safety
 /// AVX-512 F, BW; the rows have `n` blocks and `tile` has room for them.
 #[inline(always)]
-unsafe fn unpack<F: Blocks>(rows: impl Rows, n: usize, tile: *mut Tile16<F::Halves>) {
-    let (mut rows, mut sink) = (rows, Store(tile));
+unsafe fn unpack<F: Blocks>(
+    rows: Rows<'_>,
+    n: usize,
+    tile: *mut Tile16<F::Halves>,
+    ahead: &mut Ahead<'_>,
+) {
+    let (mut rows, mut sink) = (rows, Store::<F> { tile, ahead: ahead.clone() });
     for _ in 0..n / F::N {
         // SAFETY: as the caller vouches.
         unsafe { F::each(rows, &mut sink) };
         rows = rows.advance(F::BYTES);
     }
+    *ahead = sink.ahead;
 }
 
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says, with what `D` needs. Inlined, like all
 /// it calls, into a function that has those instructions enabled.
 #[inline(always)]
-unsafe fn mul_mat<D: Dot, F: Blocks>(a: &MulMatQ8) {
+unsafe fn mul_mat<D: Dot, F: Blocks>(a: &MulMatQ8<'_>) {
     let act = Act::of(a);
     let tile = a.scratch.cast::<Tile16<F::Halves>>();
+    let few = a.n_tokens <= FEW_TOKENS;
+    let mut ahead = a.ahead(if few { LANES } else { GROUPS * LANES });
     let mut i = 0;
     while i < a.n_rows {
-        let rows = Even { base: a.w.wrapping_add(i * a.row_bytes), stride: a.row_bytes };
-        let y = a.y.wrapping_add(i);
         let left = a.n_rows - i;
-        // SAFETY: as the caller vouches; each branch takes no more rows than are left.
+        let mask = if left < LANES { (1 << left) - 1 } else { !0 };
+        let out = Out { y: a.y.wrapping_add(i), ld: a.ld, mask, fresh: true };
+        // SAFETY: as the caller vouches; no more rows are written than are left.
         unsafe {
-            if left >= LANES && a.n_tokens <= FEW_TOKENS {
+            if few {
+                let (starts, ahead) = (a.rows_from(i), &mut ahead);
+                let rows = Rows::new(&starts);
                 match a.n_tokens {
-                    1 => few_tokens::<D, F, 1>(rows, act, y, a.ld),
-                    2 => few_tokens::<D, F, 2>(rows, act, y, a.ld),
-                    3 => few_tokens::<D, F, 3>(rows, act, y, a.ld),
-                    _ => few_tokens::<D, F, FEW_TOKENS>(rows, act, y, a.ld),
+                    1 => few_tokens::<D, F, 1>(rows, act, ahead, out),
+                    2 => few_tokens::<D, F, 2>(rows, act, ahead, out),
+                    3 => few_tokens::<D, F, 3>(rows, act, ahead, out),
+                    _ => few_tokens::<D, F, FEW_TOKENS>(rows, act, ahead, out),
                 }
                 i += LANES;
                 continue;
             }
+            let n_groups = if left >= GROUPS * LANES { GROUPS } else { 1 };
+            let starts: [_; GROUPS] = std::array::from_fn(|g| a.rows_from(i + g * LANES));
             for b in (0..a.n_blocks).step_by(chunk(F::N)) {
                 let n = chunk(F::N).min(a.n_blocks - b);
-                let (rows, act) = (rows.advance(b / F::N * F::BYTES), act.at(0, b));
-                let out = Out { y, ld: a.ld, mask: !0, fresh: b == 0 };
-                if left >= GROUPS * LANES {
-                    for g in 0..GROUPS {
-                        let tile = tile.add(g * chunk(F::N));
-                        unpack::<F>(rows.advance(g * LANES * a.row_bytes), n, tile);
-                    }
-                    all_tokens::<D, F, GROUPS>(tile, n, act, a.n_tokens, out);
-                } else if left >= LANES {
-                    unpack::<F>(rows, n, tile);
-                    all_tokens::<D, F, 1>(tile, n, act, a.n_tokens, out);
-                } else {
-                    unpack::<F>(Clamped { rows, last: left - 1 }, n, tile);
-                    let out = Out { mask: (1 << left) - 1, ..out };
-                    all_tokens::<D, F, 1>(tile, n, act, a.n_tokens, out);
+                for (g, starts) in starts[..n_groups].iter().enumerate() {
+                    let rows = Rows::new(starts).advance(b / F::N * F::BYTES);
+                    unpack::<F>(rows, n, tile.add(g * chunk(F::N)), &mut ahead);
+                }
+                let (act, out) = (act.at(0, b), Out { fresh: b == 0, ..out });
+                match n_groups {
+                    1 => all_tokens::<D, F, 1>(tile, n, act, a.n_tokens, out),
+                    _ => all_tokens::<D, F, GROUPS>(tile, n, act, a.n_tokens, out),
                 }
             }
-            i += if left >= GROUPS * LANES { GROUPS * LANES } else { LANES };
+            i += n_groups * LANES;
         }
     }
 }
@@ -555,7 +565,7 @@ unsafe fn mul_mat<D: Dot, F: Blocks>(a: &MulMatQ8) {
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn mul_mat_vnni<F: Blocks>(a: &MulMatQ8) {
+unsafe fn mul_mat_vnni<F: Blocks>(a: &MulMatQ8<'_>) {
     // SAFETY: as the caller vouches.
     unsafe { mul_mat::<Vnni, F>(a) };
 }
@@ -563,21 +573,21 @@ unsafe fn mul_mat_vnni<F: Blocks>(a: &MulMatQ8) {
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-unsafe fn mul_mat_bw<F: Blocks>(a: &MulMatQ8) {
+unsafe fn mul_mat_bw<F: Blocks>(a: &MulMatQ8<'_>) {
     // SAFETY: as the caller vouches.
     unsafe { mul_mat::<Words, F>(a) };
 }
 
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
-unsafe fn decoded_vnni(a: &MulMatQ8) {
+unsafe fn decoded_vnni(a: &MulMatQ8<'_>) {
     // SAFETY: as the caller vouches.
     unsafe { int8_decoded::mul_mat(a, mul_mat_vnni::<Decoded>) };
 }
 
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
-unsafe fn decoded_bw(a: &MulMatQ8) {
+unsafe fn decoded_bw(a: &MulMatQ8<'_>) {
     // SAFETY: as the caller vouches.
     unsafe { int8_decoded::mul_mat(a, mul_mat_bw::<Decoded>) };
 }

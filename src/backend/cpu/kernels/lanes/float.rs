@@ -1,7 +1,7 @@
 //! Rows of weights as f32, f32 to half, and matrix products with f32 activations.
 
 use super::Lanes;
-use crate::backend::cpu::kernels::int8::{Ahead, Even};
+use crate::backend::cpu::kernels::int8::Ahead;
 use crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32, SCRATCH_PAD};
 use crate::backend::cpu::pool::ColsMut;
 use crate::quant::QuantType;
@@ -148,6 +148,11 @@ plain!(Brain 2 load_bf16 load_bf16_part);
 
 /// Weight rows of a register tile.
 const ROWS: usize = 4;
+/// The most weight rows that pass all tokens together.
+const GROUP: usize = 32;
+/// Up to this many tokens memory is the limit, and rows are fetched ahead of their use; listed rows
+/// always are.
+const FETCH_TOKENS: usize = 2;
 
 /// The product of [`MatF32`], with at most `T` tokens in a register tile.
 ///
@@ -168,60 +173,73 @@ pub(in super::super) unsafe fn mul_mat<V: Lanes, const T: usize>(
     let (y, ld) = y.as_raw();
     // Decoded rows lie a little apart, or rows of a power of two would share few cache sets.
     let stride = m.k + SCRATCH_PAD;
-    let group = (scratch.len() / stride).clamp(ROWS, 32) / ROWS * ROWS;
+    let group = (scratch.len() / stride).clamp(ROWS, GROUP) / ROWS * ROWS;
     let few = m.n_tokens <= T;
     let dequant = dequant(m.ty);
+    let mut ahead = match m.ids {
+        None if m.n_tokens > FETCH_TOKENS => Ahead::nothing(),
+        ids => Ahead::new(m.w.as_ptr(), m.row_bytes, ids, ROWS),
+    };
     for r0 in (0..m.n_rows).step_by(group) {
         let n_rows = group.min(m.n_rows - r0);
-        // SAFETY: the caller's promise: rows r0 .. r0 + n_rows of w and columns of y exist.
+        let mut rows = [std::ptr::null(); GROUP];
+        let rows = &mut rows[..n_rows];
+        for (r, row) in rows.iter_mut().enumerate() {
+            *row = m.row(r0 + r).as_ptr();
+        }
+        // SAFETY: the caller's promise: rows r0 .. r0 + n_rows and columns of y exist.
         unsafe {
-            let (w, y) = (m.w.as_ptr().add(r0 * m.row_bytes), y.add(r0));
+            let y = y.add(r0);
             match m.ty {
                 QuantType::F32 if few => {
-                    group_product::<V, Single, T>(m, w, m.row_bytes, n_rows, y, ld);
+                    group_product::<V, Single, T>(m, rows, &mut ahead, y, ld);
                 }
                 QuantType::F16 if few => {
-                    group_product::<V, Half, T>(m, w, m.row_bytes, n_rows, y, ld);
+                    group_product::<V, Half, T>(m, rows, &mut ahead, y, ld);
                 }
                 QuantType::BF16 if few => {
-                    group_product::<V, Brain, T>(m, w, m.row_bytes, n_rows, y, ld);
+                    group_product::<V, Brain, T>(m, rows, &mut ahead, y, ld);
                 }
                 _ => {
-                    for r in 0..n_rows {
-                        dequant(m.row(r0 + r), &mut scratch[r * stride..][..m.k]);
+                    for (r, row) in rows.iter_mut().enumerate() {
+                        ahead.fetch(m.row_bytes);
+                        let decoded = &mut scratch[r * stride..][..m.k];
+                        dequant(m.row(r0 + r), decoded);
+                        *row = decoded.as_ptr().cast();
                     }
-                    let w = scratch.as_ptr().cast();
-                    group_product::<V, Single, T>(m, w, stride * 4, n_rows, y, ld);
+                    group_product::<V, Single, T>(m, rows, &mut Ahead::nothing(), y, ld);
                 }
             }
         }
     }
 }
 
-/// Multiplies `n_rows` rows at `w` with all tokens.
+/// Multiplies rows of a group with all tokens.
 ///
 /// # Safety
 /// As [`mul_mat`]; `y` points to the value of the first row and token, tokens are `ld` apart.
 #[inline(always)]
 unsafe fn group_product<V: Lanes, W: Plain, const T: usize>(
     m: &MatF32<'_>,
-    w: *const u8,
-    row_bytes: usize,
-    n_rows: usize,
+    rows: &[*const u8],
+    ahead: &mut Ahead<'_>,
     y: *mut f32,
     ld: usize,
 ) {
     let mut t = 0;
     while t < m.n_tokens {
+        // The first tokens to pass fetch for all.
+        let mut nothing = Ahead::nothing();
+        let ahead = if t == 0 { &mut *ahead } else { &mut nothing };
         // SAFETY: the caller's promise; t and the tile's tokens lie below n_tokens.
         unsafe {
             let (x, y) = (m.x.as_ptr().add(t * m.k), y.add(t * ld));
             t += match m.n_tokens - t {
-                6.. if T >= 6 => strip::<V, W, 6>(w, row_bytes, n_rows, x, m.k, y, ld),
-                4.. if T >= 6 => strip::<V, W, 4>(w, row_bytes, n_rows, x, m.k, y, ld),
-                3.. => strip::<V, W, 3>(w, row_bytes, n_rows, x, m.k, y, ld),
-                2 => strip::<V, W, 2>(w, row_bytes, n_rows, x, m.k, y, ld),
-                _ => strip::<V, W, 1>(w, row_bytes, n_rows, x, m.k, y, ld),
+                6.. if T >= 6 => strip::<V, W, 6>(rows, ahead, x, m.k, y, ld),
+                4.. if T >= 6 => strip::<V, W, 4>(rows, ahead, x, m.k, y, ld),
+                3.. => strip::<V, W, 3>(rows, ahead, x, m.k, y, ld),
+                2 => strip::<V, W, 2>(rows, ahead, x, m.k, y, ld),
+                _ => strip::<V, W, 1>(rows, ahead, x, m.k, y, ld),
             };
         }
     }
@@ -233,30 +251,27 @@ unsafe fn group_product<V: Lanes, W: Plain, const T: usize>(
 /// As [`group_product`].
 #[inline(always)]
 unsafe fn strip<V: Lanes, W: Plain, const T: usize>(
-    w: *const u8,
-    row_bytes: usize,
-    n_rows: usize,
+    rows: &[*const u8],
+    ahead: &mut Ahead<'_>,
     x: *const f32,
     k: usize,
     y: *mut f32,
     ld: usize,
 ) -> usize {
-    // SAFETY: the caller's promise; r stays below n_rows.
+    let (tiles, rest) = rows.as_chunks::<ROWS>();
+    // SAFETY: the caller's promise; r stays below the number of rows.
     unsafe {
-        let mut r = 0;
-        while r + ROWS <= n_rows {
-            let sums = tile::<V, W, ROWS, T>(w.add(r * row_bytes), row_bytes, x, k);
+        for (i, rows) in tiles.iter().enumerate() {
+            let sums = tile::<V, W, ROWS, T>(*rows, ahead, x, k);
             for (t, sums) in sums.iter().enumerate() {
-                y.add(t * ld + r).cast::<[f32; ROWS]>().write_unaligned(*sums);
+                y.add(t * ld + i * ROWS).cast::<[f32; ROWS]>().write_unaligned(*sums);
             }
-            r += ROWS;
         }
-        while r < n_rows {
-            let sums = tile::<V, W, 1, T>(w.add(r * row_bytes), row_bytes, x, k);
+        for (r, row) in (tiles.len() * ROWS..).zip(rest) {
+            let sums = tile::<V, W, 1, T>([*row], ahead, x, k);
             for (t, sums) in sums.iter().enumerate() {
                 y.add(t * ld + r).write(sums[0]);
             }
-            r += 1;
         }
     }
     T
@@ -265,29 +280,27 @@ unsafe fn strip<V: Lanes, W: Plain, const T: usize>(
 /// The register tile: `R` rows times `T` tokens, all sums by one chain per lane and one tree.
 ///
 /// # Safety
-/// Needs the instruction set of `V`, `R` rows of `k` at `w` and `T` rows of `k` at `x`.
+/// Needs the instruction set of `V`, `R` rows of `k` and `T` rows of `k` at `x`.
 #[inline(always)]
 unsafe fn tile<V: Lanes, W: Plain, const R: usize, const T: usize>(
-    w: *const u8,
-    row_bytes: usize,
+    rows: [*const u8; R],
+    fetch: &mut Ahead<'_>,
     x: *const f32,
     k: usize,
 ) -> [[f32; ROWS]; T] {
     // SAFETY: the caller's promise; i stays below k, and the last, partial step reads k - i.
     unsafe {
         let mut acc = [[V::splat(0.0); ROWS]; T];
-        let mut ahead = Ahead::of(Even { base: w, stride: row_bytes }, R);
+        let mut ahead = fetch.clone();
         let mut i = 0;
         while i + V::N <= k {
             let mut xs = [V::splat(0.0); T];
             for t in 0..T {
                 xs[t] = V::load(x.add(t * k + i));
             }
-            if T <= 2 {
-                ahead.fetch(R * V::N * W::BYTES);
-            }
+            ahead.fetch(R * V::N * W::BYTES);
             for r in 0..R {
-                let w = W::load::<V>(w.add(r * row_bytes + i * W::BYTES));
+                let w = W::load::<V>(rows[r].add(i * W::BYTES));
                 for t in 0..T {
                     acc[t][r] = w.fma(xs[t], acc[t][r]);
                 }
@@ -296,12 +309,13 @@ unsafe fn tile<V: Lanes, W: Plain, const R: usize, const T: usize>(
         }
         if i < k {
             for r in 0..R {
-                let w = W::load_part::<V>(w.add(r * row_bytes + i * W::BYTES), k - i);
+                let w = W::load_part::<V>(rows[r].add(i * W::BYTES), k - i);
                 for t in 0..T {
                     acc[t][r] = w.fma(V::load_part(x.add(t * k + i), k - i), acc[t][r]);
                 }
             }
         }
+        *fetch = ahead;
         let mut sums = [[0.0; ROWS]; T];
         for t in 0..T {
             sums[t] = V::sum4(acc[t]);

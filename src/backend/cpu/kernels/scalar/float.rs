@@ -19,10 +19,13 @@ pub(crate) const SCRATCH_PAD: usize = 16;
 pub(crate) struct MatF32<'a> {
     /// Type of the weights.
     pub(crate) ty: QuantType,
-    /// `n_rows` rows of `row_bytes` bytes.
+    /// Rows of `row_bytes` bytes.
     pub(crate) w: &'a [u8],
     pub(crate) row_bytes: usize,
+    /// Rows of the product.
     pub(crate) n_rows: usize,
+    /// Which rows of the weights, `n_rows` of them; without a list the first ones.
+    pub(crate) ids: Option<&'a [u32]>,
     /// Elements of a row.
     pub(crate) k: usize,
     /// `n_tokens` rows of `k`.
@@ -31,8 +34,9 @@ pub(crate) struct MatF32<'a> {
 }
 
 impl MatF32<'_> {
-    /// Bytes of weight row `r`.
+    /// Bytes of weight row `r` of the product.
     pub(crate) fn row(&self, r: usize) -> &[u8] {
+        let r = self.ids.map_or(r, |ids| ids[r] as usize);
         &self.w[r * self.row_bytes..][..self.row_bytes]
     }
 }

@@ -156,12 +156,11 @@ unsafe fn quantize(x: *const f32, n_blocks: usize, q: *mut i8, d: *mut f32, s: *
 
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
-unsafe fn mul_mat<F: Blocks>(a: &MulMatQ8) {
+unsafe fn mul_mat<F: Blocks>(a: &MulMatQ8<'_>) {
     let (k, nb) = (a.n_blocks * BLOCK, a.n_blocks);
     for i in 0..a.n_rows {
         // SAFETY: the caller vouches for n_rows rows of n_blocks blocks.
-        let row =
-            unsafe { std::slice::from_raw_parts(a.w.add(i * a.row_bytes), nb / F::N * F::BYTES) };
+        let row = unsafe { std::slice::from_raw_parts(a.row(i), nb / F::N * F::BYTES) };
         // A block is decoded once for all tokens; the outputs themselves carry the sums.
         for b in 0..nb {
             let bytes = &row[b / F::N * F::BYTES..][..F::BYTES];
@@ -192,14 +191,14 @@ unsafe fn mul_mat<F: Blocks>(a: &MulMatQ8) {
 ///
 /// # Safety
 /// As [`crate::backend::cpu::kernels::int8::MulMatFn`] says.
-unsafe fn mul_mat_decoded(a: &MulMatQ8) {
+unsafe fn mul_mat_decoded(a: &MulMatQ8<'_>) {
     let (k, nb, info) = (a.n_blocks * BLOCK, a.n_blocks, a.ty.info());
     let mut decoded = [DecodedBlock::ZERO; 8];
     let decoded = &mut decoded[..info.block_len / BLOCK];
     for i in 0..a.n_rows {
         let n_bytes = k / info.block_len * info.block_bytes;
         // SAFETY: the caller vouches for n_rows rows of n_blocks blocks.
-        let row = unsafe { std::slice::from_raw_parts(a.w.add(i * a.row_bytes), n_bytes) };
+        let row = unsafe { std::slice::from_raw_parts(a.row(i), n_bytes) };
         for (j, bytes) in row.chunks_exact(info.block_bytes).enumerate() {
             decode_row(a.ty, bytes, decoded);
             for (b, block) in (j * decoded.len()..).zip(decoded.iter()) {

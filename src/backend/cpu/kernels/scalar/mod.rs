@@ -7,4 +7,5 @@ pub(crate) mod int8;
 mod int8_bits;
 mod int8_blocks;
 mod int8_k;
+pub(crate) mod places;
 pub(crate) mod vec;
