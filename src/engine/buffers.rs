@@ -75,7 +75,7 @@ impl Formats {
             StepKind::Activate { src, .. } => f32[src.0] = true,
             StepKind::NormHeads { slot, .. } | StepKind::Map { slot, .. } => f32[slot.0] = true,
             StepKind::Add { src, gate, dst } => {
-                for slot in [Some(src), gate.as_ref(), Some(dst)].into_iter().flatten() {
+                for slot in [src, gate, dst] {
                     f32[slot.0] = true;
                 }
             }

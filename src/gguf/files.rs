@@ -17,6 +17,7 @@ use super::reader::{Header, TensorInfo};
 use super::split::{split_path, split_prefix};
 use crate::log_warn;
 use crate::quant;
+use crate::util::aligned::AlignedVec;
 
 const SPLIT_NO: &str = "split.no";
 const SPLIT_COUNT: &str = "split.count";
@@ -57,6 +58,20 @@ impl Default for LoadOptions {
 pub struct TensorData {
     region: Arc<Region>,
     range: Range<usize>,
+}
+
+impl TensorData {
+    /// Bytes of our own, in place of the file's.
+    pub fn from_bytes(bytes: AlignedVec<u8>) -> Self {
+        let range = 0..bytes.len();
+        Self { region: Arc::new(Region::Heap { bytes, locked: false }), range }
+    }
+
+    /// Gives the memory of bytes that nobody needs for now back to the system; they come back from
+    /// the file when they are read again. False where they would be lost, and stay.
+    pub fn release(&self) -> bool {
+        self.region.release(self.range.clone())
+    }
 }
 
 impl Deref for TensorData {

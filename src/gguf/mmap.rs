@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use crate::util::aligned::AlignedVec;
 use crate::util::sys;
@@ -45,6 +45,31 @@ impl Region {
         match self {
             #[cfg(target_os = "linux")]
             Self::Map(map) => map.advise_range(memmap2::Advice::PopulateRead, at, len).is_ok(),
+            _ => false,
+        }
+    }
+
+    /// Gives the memory of these bytes of a map back until they are read again; false where there
+    /// is no file to read them from, or the system does not.
+    pub(super) fn release(&self, range: Range<usize>) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Map(map) => {
+                // Whole pages inside of the range: its neighbours keep theirs.
+                let start = range.start.next_multiple_of(sys::page_size());
+                let end = range.end / sys::page_size() * sys::page_size();
+                // SAFETY: the map is a private, read-only one of a file that nobody wrote to
+                // through it, so a dropped page reads as before.
+                start >= end
+                    || unsafe {
+                        map.unchecked_advise_range(
+                            memmap2::UncheckedAdvice::DontNeed,
+                            start,
+                            end - start,
+                        )
+                    }
+                    .is_ok()
+            }
             _ => false,
         }
     }

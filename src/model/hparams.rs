@@ -117,8 +117,6 @@ pub struct Hparams {
     pub attn_softcap: f32,
     /// Soft cap on logits; 0 for none.
     pub final_softcap: f32,
-    /// Limit on queries, keys and values; 0 for none.
-    pub clamp_kqv: f32,
     /// Activation that the file gives in `powerinfer.activation`; its use is the architecture's.
     pub activation: Option<Activation>,
     /// Greatest slope of ALiBi; 0 for none.
@@ -253,7 +251,6 @@ impl Hparams {
             attention_scale: factor("attention.scale")?.filter(|x| *x != 0.0),
             attn_softcap: factor("attn_logit_softcapping")?.unwrap_or(0.0),
             final_softcap: factor("final_logit_softcapping")?.unwrap_or(0.0),
-            clamp_kqv: factor("attention.clamp_kqv")?.unwrap_or(0.0),
             activation: read_activation(meta)?,
             max_alibi_bias: factor("attention.max_alibi_bias")?.unwrap_or(0.0),
             temperature: None,

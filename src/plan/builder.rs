@@ -400,14 +400,9 @@ impl<'a> Builder<'a> {
         self.push(node, StepKind::Map { slot, map });
     }
 
-    /// `dst += src`
-    pub fn add(&mut self, node: &str, src: SlotId, dst: SlotId) {
-        self.push(node, StepKind::Add { src, gate: None, dst });
-    }
-
     /// `dst += sigmoid(gate) * src`, the gate one number per row.
     pub fn add_gated(&mut self, node: &str, src: SlotId, gate: SlotId, dst: SlotId) {
-        self.push(node, StepKind::Add { src, gate: Some(gate), dst });
+        self.push(node, StepKind::Add { src, gate, dst });
     }
 
     /// A copy into the buffer `slot`, for matrices that take the residual stream as it is.

@@ -48,7 +48,6 @@ impl Builder<'_> {
         src: SlotId,
         experts: &Experts,
     ) -> Result<SlotId, BuildError> {
-        let src = self.copy(&format!("ffn_moe_router_in-{layer}"), "router_in", src);
         let n_embd = self.width(src);
         let gate_inp = self.mat(&format!("blk.{layer}.ffn_gate_inp"), n_embd, experts.n_expert)?;
         Ok(self.mat_mul(&format!("ffn_moe_logits-{layer}"), "router", src, vec![gate_inp]))
@@ -64,10 +63,7 @@ impl Builder<'_> {
         scale: f32,
         dst: SlotId,
     ) -> Result<(), BuildError> {
-        let n_embd = self.width(src);
-        let gate_inp = self.mat(&format!("blk.{layer}.ffn_gate_inp"), n_embd, experts.n_expert)?;
-        let node = format!("ffn_moe_logits-{layer}");
-        let logits = self.mat_mul(&node, "router", src, vec![gate_inp]);
+        let logits = self.router_logits(layer, src, experts)?;
         self.routed_experts(layer, logits, src, experts, scale, dst)
     }
 

@@ -290,8 +290,6 @@ pub enum Map {
     Scale(f32),
     /// `cap * tanh(x / cap)`
     SoftCap(f32),
-    /// Into `-limit..=limit`.
-    Clamp(f32),
 }
 
 /// The head that makes scores of a pooled embedding (classifiers, rerankers):
@@ -400,12 +398,12 @@ pub enum StepKind {
         /// How.
         map: Map,
     },
-    /// `dst += src`, or with a gate `dst += sigmoid(gate) * src`.
+    /// `dst += sigmoid(gate) * src`.
     Add {
         /// Input.
         src: SlotId,
         /// One number per row.
-        gate: Option<SlotId>,
+        gate: SlotId,
         /// Changed.
         dst: SlotId,
     },

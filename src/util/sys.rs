@@ -15,6 +15,13 @@ pub fn n_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Bytes of a page of memory.
+pub fn page_size() -> usize {
+    // SAFETY: asks for a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).ok().filter(|n| n.is_power_of_two()).unwrap_or(4096)
+}
+
 /// Pins memory in RAM. The error is the system's (usually a limit: see `ulimit -l`).
 pub fn lock_memory(bytes: &[u8]) -> std::io::Result<()> {
     // SAFETY: the range is a live slice; mlock does not change its contents.

@@ -266,7 +266,7 @@ impl Run<'_> {
                 }
                 StepKind::NormHeads { slot, first, n_head, head_dim, norm } => {
                     let cols = *first..*first + n_head * head_dim;
-                    self.norm_heads(worker, scratch, *slot, cols, *head_dim, norm);
+                    self.norm_heads(worker, *slot, cols, *head_dim, norm);
                 }
                 StepKind::MatMul { src, mats, dst, add } => {
                     self.mat_mul(worker, scratch, *src, mats, *dst, *add);

@@ -141,7 +141,6 @@ impl Run<'_> {
     pub(super) fn norm_heads(
         &self,
         worker: &Worker<'_>,
-        scratch: &mut Scratch,
         slot: SlotId,
         cols: Range<usize>,
         head_dim: usize,
@@ -153,14 +152,16 @@ impl Run<'_> {
             w.map(|w| if w.len() > head_dim { head * head_dim } else { 0 })
                 .map(|first| first..first + head_dim)
         };
-        scratch.rows.ensure(head_dim);
-        let x = &mut scratch.rows[..head_dim];
         self.change_rows(worker, slot, |_, row| {
             for (head, y) in row[cols.clone()].chunks_exact_mut(head_dim).enumerate() {
-                x.copy_from_slice(y);
                 let weight = own(weight, head).zip(weight).map(|(part, w)| &w[part]);
                 let bias = own(bias, head).zip(bias).map(|(part, b)| &b[part]);
-                normalize(self.table(), norm, x, weight, bias, y);
+                match norm.kind {
+                    NormKind::Rms => self.table().rms_norm_in_place(weight, norm.eps, y),
+                    NormKind::Layer => {
+                        self.table().layer_norm_in_place(weight, bias, norm.eps, y);
+                    }
+                }
             }
         });
     }
@@ -202,19 +203,16 @@ impl Run<'_> {
         self.change_rows(worker, slot, |_, x| match map {
             Map::Scale(factor) => self.table().scale(factor, x),
             Map::SoftCap(cap) => self.table().soft_cap(cap, x),
-            Map::Clamp(limit) => x.iter_mut().for_each(|x| *x = x.clamp(-limit, limit)),
         });
     }
 
-    pub(super) fn add(&self, worker: &Worker<'_>, src: SlotId, gate: Option<SlotId>, dst: SlotId) {
+    pub(super) fn add(&self, worker: &Worker<'_>, src: SlotId, gate: SlotId, dst: SlotId) {
         let n = self.n_rows(dst);
         let grid = Grid { rows: rows_per_task(n, worker), cols: self.slot(dst).width };
         worker.step(n.div_ceil(grid.rows), |task| {
             let mut tile = self.slot(dst).tile_f32(task, n, grid);
             for (r, t) in tile.rows.clone().enumerate() {
-                let factor = gate.map_or(1.0, |gate| {
-                    1.0 / (1.0 + (-self.slot(gate).read(task, t..t + 1)[0]).exp())
-                });
+                let factor = 1.0 / (1.0 + (-self.slot(gate).read(task, t..t + 1)[0]).exp());
                 self.table().axpy(factor, self.slot(src).read(task, t..t + 1), tile.view.row(r));
             }
         });

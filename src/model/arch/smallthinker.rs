@@ -42,7 +42,8 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
             (_, false) => None,
         };
         let spec = hp.attention(il, rope);
-        let mut routed = b.router_logits(il, x, &experts)?;
+        let input = b.copy(&format!("ffn_moe_router_in-{il}"), "router_in", x);
+        let mut routed = b.router_logits(il, input, &experts)?;
         let norm = pre_norm(hp, b, il, "attn_norm", NormKind::Rms, x)?;
         let qkv = qkv(hp, b, il, &spec, norm)?;
         let mut attn = b.attend(spec, qkv);
