@@ -18,3 +18,4 @@ pub(crate) mod int8_decoded;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 pub mod scalar;
+pub(crate) mod sum_rows;

@@ -16,6 +16,7 @@ mod weights;
 use std::fmt;
 
 use super::kernels::int8::Int8Kernels;
+use super::kernels::sum_rows::SumKernels;
 pub use attn::{AttnState, AttnTile};
 pub use float::ActF32;
 pub use int8::ActQ8;
@@ -93,6 +94,7 @@ pub struct KernelTable {
     vec: vec::VecKernels,
     attn: attn::AttnKernels,
     places: listed::PlaceKernels,
+    sum: SumKernels,
 }
 
 static TABLES: [KernelTable; 4] = [
@@ -111,6 +113,7 @@ impl KernelTable {
             vec: vec::VecKernels::of(isa),
             attn: attn::AttnKernels::of(isa),
             places: listed::PlaceKernels::of(isa),
+            sum: SumKernels::of(isa),
         }
     }
 

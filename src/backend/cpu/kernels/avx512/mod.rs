@@ -9,3 +9,4 @@ mod int8_iq;
 mod int8_k;
 mod int8_unpack;
 pub(crate) mod places;
+pub(crate) mod sum_rows;

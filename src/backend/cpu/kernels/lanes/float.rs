@@ -114,7 +114,7 @@ pub(in super::super) unsafe fn dequant_q8_0<V: Lanes>(bytes: &[u8], out: &mut [f
 }
 
 /// A number format that a product reads straight into registers.
-trait Plain {
+pub(super) trait Plain {
     const BYTES: usize;
     /// # Safety
     /// Needs the instruction set of `V` and `N` numbers at `p`.
@@ -126,7 +126,7 @@ trait Plain {
 
 macro_rules! plain {
     ($name:ident $bytes:literal $load:ident $load_part:ident) => {
-        struct $name;
+        pub(super) struct $name;
         impl Plain for $name {
             const BYTES: usize = $bytes;
             #[inline(always)]

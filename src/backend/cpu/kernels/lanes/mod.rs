@@ -15,6 +15,9 @@
 pub(super) mod act;
 pub(super) mod attn;
 pub(super) mod float;
+pub(super) mod sum_formats;
+pub(super) mod sum_plain;
+pub(super) mod sum_rows;
 pub(super) mod vec;
 
 /// One vector register of f32.
@@ -155,6 +158,7 @@ macro_rules! lane_kernels {
         use $crate::backend::cpu::kernels::lanes;
         use $crate::backend::cpu::kernels::scalar::attn::{AttnState, AttnTile};
         use $crate::backend::cpu::kernels::scalar::float::{self as plain, DequantRow, MatF32};
+        use $crate::backend::cpu::kernels::sum_rows::{SumRows, SumRowsFn};
         use $crate::backend::cpu::pool::ColsMut;
         use $crate::quant::QuantType;
         use $crate::tensor::Activation;
@@ -188,7 +192,17 @@ macro_rules! lane_kernels {
             fn rope_neox in vec(x: &mut [f32], head_dim: usize, cos_sin: &[f32]);
             fn blend in vec(a: f32, total: &mut [f32], b: f32, part: &[f32]);
             fn divide in vec(acc: &[f32], l: f32, out: &mut [f32]);
+            fn sum_f32 in sum_plain(a: &SumRows<'_>);
+            fn sum_f16 in sum_plain(a: &SumRows<'_>);
+            fn sum_bf16 in sum_plain(a: &SumRows<'_>);
         }
+
+        /// Weighted sums of rows of plain numbers.
+        pub(super) const SUM_PLAIN: &[(QuantType, SumRowsFn)] = &[
+            (QuantType::F32, sum_f32),
+            (QuantType::F16, sum_f16),
+            (QuantType::BF16, sum_bf16),
+        ];
 
         /// The decoder of a type: plain loops where there is none of this instruction set.
         pub(crate) fn dequant(ty: QuantType) -> DequantRow {

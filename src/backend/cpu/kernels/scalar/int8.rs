@@ -80,9 +80,9 @@ impl<F: Format> Blocks for F {
     }
 }
 
-struct Q4_0;
-struct Q4_1;
-struct Q8_0;
+pub(super) struct Q4_0;
+pub(super) struct Q4_1;
+pub(super) struct Q8_0;
 
 pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()

@@ -69,21 +69,24 @@ impl Blocks for Q5_K {
     }
 }
 
+/// A block of Q6_K: codes less their offset, the integers that belong to its halves, the scale.
+pub(super) fn q6_k(bytes: &[u8], block: usize) -> ([i32; BLOCK], [i32; 2], f32) {
+    let (low, high, scales) = (&bytes[..128], &bytes[128..192], &bytes[192..208]);
+    // Of the 64 bytes for 4 blocks, the first two have the low nibbles.
+    let nibbles = block / 4 * 4 + block % 2 * 2 + block % 4 / 2;
+    let code = |i| nibble(low, nibbles, i) + 16 * two_bits(high, block, i) - 32;
+    let scale = |h: usize| i32::from(scales[2 * block + h].cast_signed());
+    (std::array::from_fn(code), [scale(0), scale(1)], half_at(bytes, 208))
+}
+
 impl Blocks for Q6_K {
     const N: usize = N;
     const BYTES: usize = 210;
     const HAS_MIN: bool = false;
     fn decode(bytes: &[u8], block: usize) -> Block {
-        let (low, high, scales) = (&bytes[..128], &bytes[128..192], &bytes[192..208]);
-        // Of the 64 bytes for 4 blocks, the first two have the low nibbles.
-        let nibbles = block / 4 * 4 + block % 2 * 2 + block % 4 / 2;
-        let code = |i| nibble(low, nibbles, i) + 16 * two_bits(high, block, i) - 32;
-        let scale = |i: usize| i32::from(scales[2 * block + i / 16].cast_signed());
-        Block {
-            codes: std::array::from_fn(|i| scale(i) * code(i)),
-            scale: half_at(bytes, 208),
-            min: 0.0,
-        }
+        let (codes, a, scale) = q6_k(bytes, block);
+        let codes = std::array::from_fn(|i| a[i / 16] * codes[i]);
+        Block { codes, scale, min: 0.0 }
     }
 }
 

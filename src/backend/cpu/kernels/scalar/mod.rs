@@ -8,4 +8,5 @@ mod int8_bits;
 mod int8_blocks;
 mod int8_k;
 pub(crate) mod places;
+pub(crate) mod sum_rows;
 pub(crate) mod vec;

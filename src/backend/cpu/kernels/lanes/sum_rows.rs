@@ -1,0 +1,228 @@
+//! Weighted sums of rows, by the contract in [`crate::backend::cpu::kernels::sum_rows`].
+//!
+//! The bytes of 16 columns of four rows are interleaved, so that a 32-bit lane has the four rows
+//! of one column. Widened to words, two dot products of pairs with the integer factors make a
+//! column's sum. The factors of all units of a strip of columns are computed before, 16 side by
+//! side; the sums of the strip stay in L1.
+
+use super::sum_formats::Format;
+use crate::backend::cpu::kernels::int8::BLOCK;
+use crate::backend::cpu::kernels::sum_rows::{GROUP, SumRows};
+
+/// 16 lanes of 32 bits: of four bytes or two words, one for a row each.
+///
+/// # Safety
+/// Every method needs the instruction set; those with pointers need what they read and write.
+pub(in super::super) trait Words: Copy {
+    /// 16 lanes of f32.
+    type F: Copy;
+    /// Places of bytes that `interleave` shuffles by.
+    type Order: Copy;
+
+    unsafe fn order() -> Self::Order;
+    /// The 16 bytes at `at` of each row: lane `i` has byte `i` of rows 0, 1, 2, 3.
+    unsafe fn interleave(order: Self::Order, rows: [*const u8; GROUP], at: usize) -> Self;
+    unsafe fn splat(x: i32) -> Self;
+    unsafe fn broadcast(p: *const i32) -> Self;
+    unsafe fn and(self, b: Self) -> Self;
+    unsafe fn or(self, b: Self) -> Self;
+    /// Shifts of words, `n` a constant.
+    unsafe fn shl(self, n: i32) -> Self;
+    unsafe fn shr(self, n: i32) -> Self;
+    /// Shift of signed words.
+    unsafe fn sar(self, n: i32) -> Self;
+    /// What the bytes, all below 16, stand for.
+    unsafe fn look_up(self, table: &[i8; 16]) -> Self;
+    /// Sets the bits of `value` in the bytes where bit `at + i` of row `r`'s word is set, for byte
+    /// `r` of lane `i`.
+    unsafe fn with_bits(self, words: [u32; GROUP], at: usize, value: i8) -> Self;
+    /// Sums of the products of the two signed words of each lane.
+    unsafe fn dot(self, b: Self) -> Self;
+    /// Sums of dwords.
+    unsafe fn add(self, b: Self) -> Self;
+    /// `y[i] = fma(lane i, f, y[i])`, then plus `min` where there is one.
+    unsafe fn add_to(self, f: *const f32, min: Option<*const f32>, y: *mut f32);
+
+    /// The half at `p`.
+    unsafe fn half(p: *const u8) -> f32;
+    /// The halves at the first of `n` places at this distance; lanes from `n` on repeat the last.
+    unsafe fn halves(p: *const u8, stride: usize, n: usize) -> Self::F;
+    /// `d[i / 8] * x[i]`
+    unsafe fn unsigned(x: [u8; 16], d: [f32; 2]) -> Self::F;
+    /// `d * x[i]`
+    unsafe fn signed(x: *const i8, d: f32) -> Self::F;
+    unsafe fn negated(x: Self::F) -> Self::F;
+    /// `h * x`
+    unsafe fn scaled(h: f32, x: Self::F) -> Self::F;
+    /// `fma(h, x, sum)`
+    unsafe fn add_scaled(h: f32, x: Self::F, sum: Self::F) -> Self::F;
+    unsafe fn store(x: Self::F, p: *mut f32);
+    /// The factors of 16 units from their `p`.
+    unsafe fn factors(p: [Self::F; GROUP], offset: i32, unit: usize, out: *mut Factors);
+}
+
+/// Columns that are gone through with all rows before the next: 8 KB of sums.
+pub(super) const STRIP: usize = 2048;
+/// Units of a strip: columns that share a scale in each row.
+const UNITS: usize = STRIP / 16;
+
+/// Factors of all units of a strip.
+#[repr(C, align(64))]
+pub(in super::super) struct Factors {
+    /// Rows 0 (low word) and 2.
+    pub(in super::super) c02: [i32; UNITS],
+    /// Rows 1 (low word) and 3.
+    pub(in super::super) c13: [i32; UNITS],
+    /// What the codes' offset takes from their sum.
+    pub(in super::super) bias: [i32; UNITS],
+    /// What sums are multiplied by.
+    pub(in super::super) f: [f32; UNITS],
+    /// The minimums' sum.
+    pub(in super::super) min: [f32; UNITS],
+}
+
+/// Fetches rows that will be needed soon, while others are summed.
+///
+/// The list jumps, so that the processor foresees nothing.
+pub(super) struct Ahead {
+    rows: [*const u8; GROUP],
+    /// Bytes of each row that were asked for.
+    asked: usize,
+}
+
+impl Ahead {
+    /// Groups ahead.
+    const DISTANCE: usize = 2;
+
+    #[inline(always)]
+    pub(super) fn of(a: &SumRows<'_>, i: usize, byte: usize) -> Self {
+        let last = a.ids.len() - 1;
+        let row = |r: usize| a.row((i + GROUP * Self::DISTANCE + r).min(last)).wrapping_add(byte);
+        Self { rows: [row(0), row(1), row(2), row(3)], asked: 0 }
+    }
+
+    /// Fetches the bytes of each row up to the `end`th.
+    #[inline(always)]
+    pub(super) fn fetch(&mut self, end: usize) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        while self.asked < end {
+            for row in self.rows {
+                // SAFETY: prefetches are part of SSE, which all x86-64 has, and never fault.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(self.asked).cast()) };
+            }
+            self.asked += 64;
+        }
+    }
+}
+
+/// Takes the codes of a strip in ascending order of columns.
+pub(in super::super) struct Sink<'a, V: Words> {
+    pub(super) order: V::Order,
+    factors: &'a Factors,
+    /// Of the next column.
+    unit: usize,
+    y: *mut f32,
+}
+
+impl<V: Words> Sink<'_, V> {
+    /// The next 32 columns: registers of 16, of rows 0 and 2, and of rows 1 and 3.
+    ///
+    /// # Safety
+    /// The instruction set of `V`, and room for them.
+    #[inline(always)]
+    pub(super) unsafe fn take<F: Format>(&mut self, codes: [[V; 2]; 2]) {
+        let (u, f) = (self.unit, self.factors);
+        // SAFETY: as the caller vouches.
+        unsafe {
+            for (i, [even, odd]) in codes.into_iter().enumerate() {
+                let u = u + i * (F::UNITS - 1);
+                let even = even.dot(V::broadcast(f.c02.as_ptr().add(u)));
+                let mut sum = even.add(odd.dot(V::broadcast(f.c13.as_ptr().add(u))));
+                if F::OFFSET != 0 {
+                    sum = sum.add(V::broadcast(f.bias.as_ptr().add(u)));
+                }
+                let min = F::HAS_MIN.then(|| f.min.as_ptr().add(u));
+                sum.add_to(f.f.as_ptr().add(u), min, self.y.add(16 * i));
+            }
+        }
+        self.unit += F::UNITS;
+        self.y = self.y.wrapping_add(BLOCK);
+    }
+}
+
+/// # Safety
+/// As [`crate::backend::cpu::kernels::sum_rows::SumRowsFn`] says, with the instruction set of `V`.
+#[inline(always)]
+pub(in super::super) unsafe fn sum_rows<V: Words, F: Format>(a: &SumRows<'_>) {
+    let mut factors = Factors {
+        c02: [0; UNITS],
+        c13: [0; UNITS],
+        bias: [0; UNITS],
+        f: [0.0; UNITS],
+        min: [0.0; UNITS],
+    };
+    // SAFETY: the caller vouches for the instruction set.
+    let order = unsafe { V::order() };
+    for col in (0..a.n_cols).step_by(STRIP) {
+        let n_blocks = STRIP.min(a.n_cols - col) / BLOCK;
+        let byte = col / BLOCK / F::N * F::BYTES;
+        for i in (0..a.ids.len()).step_by(GROUP) {
+            let (mut rows, h) = a.group(i);
+            for row in &mut rows {
+                *row = row.wrapping_add(byte);
+            }
+            let mut ahead = Ahead::of(a, i, byte);
+            // SAFETY: the caller vouches for rows and y of n_cols columns; units of a strip fit
+            // into Factors, also when 16 are computed together, as 16 divides UNITS.
+            unsafe {
+                let n_units = n_blocks * F::UNITS;
+                for unit in (0..n_units).step_by(16) {
+                    // Twice, so that one is compiled for a constant.
+                    match n_units - unit {
+                        16.. => unit_factors::<V, F>(rows, h, unit, 16, &raw mut factors),
+                        n => unit_factors::<V, F>(rows, h, unit, n, &raw mut factors),
+                    }
+                }
+                let y = a.y.add(col);
+                let mut sink = Sink::<V> { order, factors: &factors, unit: 0, y };
+                for b in 0..n_blocks / F::N {
+                    ahead.fetch((b + 1) * F::BYTES);
+                    F::each(rows, &mut sink);
+                    for row in &mut rows {
+                        *row = row.wrapping_add(F::BYTES);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The factors of `n` of 16 units of a group of rows.
+///
+/// # Safety
+/// The instruction set of `V`; rows with units up to `unit + n`, room for 16 at `unit`.
+#[inline(always)]
+unsafe fn unit_factors<V: Words, F: Format>(
+    rows: [*const u8; GROUP],
+    h: [f32; GROUP],
+    unit: usize,
+    n: usize,
+    out: *mut Factors,
+) {
+    let byte = unit / F::UNITS / F::N * F::BYTES;
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let scales = |r: usize| F::scales::<V>(rows[r].wrapping_add(byte), n);
+        let first = scales(0);
+        let (mut p, mut sum) = ([V::scaled(h[0], first.0); GROUP], V::scaled(h[0], first.1));
+        for r in 1..GROUP {
+            let (scale, min) = scales(r);
+            p[r] = V::scaled(h[r], scale);
+            sum = V::add_scaled(h[r], min, sum);
+        }
+        V::factors(p, F::OFFSET, unit, out);
+        if F::HAS_MIN {
+            V::store(sum, (&raw mut (*out).min).cast::<f32>().add(unit));
+        }
+    }
+}
