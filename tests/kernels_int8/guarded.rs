@@ -5,14 +5,14 @@ use super::data::{Pattern, TYPES, activations, weights};
 use super::*;
 
 /// `n` bytes in readable pages between two unreadable ones.
-struct Pages {
+pub struct Pages {
     base: *mut u8,
     page: usize,
     readable: usize,
 }
 
 impl Pages {
-    fn new(n: usize) -> Self {
+    pub fn new(n: usize) -> Self {
         // SAFETY: sysconf has no preconditions.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
         let readable = n.next_multiple_of(page);
@@ -30,7 +30,7 @@ impl Pages {
     }
 
     /// Room for `n` values of `T` at the start or the end of the readable part.
-    fn slice<T: powerinfer::util::aligned::Pod>(&mut self, n: usize, at_end: bool) -> &mut [T] {
+    pub fn slice<T: powerinfer::util::aligned::Pod>(&mut self, n: usize, at_end: bool) -> &mut [T] {
         let bytes = n * size_of::<T>();
         assert!(bytes <= self.readable);
         let offset = self.page + if at_end { self.readable - bytes } else { 0 };

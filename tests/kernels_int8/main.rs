@@ -1,4 +1,4 @@
-//! The integer mat-mul kernels of every instruction set against the scalar ones, bit for bit.
+//! The integer kernels, mat-mul and sums of rows, of every instruction set against the scalar ones, bit for bit.
 //!
 //! `REQUIRE_ISA=avx512vnni` makes it a failure when that instruction set is not available, so that
 //! a machine cannot skip it in silence.
@@ -8,6 +8,7 @@ mod data;
 mod guarded;
 mod listed;
 mod quantise;
+mod sum_rows;
 
 use std::ops::Range;
 

@@ -137,11 +137,7 @@ blocks_of_32! {
 /// # Safety
 /// As for `widen`; the bytes can be read.
 #[inline(always)]
-unsafe fn five_bits<V: Words>(
-    order: V::Order,
-    rows: [*const u8; GROUP],
-    at: usize,
-) -> [[V; 2]; 2] {
+unsafe fn five_bits<V: Words>(order: V::Order, rows: [*const u8; GROUP], at: usize) -> [[V; 2]; 2] {
     // SAFETY: as the caller vouches.
     unsafe {
         let mut fifth = [0; GROUP];
@@ -270,7 +266,8 @@ unsafe impl Format for Q6_K {
             let bits = V::splat(0x3030_3030);
             for part in 0..2 {
                 let at = 128 + 32 * part;
-                let high = [V::interleave(sink.order, rows, at), V::interleave(sink.order, rows, at + 16)];
+                let high =
+                    [V::interleave(sink.order, rows, at), V::interleave(sink.order, rows, at + 16)];
                 let mut low = [[bits; 2]; 4];
                 for (i, low) in low.iter_mut().enumerate() {
                     *low = nibbles(V::interleave(sink.order, rows, 16 * i + 64 * part));

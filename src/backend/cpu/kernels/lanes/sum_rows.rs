@@ -83,7 +83,8 @@ pub(in super::super) struct Factors {
 
 /// Fetches rows that will be needed soon, while others are summed.
 ///
-/// The list jumps, so that the processor foresees nothing.
+/// The list jumps, so that the processor foresees nothing. Into L2: few lines can be on their way
+/// to L1 at a time, and from RAM that is 1.5x slower.
 pub(super) struct Ahead {
     rows: [*const u8; GROUP],
     /// Bytes of each row that were asked for.
@@ -92,7 +93,7 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Groups ahead.
-    const DISTANCE: usize = 2;
+    const DISTANCE: usize = 4;
 
     #[inline(always)]
     pub(super) fn of(a: &SumRows<'_>, i: usize, byte: usize) -> Self {
@@ -104,11 +105,11 @@ impl Ahead {
     /// Fetches the bytes of each row up to the `end`th.
     #[inline(always)]
     pub(super) fn fetch(&mut self, end: usize) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         while self.asked < end {
             for row in self.rows {
                 // SAFETY: prefetches are part of SSE, which all x86-64 has, and never fault.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(self.asked).cast()) };
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(self.asked).cast()) };
             }
             self.asked += 64;
         }
