@@ -21,6 +21,7 @@ mod q5;
 mod q8;
 mod search;
 mod ternary;
+pub mod tiles;
 pub mod types;
 mod validate;
 

@@ -9,6 +9,7 @@ mod guarded;
 mod listed;
 mod quantise;
 mod sum_rows;
+mod tiles;
 
 use std::ops::Range;
 

@@ -19,3 +19,4 @@ pub(crate) mod int8_decoded;
 mod lanes;
 pub mod scalar;
 pub(crate) mod sum_rows;
+pub(crate) mod tiles;

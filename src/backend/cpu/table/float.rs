@@ -114,6 +114,23 @@ impl KernelTable {
         y: &mut ColsMut<'_, f32>,
         scratch: &mut AlignedVec<u8>,
     ) {
+        scratch.ensure(Self::f32_scratch_bytes(w.k));
+        self.mul_mat_f32_in(w, act, y, scratch);
+    }
+
+    /// Scratch of [`Self::mul_mat_f32`] for rows of `k` elements.
+    pub(super) fn f32_scratch_bytes(k: usize) -> usize {
+        rows_at_once(k) * (k + SCRATCH_PAD) * size_of::<f32>()
+    }
+
+    /// [`Self::mul_mat_f32_of`] with scratch that is large enough and aligned to 64 bytes.
+    pub(super) fn mul_mat_f32_in(
+        &self,
+        w: &SomeRows<'_>,
+        act: &ActF32<'_>,
+        y: &mut ColsMut<'_, f32>,
+        scratch: &mut [u8],
+    ) {
         assert_eq!(w.k, act.k, "weights and activations differ in length");
         assert_eq!(Some(act.x.len()), act.n.checked_mul(act.k));
         assert_eq!((y.n_rows(), y.width()), (act.n, w.n_rows));
@@ -127,8 +144,12 @@ impl KernelTable {
             x: act.x,
             n_tokens: act.n,
         };
-        scratch.ensure(rows_at_once(w.k) * (w.k + SCRATCH_PAD) * size_of::<f32>());
-        // SAFETY: AlignedVec starts at a 64-byte boundary; every bit pattern is an f32.
+        assert!(
+            scratch.len() >= Self::f32_scratch_bytes(w.k),
+            "{} bytes of scratch",
+            scratch.len()
+        );
+        // SAFETY: every bit pattern is an f32; what is cut off at the ends is not used.
         let (_, scratch, _) = unsafe { scratch.align_to_mut::<f32>() };
         // SAFETY: the processor has the table's instruction set, the shapes were just checked.
         unsafe { (self.float.mul_mat)(&m, y, scratch) }

@@ -10,6 +10,7 @@ mod float;
 mod int8;
 mod listed;
 mod sum_rows;
+mod tiles;
 mod vec;
 mod weights;
 
@@ -17,9 +18,11 @@ use std::fmt;
 
 use super::kernels::int8::Int8Kernels;
 use super::kernels::sum_rows::SumKernels;
+use super::kernels::tiles::TileKernels;
 pub use attn::{AttnState, AttnTile};
 pub use float::ActF32;
 pub use int8::ActQ8;
+pub use tiles::TiledRows;
 pub use weights::WeightRows;
 
 /// Instruction sets that have kernels, from the plainest to the best.
@@ -91,6 +94,7 @@ pub struct KernelTable {
     isa: Isa,
     float: float::FloatKernels,
     int8: Int8Kernels,
+    tiles: TileKernels,
     vec: vec::VecKernels,
     attn: attn::AttnKernels,
     places: listed::PlaceKernels,
@@ -110,6 +114,7 @@ impl KernelTable {
             isa,
             float: float::FloatKernels::of(isa),
             int8: Int8Kernels::of(isa),
+            tiles: TileKernels::of(isa),
             vec: vec::VecKernels::of(isa),
             attn: attn::AttnKernels::of(isa),
             places: listed::PlaceKernels::of(isa),

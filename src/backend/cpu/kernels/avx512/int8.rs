@@ -50,28 +50,28 @@ fn scratch_bytes(ty: QuantType, n_blocks: usize) -> usize {
 }
 
 /// Groups that share the activations of a micro-kernel.
-const GROUPS: usize = 2;
+pub(super) const GROUPS: usize = 2;
 /// Tokens of a micro-kernel: 2 x 4 integer and 2 x 4 float sums leave room for the operands.
 const TOKENS: usize = 4;
 /// Blocks along K that are unpacked at a time, a multiple of the `n` that come together; the tiles
 /// of two groups then take 25 KB of L1.
-const fn chunk(n: usize) -> usize {
+pub(super) const fn chunk(n: usize) -> usize {
     if n == 1 { 20 } else { 16 }
 }
 
 /// An unpacked block in memory.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Tile16<H> {
-    block: Block16,
-    halves: H,
+pub(super) struct Tile16<H> {
+    pub(super) block: Block16,
+    pub(super) halves: H,
 }
 
 /// Up to this many tokens blocks are multiplied as they are unpacked.
 const FEW_TOKENS: usize = 4;
 
 /// The exact sum of a block's products, four of them per step and lane.
-trait Dot {
+pub(super) trait Dot {
     type Sum: Copy;
     /// From the activations' sums `s` in all lanes.
     ///
@@ -95,7 +95,7 @@ trait Dot {
 }
 
 /// `vpdpbusd`.
-struct Vnni;
+pub(super) struct Vnni;
 
 impl Dot for Vnni {
     /// The sums over the halves of the block, or (and nothing) over all of it.
@@ -252,7 +252,7 @@ impl Dot for Words {
 
 /// What an activation block contributes besides its codes, in all lanes.
 #[derive(Clone, Copy)]
-struct Factors {
+pub(super) struct Factors {
     d: __m512,
     /// The two sums of its codes.
     s: __m512i,
@@ -270,7 +270,7 @@ impl Factors {
     /// # Safety
     /// AVX-512 F; `act` points at a block.
     #[inline(always)]
-    unsafe fn of(act: Act) -> Self {
+    pub(super) unsafe fn of(act: Act) -> Self {
         // SAFETY: as the caller vouches.
         unsafe {
             Self {
@@ -286,7 +286,7 @@ impl Factors {
 /// # Safety
 /// AVX-512 F, BW.
 #[inline(always)]
-unsafe fn accumulate<F: Blocks>(
+pub(super) unsafe fn accumulate<F: Blocks>(
     acc: __m512,
     isum: [__m512i; 2],
     (scale, min, halves): (__m512, __m512, F::Halves),
@@ -375,13 +375,13 @@ unsafe fn few_tokens<D: Dot, F: Blocks, const T: usize>(
 
 /// Where a micro-kernel's outputs go.
 #[derive(Clone, Copy)]
-struct Out {
-    y: *mut f32,
-    ld: usize,
+pub(super) struct Out {
+    pub(super) y: *mut f32,
+    pub(super) ld: usize,
     /// Lanes of the (only) group that exist.
-    mask: __mmask16,
+    pub(super) mask: __mmask16,
     /// The outputs start at zero: this is the first chunk of K.
-    fresh: bool,
+    pub(super) fresh: bool,
 }
 
 /// A chunk of K for `G` unpacked groups of rows and `T` tokens.
@@ -453,7 +453,7 @@ unsafe fn micro<D: Dot, F: Blocks, const G: usize, const T: usize>(
 /// # Safety
 /// As for [`micro`], with `n_tokens` tokens.
 #[inline(always)]
-unsafe fn all_tokens<D: Dot, F: Blocks, const G: usize>(
+pub(super) unsafe fn all_tokens<D: Dot, F: Blocks, const G: usize>(
     tile: *const Tile16<F::Halves>,
     n: usize,
     act: Act,

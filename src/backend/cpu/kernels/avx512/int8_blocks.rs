@@ -170,7 +170,7 @@ unsafe impl Format for MXFP4 {
 /// # Safety
 /// AVX-512 F.
 #[inline(always)]
-unsafe fn mxfp4_scales(e: __m512i) -> __m512 {
+pub(super) unsafe fn mxfp4_scales(e: __m512i) -> __m512 {
     // SAFETY: as the caller vouches.
     unsafe {
         let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, _mm512_set1_epi32(1)));

@@ -9,4 +9,5 @@ mod int8_blocks;
 mod int8_k;
 pub(crate) mod places;
 pub(crate) mod sum_rows;
+pub(crate) mod tiles;
 pub(crate) mod vec;
