@@ -9,6 +9,10 @@ first in even rounds, the peer first in odd ones, so that a machine that slows d
 does so for both. The ratio is the median of the rounds' own ratios. Absolute numbers belong to the
 machine and the hour; the ratios are the result.
 
+OURS.gguf=PEER.gguf compares a sparse model with its dense twin, which the peer runs;
+--ours-env POWERINFER_SPARSE=exact and --peer-env set a variable for one side alone, so a library can
+also be compared with itself.
+
 Writes OUT.md and OUT.json (with CPU, flags, commit) and prints the table. Only the standard library
 is needed, a C compiler and nm.
 """
@@ -67,8 +71,8 @@ def library_folder(path, folder):
     return folder
 
 
-def measure(binary, library, model, threads, repetitions, test):
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(library)}
+def measure(binary, library, extra, model, threads, repetitions, test):
+    environment = {**os.environ, **extra, "LD_LIBRARY_PATH": str(library)}
     done = run(binary, model, threads, repetitions, test, env=environment, capture_output=True)
     return json.loads(done.stdout)
 
@@ -79,15 +83,16 @@ def value(test, result):
     return seconds * 1e3 if test.startswith("ttft") else result["tokens"] / seconds
 
 
-def compare(options, binary, libraries, model):
-    """All tests of one model: rows of (name, unit, ours, peer, ratio)."""
+def compare(options, binary, libraries, models):
+    """All tests of one model, given for both sides: rows of (name, unit, ours, peer, ratio)."""
+    model = models["ours"]
     runs = {test: {"ours": [], "peer": []} for test in options.tests}
     for number in range(options.rounds):
         order = ("ours", "peer") if number % 2 == 0 else ("peer", "ours")
         for test in options.tests:
             for side in order:
-                result = measure(binary, libraries[side], model, options.threads,
-                                 options.repetitions, test)
+                result = measure(binary, libraries[side], dict(options.env[side]), models[side],
+                                 options.threads, options.repetitions, test)
                 runs[test][side].append(result)
                 print(f"round {number + 1}/{options.rounds} {model.name} {test:7} {side}: "
                       f"{value(test, result):.1f}", file=sys.stderr, flush=True)
@@ -100,7 +105,7 @@ def compare(options, binary, libraries, model):
     first = runs[options.tests[0]]
     ours, peer = ([r["peak_rss_mib"] for r in first[side]] for side in ("ours", "peer"))
     rows.append(row(f"peak RSS of {options.tests[0]}", "MiB, less is better", ours, peer))
-    return {"model": model.name, "file_mib": model.stat().st_size / 2**20,
+    return {"model": model.name, "peer_model": models["peer"].name, "file_mib": model.stat().st_size / 2**20,
             "kv_mib": first["ours"][0]["kv_mib"], "rows": rows, "runs": runs}
 
 
@@ -135,8 +140,11 @@ def markdown(report):
     lines = [f"{report['date']}, commit {report['commit']}, {report['threads']} threads, "
              f"{report['rounds']} interleaved rounds, load average {report['load_average']:.1f} before",
              f"{where['cpu']}, {where['cores']} CPUs ({' '.join(where['flags'])})", ""]
+    for side, env in report["env"].items():
+        lines += [f"{side}: {' '.join('='.join(pair) for pair in env)}", ""] if env else []
     for model in report["models"]:
-        lines += [f"**{model['model']}** ({model['file_mib']:.1f} MiB; KV cache of the first test "
+        twin = "" if model["peer_model"] == model["model"] else f"peer: {model['peer_model']}; "
+        lines += [f"**{model['model']}** ({twin}{model['file_mib']:.1f} MiB; KV cache of the first test "
                   f"{model['kv_mib']:.1f} MiB)", "",
                   "| test | ours | peer | unit | ours/peer | range |", "|---|---|---|---|---|---|"]
         lines += [f"| {r['test']} | {r['ours']:.1f} | {r['peer']:.1f} | {r['unit']} "
@@ -146,9 +154,19 @@ def markdown(report):
     return "\n".join(lines)
 
 
+def sides(text):
+    """The model of both sides from MODEL or OURS=PEER."""
+    ours, _, peer = text.partition("=")
+    models = {"ours": pathlib.Path(ours), "peer": pathlib.Path(peer or ours)}
+    for model in models.values():
+        if not model.exists():
+            raise argparse.ArgumentTypeError(f"{model} does not exist")
+    return models
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="+", type=pathlib.Path)
+    parser.add_argument("models", nargs="+", type=sides, metavar="MODEL[=PEER_MODEL]")
     parser.add_argument("--ours", required=True, help="libpowerinfer.so, or a folder as for --peer")
     parser.add_argument("--peer", required=True, help="a folder that holds libllama.so.0")
     parser.add_argument("--include", default=ROOT / "include", help="where llama.h is")
@@ -156,11 +174,12 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repetitions", type=int, default=2, help="of a test in one process")
+    for side in ("ours", "peer"):
+        parser.add_argument(f"--{side}-env", action="append", default=[], metavar="NAME=VALUE",
+                            type=lambda text: tuple(text.split("=", 1)))
     parser.add_argument("--out", type=pathlib.Path, help="writes OUT.md and OUT.json")
     options = parser.parse_args()
-    for model in options.models:
-        if not model.exists():
-            sys.exit(f"{model} does not exist")
+    options.env = {"ours": options.ours_env, "peer": options.peer_env}
 
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -168,7 +187,7 @@ def main():
                      "peer": library_folder(options.peer, folder / "peer")}
         binary = build(folder, options.include)
         report = {"load_average": os.getloadavg()[0], "date": datetime.date.today().isoformat(), "commit": commit(),
-                  "machine": machine(), "threads": options.threads, "rounds": options.rounds,
+                  "env": options.env, "machine": machine(), "threads": options.threads, "rounds": options.rounds,
                   "models": [compare(options, binary, libraries, m) for m in options.models]}
 
     table = markdown(report)

@@ -13,6 +13,7 @@ mod buffers;
 mod classify;
 mod context;
 pub mod kv;
+mod measure;
 mod outputs;
 mod params;
 mod perf;
@@ -23,6 +24,7 @@ pub use batch::{Batch, Input};
 pub use context::{Context, MemoryUse};
 pub use params::{ContextParams, Sizes};
 pub use perf::Perf;
+pub use measure::all_rows_from;
 pub use run::Abort;
 
 use crate::util::aligned::OutOfMemory;

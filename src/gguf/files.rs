@@ -67,6 +67,11 @@ impl TensorData {
         Self { region: Arc::new(Region::Heap { bytes, locked: false }), range }
     }
 
+    /// Whether the bytes are mapped from a file.
+    pub fn is_mapped(&self) -> bool {
+        matches!(*self.region, Region::Map(_))
+    }
+
     /// Gives the memory of bytes that nobody needs for now back to the system; they come back from
     /// the file when they are read again. False where they would be lost, and stay.
     pub fn release(&self) -> bool {

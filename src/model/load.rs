@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::arch::{self, ArchSpec};
-use super::{Error, Ftype, Hparams};
+use super::{Error, Ftype, Hparams, Layout, layout};
 use crate::gguf::{Magic, Metadata, ModelFiles, Progress, TensorData, TensorInfo};
 use crate::plan::{Builder, Plan, RopeStyle, Skipping, TensorFacts, TensorId, Tensors};
 use crate::quant::QuantType;
@@ -18,6 +18,8 @@ pub struct Weight {
     pub ty: QuantType,
     /// Extents, contiguous dimension first.
     pub shape: Shape,
+    /// How the bytes lie.
+    pub layout: Layout,
     /// The bytes; `None` when only metadata was loaded.
     pub data: Option<TensorData>,
 }
@@ -84,6 +86,7 @@ impl Model {
             name: t.name.to_string(),
             ty: t.ty,
             shape: t.shape,
+            layout: Layout::Rows,
             data: None,
         };
         let mut weights: Vec<Weight> = files.tensors().iter().map(weight).collect();
@@ -98,11 +101,12 @@ impl Model {
             let arch = arch::find(&arch_name)?;
             let hparams = (arch.hparams)(files.meta())?;
             let predictors = files.meta().magic() == Magic::Pwri;
-            let plan = plan_of(arch, &hparams, &weights, skipping, predictors)?;
+            let mut plan = plan_of(arch, &hparams, &weights, skipping, predictors)?;
             files.load_tensors(progress)?;
             for (weight, info) in weights.iter_mut().zip(files.tensors()) {
                 weight.data = files.data(info).ok();
             }
+            layout::by_neurons(&mut plan, &mut weights)?;
             let has_data = weights.iter().all(|w| w.data.is_some());
             core = Some(Core { arch, hparams, plan, has_data });
         }

@@ -8,16 +8,19 @@
 pub mod arch;
 mod ftype;
 mod hparams;
+mod layout;
 mod load;
 mod rope;
 
 pub use ftype::Ftype;
 pub use hparams::{Hparams, Pooling, classifier_labels};
+pub use layout::Layout;
 pub use load::{Model, Weight};
 pub use rope::{RopeFreqs, RopeParams, RopeScaling, RopeTraining};
 
 use crate::gguf;
 use crate::plan::BuildError;
+use crate::util::aligned::OutOfMemory;
 
 /// Why a file is no model that runs here.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,9 @@ pub enum Error {
     /// A variant of the architecture that does not run yet.
     #[error("unsupported model: {0}")]
     Unsupported(String),
+    /// No memory for a weight.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// A weight is missing or does not fit.
     #[error(transparent)]
     Build(#[from] BuildError),

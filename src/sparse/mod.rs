@@ -43,8 +43,6 @@ pub struct Selector {
     /// Share of the rows of gate or up from which on reading all is as fast as reading those of a
     /// list. Results do not depend on it.
     pub all_rows_from: f32,
-    /// The same for the down projection.
-    pub all_down_from: f32,
 }
 
 /// How a model's layers choose their neurons.
@@ -68,9 +66,21 @@ impl Sparse {
             };
             let from = if options.mode == Mode::Off { 0.0 } else { 0.6 };
             layers[ffn.layer] =
-                Some(Selector { guess, least: 0.0, all_rows_from: from, all_down_from: from });
+                Some(Selector { guess, least: 0.0, all_rows_from: from });
         }
         Self { mode: options.mode, layers }
+    }
+
+    /// The same with another share of rows from which on all are read: see
+    /// [`Selector::all_rows_from`]. Layers that read all rows always go on doing so.
+    pub fn with_all_rows_from(&self, share: f32) -> Self {
+        let mut sparse = self.clone();
+        for selector in sparse.layers.iter_mut().flatten() {
+            if selector.all_rows_from > 0.0 {
+                selector.all_rows_from = share;
+            }
+        }
+        sparse
     }
 
     /// What was asked for.

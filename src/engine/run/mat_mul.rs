@@ -3,9 +3,13 @@
 use std::ops::Range;
 
 use super::{Run, Scratch};
+use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::{ColsMut, Grid, Task, Worker};
+use crate::backend::cpu::table::{TiledRows, WeightRows};
 use crate::engine::buffers::uses_q8;
+use crate::model::Layout;
 use crate::plan::{Mat, SlotId};
+use crate::quant::{QuantType, tiles};
 use crate::util::aligned::AlignedVec;
 
 /// Outputs that a kernel computes together; tasks are multiples of it. With many tokens a task is
@@ -13,6 +17,8 @@ use crate::util::aligned::AlignedVec;
 pub(super) const ROWS: usize = 16;
 /// Most outputs of a task.
 pub(super) const MAX_COLS: usize = 1 << 18;
+/// The same of a matrix in tiles.
+const TILE_ROWS: usize = KernelTable::TILE_ROWS;
 
 impl Run<'_> {
     pub(super) fn mat_mul(
@@ -26,10 +32,14 @@ impl Run<'_> {
     ) {
         let n = self.n_rows(dst);
         let width = self.slot(dst).width;
-        // Enough tasks to even out what threads get, few enough to hand out cheaply.
-        let cols = match n {
-            0..8 => width.div_ceil(8 * worker.n_threads()).next_multiple_of(ROWS),
-            _ => ROWS,
+        let tiled = mats.iter().any(|mat| self.layout(mat.weight) == Layout::Tiles);
+        // Enough tasks to even out what threads get, few enough to hand out cheaply. A product of
+        // tiles looks through all activations in every task.
+        let cols = match (n, tiled) {
+            (0..8, false) => width.div_ceil(8 * worker.n_threads()).next_multiple_of(ROWS),
+            (0..8, true) => width.div_ceil(worker.n_threads()).next_multiple_of(TILE_ROWS),
+            (_, false) => ROWS,
+            (_, true) => TILE_ROWS,
         };
         let grid = Grid { rows: usize::MAX, cols: cols.min(MAX_COLS) };
         let n_tasks = if n == 0 { 0 } else { width.div_ceil(grid.cols) };
@@ -68,19 +78,55 @@ impl Run<'_> {
             if part.start < part.end {
                 let rows = part.start - first..part.end - first;
                 let mut y = out.narrow(part.start - cols.start..part.end - cols.start);
-                let weight = self.rows_of(mat.weight);
-                let weight_rows = mat.first_row + rows.start..mat.first_row + rows.end;
-                if uses_q8(self.table(), mat.ty, self.runner.reference) {
-                    let act = self.slot(src).act_q8(task, 0..n);
-                    self.table().mul_mat_q8(&weight, weight_rows, &act, &mut y, tiles);
-                } else {
-                    let act = self.slot(src).act_f32(task, 0..n);
-                    self.table().mul_mat_f32(&weight, weight_rows, &act, &mut y, tiles);
-                }
-                self.scale_and_bias(mat, rows, n, &mut y);
+                self.product(task, tiles, src, mat, rows, n, &mut y);
             }
             first += mat.n_out;
         }
+    }
+
+    /// Outputs `rows` of a matrix for `n` rows of the input.
+    #[allow(clippy::too_many_arguments, reason = "one task's share of a step")]
+    pub(super) fn product(
+        &self,
+        task: &Task,
+        tiles: &mut AlignedVec<u8>,
+        src: SlotId,
+        mat: &Mat,
+        rows: Range<usize>,
+        n: usize,
+        y: &mut ColsMut<'_, f32>,
+    ) {
+        let WeightRows { ty, data, k, n_rows } = self.rows_of(mat.weight);
+        let q8 = uses_q8(self.table(), ty, self.runner.reference);
+        let of = mat.first_row + rows.start..mat.first_row + rows.end;
+        let (table, slot) = (self.table(), self.slot(src));
+        let q8_act = || slot.act_q8(task, 0..n);
+        let f32_act = || slot.act_f32(task, 0..n);
+        match (self.layout(mat.weight), q8) {
+            (Layout::Rows, true) => {
+                let w = WeightRows { ty, data, k, n_rows };
+                table.mul_mat_q8(&w, of, &q8_act(), y, tiles);
+            }
+            (Layout::Rows, false) => {
+                let w = WeightRows { ty, data, k, n_rows };
+                table.mul_mat_f32(&w, of, &f32_act(), y, tiles);
+            }
+            (Layout::Tiles, true) => {
+                let w = TiledRows { ty, data, k, n_rows };
+                table.mul_mat_tiles_q8(&w, of, &q8_act(), y, tiles);
+            }
+            (Layout::Tiles, false) => {
+                let w = TiledRows { ty, data, k, n_rows };
+                table.mul_mat_tiles_f32(&w, of, &f32_act(), y, tiles);
+            }
+            // Reference mode wants the order of sums that the file's rows have.
+            (Layout::Neurons, _) => {
+                let data = outputs_of_neurons(ty, data, k, n_rows, of.clone());
+                let w = WeightRows { ty, data: &data, k: n_rows, n_rows: of.len() };
+                table.mul_mat_f32(&w, 0..of.len(), &f32_act(), y, tiles);
+            }
+        }
+        self.scale_and_bias(mat, rows, n, y);
     }
 
     pub(super) fn scale_and_bias(
@@ -104,4 +150,21 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// Rows `outputs` of a matrix of plain numbers that lies by neurons: `n_ff` rows of `n_embd`.
+fn outputs_of_neurons(
+    ty: QuantType,
+    data: &[u8],
+    n_embd: usize,
+    n_ff: usize,
+    outputs: Range<usize>,
+) -> Vec<u8> {
+    let size = ty.info().block_bytes;
+    let mut out = vec![0; outputs.len() * n_ff * size];
+    match size {
+        4 => tiles::transpose::<4>(data, n_embd, n_ff, outputs, &mut out),
+        _ => tiles::transpose::<2>(data, n_embd, n_ff, outputs, &mut out),
+    }
+    out
 }

@@ -20,7 +20,7 @@ use super::token::Token;
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::{Pool, Shared, Worker};
 use crate::backend::cpu::table::WeightRows;
-use crate::model::{Model, RopeFreqs};
+use crate::model::{Layout, Model, RopeFreqs};
 use crate::plan::{Plan, Rows, SlotId, StepKind, TensorId};
 use crate::sparse::{Sparse, Stats};
 use crate::util::aligned::{AlignedVec, OutOfMemory};
@@ -314,6 +314,11 @@ impl Run<'_> {
 
     fn bytes_of(&self, id: TensorId) -> &[u8] {
         self.model.weight(id).data.as_deref().unwrap_or(&[])
+    }
+
+    /// How a weight lies.
+    fn layout(&self, id: TensorId) -> Layout {
+        self.model.weight(id).layout
     }
 
     /// A weight as rows of outputs.

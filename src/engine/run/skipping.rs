@@ -16,6 +16,7 @@ use super::{Run, Scratch};
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::{ColsMut, Grid, Shared, Task, Worker};
 use crate::engine::buffers::uses_q8;
+use crate::model::Layout;
 use crate::plan::{DownRows, Mat, Plan, Predictor, SkippingFfn, SlotId, StepKind};
 use crate::sparse::{Guess, LayerStats, Selector};
 use crate::tensor::Activation;
@@ -265,36 +266,24 @@ impl Run<'_> {
         let width = list.map_or(mat.n_out, |list| list.len(0));
         let cols = width.div_ceil(8 * worker.n_threads()).next_multiple_of(ROWS).min(MAX_COLS);
         let grid = Grid { rows: usize::MAX, cols: cols.max(ROWS) };
-        let q8 = uses_q8(self.table(), mat.ty, self.runner.reference);
         worker.step(width.div_ceil(grid.cols), |task| {
             let mut tile = out.tile(task, n, grid);
             let part = tile.cols.start..tile.cols.end.min(width);
             let mut y = tile.view.narrow(0..part.len());
-            let (w, tiles) = (self.rows_of(mat.weight), &mut scratch.tiles);
-            let rows = mat.first_row + part.start..mat.first_row + part.end;
-            let ids = list.map(|list| &list.read(task, 0)[part.clone()]);
-            match (q8, ids) {
-                (true, None) => {
-                    let act = self.slot(src).act_q8(task, 0..n);
-                    self.table().mul_mat_q8(&w, rows, &act, &mut y, tiles);
-                }
-                (true, Some(ids)) => {
-                    let act = self.slot(src).act_q8(task, 0..n);
-                    self.table().mul_mat_q8_listed(&w, ids, &act, &mut y, tiles);
-                }
-                (false, None) => {
-                    let act = self.slot(src).act_f32(task, 0..n);
-                    self.table().mul_mat_f32(&w, rows, &act, &mut y, tiles);
-                }
-                (false, Some(ids)) => {
-                    let act = self.slot(src).act_f32(task, 0..n);
-                    self.table().mul_mat_f32_listed(&w, ids, &act, &mut y, tiles);
-                }
+            let tiles = &mut scratch.tiles;
+            let Some(list) = list else {
+                return self.product(task, tiles, src, mat, part, n, &mut y);
+            };
+            let ids = &list.read(task, 0)[part];
+            let w = self.rows_of(mat.weight);
+            if uses_q8(self.table(), mat.ty, self.runner.reference) {
+                let act = self.slot(src).act_q8(task, 0..n);
+                self.table().mul_mat_q8_listed(&w, ids, &act, &mut y, tiles);
+            } else {
+                let act = self.slot(src).act_f32(task, 0..n);
+                self.table().mul_mat_f32_listed(&w, ids, &act, &mut y, tiles);
             }
-            match ids {
-                None => self.scale_and_bias(mat, part, n, &mut y),
-                Some(ids) => self.scale_and_bias_listed(mat, ids, n, &mut y),
-            }
+            self.scale_and_bias_listed(mat, ids, n, &mut y);
         });
     }
 
@@ -452,7 +441,7 @@ impl Run<'_> {
         row: &mut [f32],
         set: impl FnOnce(&mut [f32]),
     ) {
-        if ffn.down.rows == DownRows::Outputs {
+        if !self.sums_neurons(ffn) {
             let mut tile = self.slot(ffn.acted).tile(
                 task,
                 self.n_rows(ffn.dst),
@@ -484,9 +473,9 @@ impl Run<'_> {
             };
             LayerStats::add(&self.runner.stats.layer(ffn.layer).bytes, bytes);
         }
-        match ffn.down.rows {
-            DownRows::Outputs => self.down_by_outputs(worker, scratch, ffn),
-            DownRows::Neurons => {
+        match self.sums_neurons(ffn) {
+            false => self.down_by_outputs(worker, scratch, ffn),
+            true => {
                 let width = self.slot(ffn.dst).width;
                 let cols = width.div_ceil(worker.n_threads());
                 let grid =
@@ -502,6 +491,13 @@ impl Run<'_> {
                 });
             }
         }
+    }
+
+    /// Whether the way back sums neurons one by one. Those that the file has by outputs are summed
+    /// as such in reference mode.
+    fn sums_neurons(&self, ffn: &SkippingFfn) -> bool {
+        let file_has = self.layout(ffn.down.weight) == Layout::Rows;
+        ffn.down.rows == DownRows::Neurons && (file_has || !self.runner.reference)
     }
 
     fn down_by_outputs(&self, worker: &Worker<'_>, scratch: &mut Scratch, ffn: &SkippingFfn) {
@@ -557,9 +553,9 @@ impl Run<'_> {
             let stats = self.runner.stats.layer(ffn.layer);
             LayerStats::add(&stats.bytes, bytes + w(ffn.down.weight));
         }
-        match ffn.down.rows {
-            DownRows::Outputs => self.down_by_outputs(worker, scratch, ffn),
-            DownRows::Neurons => self.down_all(worker, scratch, ffn),
+        match self.sums_neurons(ffn) {
+            false => self.down_by_outputs(worker, scratch, ffn),
+            true => self.down_all(worker, scratch, ffn),
         }
     }
 
