@@ -2,7 +2,6 @@
 //! whatever the type of weights, the number of tokens at once, the number of threads and the lengths
 //! of lists.
 
-#[allow(dead_code, reason = "each test uses its own part")]
 mod common;
 
 use std::sync::Arc;
@@ -12,7 +11,6 @@ use common::tiny_archs;
 use powerinfer::engine::{Batch, Context, ContextParams, Input};
 use powerinfer::gguf::{LoadOptions, ModelFiles, Value};
 use powerinfer::model::Model;
-use powerinfer::plan::Skipping;
 use powerinfer::quant::{QuantType, can_quantize};
 use powerinfer::sparse::{Mode, Options, Sparse};
 

@@ -22,9 +22,9 @@ pub mod token;
 
 pub use batch::{Batch, Input};
 pub use context::{Context, MemoryUse};
+pub use measure::all_rows_from;
 pub use params::{ContextParams, Sizes};
 pub use perf::Perf;
-pub use measure::all_rows_from;
 pub use run::Abort;
 
 use crate::util::aligned::OutOfMemory;

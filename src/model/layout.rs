@@ -84,16 +84,19 @@ fn transposed(
     n_ff: usize,
     n_embd: usize,
 ) -> Result<Option<AlignedVec<u8>>, OutOfMemory> {
-    let (transpose, size): (fn(&[u8], usize, usize, _, &mut [u8]), usize) = match ty {
-        QuantType::F32 => (tiles::transpose::<4>, 4),
-        QuantType::F16 | QuantType::BF16 => (tiles::transpose::<2>, 2),
+    let size = match ty {
+        QuantType::F32 => 4,
+        QuantType::F16 | QuantType::BF16 => 2,
         _ => return Ok(None),
     };
     let mut out = AlignedVec::try_zeroed(rows.len())?;
     let together = 32 * TOGETHER;
     out.par_chunks_mut(together * n_embd * size).enumerate().for_each(|(i, out)| {
         let neurons = i * together..((i + 1) * together).min(n_ff);
-        transpose(rows, n_ff, n_embd, neurons, out);
+        match size {
+            4 => tiles::transpose::<4>(rows, n_ff, n_embd, neurons, out),
+            _ => tiles::transpose::<2>(rows, n_ff, n_embd, neurons, out),
+        }
     });
     Ok(Some(out))
 }

@@ -65,8 +65,7 @@ impl Sparse {
                 _ => Guess::None,
             };
             let from = if options.mode == Mode::Off { 0.0 } else { 0.6 };
-            layers[ffn.layer] =
-                Some(Selector { guess, least: 0.0, all_rows_from: from });
+            layers[ffn.layer] = Some(Selector { guess, least: 0.0, all_rows_from: from });
         }
         Self { mode: options.mode, layers }
     }

@@ -255,7 +255,7 @@ impl Dot for Words {
 pub(super) struct Factors {
     d: __m512,
     /// The two sums of its codes.
-    s: __m512i,
+    pub(super) s: __m512i,
 }
 
 impl Factors {
