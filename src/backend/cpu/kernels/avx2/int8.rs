@@ -392,6 +392,7 @@ unsafe fn mul_mat<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
         // SAFETY: as the caller vouches; no more rows are written than are left.
         unsafe {
             if few {
+                ahead.ask_for_pages(LANES);
                 let (starts, ahead) = (a.rows_from(i), &mut ahead);
                 let rows = Rows::new(&starts);
                 match a.n_tokens {
@@ -402,6 +403,7 @@ unsafe fn mul_mat<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
                 continue;
             }
             let n_groups = if left >= G * LANES { G } else { 1 };
+            ahead.ask_for_pages(n_groups * LANES);
             let starts: [_; G] = std::array::from_fn(|g| a.rows_from(i + g * LANES));
             for b in (0..a.n_blocks).step_by(chunk(F::N)) {
                 let n = chunk(F::N).min(a.n_blocks - b);

@@ -532,6 +532,7 @@ unsafe fn mul_mat<D: Dot, F: Blocks>(a: &MulMatQ8<'_>) {
         // SAFETY: as the caller vouches; no more rows are written than are left.
         unsafe {
             if few {
+                ahead.ask_for_pages(LANES);
                 let (starts, ahead) = (a.rows_from(i), &mut ahead);
                 let rows = Rows::new(&starts);
                 match a.n_tokens {
@@ -544,6 +545,7 @@ unsafe fn mul_mat<D: Dot, F: Blocks>(a: &MulMatQ8<'_>) {
                 continue;
             }
             let n_groups = if left >= GROUPS * LANES { GROUPS } else { 1 };
+            ahead.ask_for_pages(n_groups * LANES);
             let starts: [_; GROUPS] = std::array::from_fn(|g| a.rows_from(i + g * LANES));
             for b in (0..a.n_blocks).step_by(chunk(F::N)) {
                 let n = chunk(F::N).min(a.n_blocks - b);

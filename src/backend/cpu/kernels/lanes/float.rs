@@ -184,6 +184,7 @@ pub(in super::super) unsafe fn mul_mat<V: Lanes, const T: usize>(
         let n_rows = group.min(m.n_rows - r0);
         let mut rows = [std::ptr::null(); GROUP];
         let rows = &mut rows[..n_rows];
+        ahead.ask_for_pages(n_rows);
         for (r, row) in rows.iter_mut().enumerate() {
             *row = m.row(r0 + r).as_ptr();
         }
