@@ -208,7 +208,7 @@ fn time(
 ) -> Duration {
     let start = Barrier::new(n_threads);
     let run = |thread| {
-        let (mut y, mut scratch) = (vec![1.0; n_outputs], AlignedVec::new());
+        let (mut y, mut scratch) = (AlignedVec::zeroed(n_outputs), AlignedVec::new());
         scratch.ensure(1 << 20);
         start.wait();
         let started = Instant::now();

@@ -4,7 +4,7 @@
 //!
 //! To add a quantised type: a `Format` (or `Blocks`, with super-blocks) in one of the `int8_` files
 //! of each folder (one function that unpacks a block of 16 or 8 rows) and its dequantisation in
-//! `float.rs`; the harnesses in `tests/kernels_int8` and `tests/kernels_float` then run it over all lengths and offsets. To
+//! `float.rs`, and what `sum_rows` says for sums of rows; the harnesses in `tests/kernels_int8` and `tests/kernels_float` then run it over all lengths and offsets. To
 //! add an instruction set: a folder, its name in [`super::Isa`], its row in the tables of
 //! [`super::table`].
 #![allow(unsafe_code, reason = "SIMD loads and stores through pointers")]

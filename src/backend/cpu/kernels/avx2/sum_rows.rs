@@ -50,6 +50,26 @@ macro_rules! each_f {
     )*};
 }
 
+/// Dwords with the low words of two.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn pair(lo: __m256i, hi: __m256i) -> __m256i {
+    // SAFETY: as the caller vouches.
+    unsafe { _mm256_blend_epi16::<0xaa>(lo, _mm256_slli_epi32::<16>(hi)) }
+}
+
+/// 16 bytes of a row.
+///
+/// # Safety
+/// The bytes can be read.
+#[inline(always)]
+unsafe fn load(row: *const u8, at: usize) -> __m128i {
+    // SAFETY: as the caller vouches.
+    unsafe { _mm_loadu_si128(row.wrapping_add(at).cast()) }
+}
+
 /// A constant count of a shift.
 ///
 /// # Safety
@@ -70,8 +90,8 @@ impl Words for Words256 {
     unsafe fn interleave((): (), rows: [*const u8; GROUP], at: usize) -> Self {
         // SAFETY: as the caller vouches.
         unsafe {
-            let row = |r: usize| _mm_loadu_si128(rows[r].wrapping_add(at).cast());
-            let [a, b, c, d] = [row(0), row(1), row(2), row(3)];
+            let [a, b, c, d] =
+                [load(rows[0], at), load(rows[1], at), load(rows[2], at), load(rows[3], at)];
             let (ab, cd) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
             let lo = _mm256_set_m128i(_mm_unpackhi_epi16(ab, cd), _mm_unpacklo_epi16(ab, cd));
             let (ab, cd) = (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d));
@@ -197,24 +217,25 @@ unsafe fn factors8(p: [__m256; GROUP], offset: i32, unit: usize, out: &mut Facto
     // SAFETY: as the caller vouches.
     unsafe {
         // As integers, infinities and NaNs come out above every number.
-        let bits = |r: usize| _mm256_castps_si256(_mm256_andnot_ps(_mm256_set1_ps(-0.0), p[r]));
-        let bits = _mm256_max_epi32(
-            _mm256_max_epi32(bits(0), bits(1)),
-            _mm256_max_epi32(bits(2), bits(3)),
-        );
+        let mut bits = _mm256_setzero_si256();
+        for p in p {
+            let p = _mm256_andnot_ps(_mm256_set1_ps(-0.0), p);
+            bits = _mm256_max_epi32(bits, _mm256_castps_si256(p));
+        }
         let s = _mm256_castsi256_ps(bits);
         let inv = _mm256_div_ps(_mm256_set1_ps(C_MAX), s);
         let infinite = _mm256_set1_epi32(f32::INFINITY.to_bits() as i32);
         let finite = _mm256_cmpgt_epi32(infinite, bits);
         let some = _mm256_cmpgt_epi32(infinite, _mm256_castps_si256(inv));
         let some = _mm256_and_si256(finite, some);
-        let c = |r: usize| _mm256_and_si256(some, _mm256_cvtps_epi32(_mm256_mul_ps(p[r], inv)));
-        let c = [c(0), c(1), c(2), c(3)];
+        let mut c = [_mm256_setzero_si256(); GROUP];
+        for (c, p) in c.iter_mut().zip(p) {
+            *c = _mm256_and_si256(some, _mm256_cvtps_epi32(_mm256_mul_ps(p, inv)));
+        }
         let f = _mm256_mul_ps(s, _mm256_set1_ps(1.0 / C_MAX));
         let f = _mm256_and_ps(f, _mm256_castsi256_ps(some));
         let f = _mm256_blendv_ps(_mm256_set1_ps(f32::NAN), f, _mm256_castsi256_ps(finite));
 
-        let pair = |lo, hi| _mm256_blend_epi16::<0xaa>(lo, _mm256_slli_epi32::<16>(hi));
         let sum = _mm256_add_epi32(_mm256_add_epi32(c[0], c[1]), _mm256_add_epi32(c[2], c[3]));
         let bias = _mm256_mullo_epi32(sum, _mm256_set1_epi32(-offset));
         _mm256_storeu_si256(out.c02.as_mut_ptr().add(unit).cast(), pair(c[0], c[2]));

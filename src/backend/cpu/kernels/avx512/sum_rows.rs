@@ -46,6 +46,26 @@ unsafe fn count(n: i32) -> __m128i {
     unsafe { _mm_cvtsi32_si128(n) }
 }
 
+/// Dwords with the low words of two.
+///
+/// # Safety
+/// AVX-512 BW.
+#[inline(always)]
+unsafe fn pair(lo: __m512i, hi: __m512i) -> __m512i {
+    // SAFETY: as the caller vouches.
+    unsafe { _mm512_mask_blend_epi16(0xaaaa_aaaa, lo, _mm512_slli_epi32::<16>(hi)) }
+}
+
+/// 16 bytes of a row.
+///
+/// # Safety
+/// The bytes can be read.
+#[inline(always)]
+unsafe fn load(row: *const u8, at: usize) -> __m128i {
+    // SAFETY: as the caller vouches.
+    unsafe { _mm_loadu_si128(row.wrapping_add(at).cast()) }
+}
+
 impl Words for Words512 {
     type F = __m512;
     type Order = [__m512i; 2];
@@ -66,11 +86,10 @@ impl Words for Words512 {
     unsafe fn interleave(order: [__m512i; 2], rows: [*const u8; GROUP], at: usize) -> Self {
         // SAFETY: as the caller vouches.
         unsafe {
-            let row = |r: usize| _mm_loadu_si128(rows[r].wrapping_add(at).cast());
-            let mut x = _mm512_castsi128_si512(row(0));
-            x = _mm512_mask_broadcast_i32x4(x, 0x00f0, row(1));
-            x = _mm512_mask_broadcast_i32x4(x, 0x0f00, row(2));
-            x = _mm512_mask_broadcast_i32x4(x, 0xf000, row(3));
+            let mut x = _mm512_castsi128_si512(load(rows[0], at));
+            x = _mm512_mask_broadcast_i32x4(x, 0x00f0, load(rows[1], at));
+            x = _mm512_mask_broadcast_i32x4(x, 0x0f00, load(rows[2], at));
+            x = _mm512_mask_broadcast_i32x4(x, 0xf000, load(rows[3], at));
             let x = _mm512_permutexvar_epi32(order[0], x);
             Self(_mm512_shuffle_epi8(x, order[1]))
         }
@@ -242,23 +261,22 @@ impl Words for Words512 {
         // SAFETY: as the caller vouches.
         unsafe {
             // As integers, infinities and NaNs come out above every number.
-            let bits = |r: usize| _mm512_castps_si512(_mm512_abs_ps(p[r]));
-            let bits = _mm512_max_epi32(
-                _mm512_max_epi32(bits(0), bits(1)),
-                _mm512_max_epi32(bits(2), bits(3)),
-            );
+            let mut bits = _mm512_setzero_si512();
+            for p in p {
+                bits = _mm512_max_epi32(bits, _mm512_castps_si512(_mm512_abs_ps(p)));
+            }
             let s = _mm512_castsi512_ps(bits);
             let inv = _mm512_div_ps(_mm512_set1_ps(C_MAX), s);
             let infinite = _mm512_set1_epi32(f32::INFINITY.to_bits() as i32);
             let finite = _mm512_cmplt_epi32_mask(bits, infinite);
             let some = _mm512_mask_cmplt_epi32_mask(finite, _mm512_castps_si512(inv), infinite);
-            let c = |r: usize| _mm512_maskz_cvtps_epi32(some, _mm512_mul_ps(p[r], inv));
-            let c = [c(0), c(1), c(2), c(3)];
+            let mut c = [_mm512_setzero_si512(); GROUP];
+            for (c, p) in c.iter_mut().zip(p) {
+                *c = _mm512_maskz_cvtps_epi32(some, _mm512_mul_ps(p, inv));
+            }
             let f = _mm512_maskz_mul_ps(some, s, _mm512_set1_ps(1.0 / C_MAX));
             let f = _mm512_mask_mov_ps(_mm512_set1_ps(f32::NAN), finite, f);
 
-            let pair =
-                |lo, hi| _mm512_mask_blend_epi16(0xaaaa_aaaa, lo, _mm512_slli_epi32::<16>(hi));
             let sum = _mm512_add_epi32(_mm512_add_epi32(c[0], c[1]), _mm512_add_epi32(c[2], c[3]));
             let bias = _mm512_mullo_epi32(sum, _mm512_set1_epi32(-offset));
             let out = &mut *out;

@@ -4,6 +4,9 @@
 //! of one column. Widened to words, two dot products of pairs with the integer factors make a
 //! column's sum. The factors of all units of a strip of columns are computed before, 16 side by
 //! side; the sums of the strip stay in L1.
+//!
+//! No closures where intrinsics are: a closure that is not inlined has no instruction set, and its
+//! intrinsics become calls.
 
 use super::sum_formats::Format;
 use crate::backend::cpu::kernels::int8::BLOCK;
@@ -98,8 +101,11 @@ impl Ahead {
     #[inline(always)]
     pub(super) fn of(a: &SumRows<'_>, i: usize, byte: usize) -> Self {
         let last = a.ids.len() - 1;
-        let row = |r: usize| a.row((i + GROUP * Self::DISTANCE + r).min(last)).wrapping_add(byte);
-        Self { rows: [row(0), row(1), row(2), row(3)], asked: 0 }
+        let mut rows = [a.w; GROUP];
+        for (r, row) in rows.iter_mut().enumerate() {
+            *row = a.row((i + GROUP * Self::DISTANCE + r).min(last)).wrapping_add(byte);
+        }
+        Self { rows, asked: 0 }
     }
 
     /// Fetches the bytes of each row up to the `end`th.
@@ -142,7 +148,7 @@ impl<V: Words> Sink<'_, V> {
                 if F::OFFSET != 0 {
                     sum = sum.add(V::broadcast(f.bias.as_ptr().add(u)));
                 }
-                let min = F::HAS_MIN.then(|| f.min.as_ptr().add(u));
+                let min = if F::HAS_MIN { Some(f.min.as_ptr().add(u)) } else { None };
                 sum.add_to(f.f.as_ptr().add(u), min, self.y.add(16 * i));
             }
         }
@@ -213,11 +219,10 @@ unsafe fn unit_factors<V: Words, F: Format>(
     let byte = unit / F::UNITS / F::N * F::BYTES;
     // SAFETY: as the caller vouches.
     unsafe {
-        let scales = |r: usize| F::scales::<V>(rows[r].wrapping_add(byte), n);
-        let first = scales(0);
+        let first = F::scales::<V>(rows[0].wrapping_add(byte), n);
         let (mut p, mut sum) = ([V::scaled(h[0], first.0); GROUP], V::scaled(h[0], first.1));
         for r in 1..GROUP {
-            let (scale, min) = scales(r);
+            let (scale, min) = F::scales::<V>(rows[r].wrapping_add(byte), n);
             p[r] = V::scaled(h[r], scale);
             sum = V::add_scaled(h[r], min, sum);
         }
