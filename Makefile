@@ -44,7 +44,7 @@ help:
 	@echo 'make lint         formatting, clippy, documentation: no warnings'
 	@echo 'make headers      write include/ again from src/ffi'
 	@echo 'make bench        kernels; with PEER=folder MODELS="..." also against another libllama'
-	@echo 'make test-long    a model in all types (minutes); fuzzing (FUZZ_SECONDS=600 each of five)'
+	@echo 'make test-long    a model in all types (minutes); fuzzing (FUZZ_SECONDS=600 each of six)'
 	@echo 'make install      PREFIX=/usr/local DESTDIR= LIB=lib; make uninstall takes it away'
 	@echo 'make clean        remove what was built (models/ stays)'
 

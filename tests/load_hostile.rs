@@ -13,7 +13,7 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use common::tiny::{self, MICRO, Rope, Spec, Tensor};
-use common::tiny_archs;
+use common::{tiny_archs, tiny_sparse};
 use powerinfer::api::{Batch, ContextParams, Input, LoadMode, LoadOptions, Model};
 use powerinfer::gguf::{Array, ByteStr, Value, Writer, parse};
 use powerinfer::quant::QuantType;
@@ -419,6 +419,128 @@ fn sparse_models_are_not_dense_ones() {
     let error = check(&bytes, || "PWRI".into()).unwrap_err();
     let expected = "tensor 'blk.0.ffn_down_t.weight' is missing (expected shape [64, 96])";
     assert_eq!(error, expected);
+}
+
+/// The error about a sparse model with another tensor of this name, or without it.
+fn with_sparse_tensor(name: &str, edit: Option<&dyn Fn(&mut Tensor)>) -> String {
+    let bytes = tiny_sparse::edited_bytes(&tiny_sparse::MICRO, |_, all| match edit {
+        Some(edit) => edit(all.iter_mut().find(|t| t.name == name).unwrap()),
+        None => all.retain(|t| t.name != name),
+    });
+    check(&bytes, || name.into()).expect_err("loading refuses")
+}
+
+#[test]
+fn sparse_models_want_all_they_are_made_of() {
+    check(&tiny_sparse::bytes(&tiny_sparse::MICRO), || "sparse".into()).unwrap();
+    for part in ["fc1", "fc2", "ffn_down_t", "ffn_gate", "ffn_up"] {
+        let name = format!("blk.0.{part}.weight");
+        let error = with_sparse_tensor(&name, None);
+        assert!(error.starts_with(&format!("tensor '{name}' is missing")), "{error}");
+    }
+}
+
+#[test]
+fn predictors_that_do_not_fit_are_refused_by_name() {
+    // n_embd and rank are 32, n_ff is 20.
+    let shaped = |dims: &'static [usize]| {
+        move |t: &mut Tensor| {
+            let n_bytes = dims.iter().product::<usize>() * 2;
+            (t.dims, t.ty, t.data) = (dims.to_vec(), QuantType::F16, vec![0; n_bytes]);
+        }
+    };
+    let cases: &[(&str, &'static [usize], &str)] = &[
+        ("fc1", &[64, 16], "has shape [64, 16], expected [32, 16]"),
+        ("fc1", &[32], "'blk.0.fc2.weight' has shape [32, 20], expected [1, 20]"),
+        ("fc1", &[32, 2, 3], "has shape [32, 2, 3], expected [32, 6]"),
+        ("fc1", &[32, 31], "'blk.0.fc2.weight' has shape [32, 20], expected [31, 20]"),
+        ("fc2", &[32, 19], "has shape [32, 19], expected [32, 20]"),
+        ("fc2", &[32, 21], "has shape [32, 21], expected [32, 20]"),
+        ("fc2", &[20, 32], "has shape [20, 32], expected [32, 20]"),
+        ("fc2", &[32], "has shape [32], expected [32, 20]"),
+        ("ffn_down_t", &[20, 32], "has shape [20, 32], expected [32, 20]"),
+        ("ffn_down_t", &[32, 21], "has shape [32, 21], expected [32, 20]"),
+    ];
+    for &(part, dims, expected) in cases {
+        let edit = shaped(dims);
+        let error = with_sparse_tensor(&format!("blk.0.{part}.weight"), Some(&edit));
+        assert!(error.starts_with("tensor 'blk.0.f"), "{part} {dims:?}: {error}");
+        assert!(error.contains(expected), "{part} {dims:?}: {error}");
+    }
+    // Of no rank, or of more than the file can hold.
+    let none = |t: &mut Tensor| (t.dims, t.data) = (vec![32, 0], Vec::new());
+    let error = with_sparse_tensor("blk.0.fc1.weight", Some(&none));
+    assert_eq!(error, "tensor 'blk.0.fc1.weight' has shape [32, 0], expected [32, 1]");
+    for rank in [1 << 40, 1 << 58] {
+        let mut bytes = tiny_sparse::bytes(&tiny_sparse::MICRO);
+        patch_rank(&mut bytes, "blk.0.fc1.weight", rank);
+        let error = check(&bytes, || format!("rank {rank}")).unwrap_err();
+        assert!(error.contains("tensor 'blk.0.fc"), "{rank}: {error}");
+    }
+    // Nothing computes with these.
+    for part in ["fc1", "fc2", "ffn_down_t", "ffn_gate", "ffn_up"] {
+        for ty in [QuantType::F64, QuantType::I32, QuantType::Q8_1] {
+            let name = format!("blk.0.{part}.weight");
+            let error = with_sparse_tensor(
+                &name,
+                Some(&|t: &mut Tensor| {
+                    t.ty = ty;
+                    t.dims[0] = 32;
+                    let row = ty.row_bytes(32).unwrap() as usize;
+                    t.data = vec![0; t.dims[1] * row];
+                }),
+            );
+            let expected = format!("tensor '{name}' has type {ty}, which is not supported");
+            assert_eq!(error, expected);
+        }
+    }
+}
+
+/// Puts another number of rows into the tensor table.
+fn patch_rank(bytes: &mut [u8], name: &str, rank: u64) {
+    let at = bytes.windows(name.len()).position(|w| w == name.as_bytes()).unwrap();
+    // Behind the name: number of dimensions, the first, the second.
+    let at = at + name.len() + 4 + 8;
+    bytes[at..at + 8].copy_from_slice(&rank.to_le_bytes());
+}
+
+#[test]
+fn thresholds_that_are_no_numbers_are_refused_by_key() {
+    let with = |value: Value| {
+        let bytes = tiny_sparse::edited_bytes(&tiny_sparse::MICRO, |w, _| {
+            w.set("powerinfer.sparse_threshold", value).unwrap();
+        });
+        check(&bytes, || "threshold".into())
+    };
+    for value in [Value::F32(f32::NAN), Value::F64(f64::NAN), Value::Str("much".into())] {
+        let error = with(value).unwrap_err();
+        assert!(error.starts_with("powerinfer.sparse_threshold: "), "{error}");
+        assert!(error.ends_with(" is not a number"), "{error}");
+    }
+    // All neurons, none, whole numbers: choices.
+    for value in [Value::F32(f32::NEG_INFINITY), Value::F32(f32::INFINITY), Value::I32(-1)] {
+        with(value).unwrap();
+    }
+}
+
+/// Damaged predictors and neurons: NaN scores, infinite gates, scales of any size.
+#[test]
+fn bits_of_sparse_models() {
+    let specs = [tiny_sparse::MICRO, tiny_sparse::spec("opt"), tiny_sparse::spec("llama-small")];
+    for spec in specs {
+        let mut bytes = tiny_sparse::bytes(&spec);
+        let data = parse(&bytes, "tiny").unwrap().data_offset as usize;
+        for bit in (0..data * 8).step_by(13) {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let _ = check(&bytes, || format!("{}: bit {bit}", spec.name));
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        for (i, token) in tiny::tokens(500, (bytes.len() - data) * 8).into_iter().enumerate() {
+            let bit = data * 8 + token as usize;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            check(&bytes, || format!("{}: the first {i} bits", spec.name)).unwrap();
+        }
+    }
 }
 
 /// Sizes inside the limits that the file has no numbers for.

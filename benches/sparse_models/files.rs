@@ -87,8 +87,11 @@ pub fn write(
 
     let mut layer = Layer::new(*shape, 0);
     for (i, t) in tensors.iter().enumerate() {
-        if i == 0 || t.layer != tensors[i - 1].layer {
+        let before = i.checked_sub(1).map(|i| tensors[i].layer);
+        if before.is_some_and(|layer| layer != t.layer) {
             layer = Layer::new(*shape, t.layer);
+        }
+        if before < Some(t.layer) {
             eprintln!("layer {}: {:.1} % of neurons fire", t.layer, layer.active * 100.0);
         }
         write_tensor(&mut outputs, &layer, t, types.of(t))?;

@@ -7,6 +7,7 @@
 
 pub mod tiny;
 pub mod tiny_archs;
+pub mod tiny_sparse;
 pub mod windowed;
 
 use std::path::PathBuf;
