@@ -250,12 +250,13 @@ impl AddTile<'_> {
                 fetch(codes.wrapping_add(at as usize + chunk * chunk_bytes), n * chunk_bytes);
             }
         }
-        // Fields of up to 4 bytes each; an output's place in one is close enough to its place in
-        // all of that width.
+        // Fields have 4 bytes each, but for a first one that is shorter.
         let mut before = 0;
         while before < field_bytes {
-            let width =
-                (field_bytes - before).min(if field_bytes % 4 == 2 && before == 0 { 2 } else { 4 });
+            let width = match field_bytes % 4 {
+                first if before == 0 && first > 0 => first,
+                _ => 4,
+            };
             fetch(fields.skip(chunk * BLOCK).at(before, width), n * BLOCK * width);
             before += width;
         }

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::{ActF32, ActQ8, Isa, KernelTable, WeightRows};
-#[cfg(target_arch = "x86_64")]
-use crate::backend::cpu::kernels::avx512;
 use crate::backend::cpu::kernels::int8::BLOCK;
 use crate::backend::cpu::kernels::scalar;
 use crate::backend::cpu::kernels::tiles::{MulMatTiles, TileKernels};
+#[cfg(target_arch = "x86_64")]
+use crate::backend::cpu::kernels::{avx2, avx512};
 use crate::backend::cpu::pool::ColsMut;
 use crate::quant::QuantType;
 use crate::quant::tiles::{CHUNK, can_tile, unpack_rows};
@@ -16,6 +16,8 @@ use crate::util::aligned::{ALIGN, AlignedVec};
 impl TileKernels {
     pub(super) const fn of(isa: Isa) -> Self {
         match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => avx2::tiles::KERNELS, // the same bits
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => avx512::tiles::KERNELS_VNNI,
             _ => scalar::tiles::KERNELS,

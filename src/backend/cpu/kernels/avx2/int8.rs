@@ -55,10 +55,10 @@ pub(crate) const KERNELS: Int8Kernels = Int8Kernels {
 };
 
 /// Weight rows in a group.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 /// Blocks along K that are unpacked at a time, a multiple of the `n` that come together; the tiles
 /// then take 12 KB of L1.
-const fn chunk(n: usize) -> usize {
+pub(super) const fn chunk(n: usize) -> usize {
     if n == 1 { 20 } else { 16 }
 }
 /// Up to this many tokens blocks are multiplied as they are unpacked.
@@ -70,9 +70,9 @@ const SCRATCH: usize = 2 * chunk(1) * size_of::<Tile8<1, ()>>();
 /// An unpacked block in memory.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Tile8<const PLANES: usize, H> {
-    block: Block8<PLANES>,
-    halves: H,
+pub(super) struct Tile8<const PLANES: usize, H> {
+    pub(super) block: Block8<PLANES>,
+    pub(super) halves: H,
 }
 
 /// Steps of which the sums fit into 16 bits, with `2 * (2^bits - 1) * 128` at most for each;
@@ -235,13 +235,13 @@ unsafe fn few_tokens<F: Blocks<P>, const P: usize, const T: usize>(
 
 /// Where a micro-kernel's outputs go.
 #[derive(Clone, Copy)]
-struct Out {
-    y: *mut f32,
-    ld: usize,
+pub(super) struct Out {
+    pub(super) y: *mut f32,
+    pub(super) ld: usize,
     /// Lanes of the (only) group that exist.
-    n_lanes: usize,
+    pub(super) n_lanes: usize,
     /// The outputs start at zero: this is the first chunk of K.
-    fresh: bool,
+    pub(super) fresh: bool,
 }
 
 impl Out {
@@ -314,7 +314,7 @@ unsafe fn micro<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
 /// # Safety
 /// As for [`micro`], with `n_tokens` tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn all_tokens<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
+pub(super) unsafe fn all_tokens<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
     tile: *const Tile8<P, F::Halves>,
     n: usize,
     act: Act,

@@ -29,7 +29,7 @@ pub(super) unsafe fn dwords8(rows: Rows<'_>, offset: usize) -> [__m256i; 8] {
 /// # Safety
 /// AVX2, F16C.
 #[inline(always)]
-unsafe fn low_halves(x: __m256i) -> __m256 {
+pub(super) unsafe fn low_halves(x: __m256i) -> __m256 {
     // SAFETY: as the caller vouches.
     unsafe {
         let low = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
@@ -85,7 +85,7 @@ unsafe fn byte(x: __m256i, i: usize) -> __m256 {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-unsafe fn words(x: __m256i, i: usize, signed: bool) -> __m256i {
+pub(super) unsafe fn words(x: __m256i, i: usize, signed: bool) -> __m256i {
     // SAFETY: as the caller vouches.
     unsafe {
         // Each byte becomes the high one of its word, the shift brings it down.
@@ -99,26 +99,41 @@ unsafe fn words(x: __m256i, i: usize, signed: bool) -> __m256i {
     }
 }
 
-/// The first 16 bytes of Q4_K and Q5_K: scales and minimums of the 8 blocks.
+/// Scale and minimum of block `i` from the first 16 bytes of Q4_K and Q5_K as dwords.
 ///
 /// # Safety
-/// AVX2; the bytes can be read.
+/// AVX2, F16C.
 #[inline(always)]
-unsafe fn scales_and_minimums(rows: Rows<'_>) -> [[__m256; 8]; 2] {
+pub(super) unsafe fn scale_and_minimum([halves, a, b, c]: [__m256i; 4], i: usize) -> [__m256; 2] {
     // SAFETY: as the caller vouches.
     unsafe {
-        let [halves, a, b, c] = dwords(rows, 0);
         let d = low_halves(halves);
         let dmin = low_halves(_mm256_srli_epi32::<16>(halves));
         let dmin = _mm256_xor_ps(dmin, _mm256_set1_ps(-0.0));
         // Six bits each: four bytes with the first four scales, four with minimums; the nibbles of
         // four more bytes have the others', topped by the highest two bits of the first bytes.
-        let scales = [bits(a, 0, 63), _mm256_or_si256(bits(c, 0, 15), bits(a, 2, 0x30))];
-        let mins = [bits(b, 0, 63), _mm256_or_si256(bits(c, 4, 15), bits(b, 2, 0x30))];
-        let mut out = [[d; 8]; 2];
+        let (scales, mins) = if i < 4 {
+            (bits(a, 0, 63), bits(b, 0, 63))
+        } else {
+            let scales = _mm256_or_si256(bits(c, 0, 15), bits(a, 2, 0x30));
+            (scales, _mm256_or_si256(bits(c, 4, 15), bits(b, 2, 0x30)))
+        };
+        [_mm256_mul_ps(d, byte(scales, i % 4)), _mm256_mul_ps(dmin, byte(mins, i % 4))]
+    }
+}
+
+/// Scales and minimums of the 8 blocks of Q4_K and Q5_K.
+///
+/// # Safety
+/// AVX2, F16C; 16 bytes can be read at each row.
+#[inline(always)]
+unsafe fn scales_and_minimums(rows: Rows<'_>) -> [[__m256; 8]; 2] {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let fields = dwords(rows, 0);
+        let mut out = [[_mm256_setzero_ps(); 8]; 2];
         for i in 0..8 {
-            out[0][i] = _mm256_mul_ps(d, byte(scales[i / 4], i % 4));
-            out[1][i] = _mm256_mul_ps(dmin, byte(mins[i / 4], i % 4));
+            [out[0][i], out[1][i]] = scale_and_minimum(fields, i);
         }
         out
     }

@@ -10,3 +10,4 @@ mod int8_k;
 mod int8_unpack;
 pub(crate) mod places;
 pub(crate) mod sum_rows;
+pub(crate) mod tiles;
