@@ -8,7 +8,7 @@ use crate::engine::{Context, ContextError, ContextParams};
 use crate::gguf::{self, LoadOptions, Metadata, ModelFiles, Progress};
 use crate::model::{self, Ftype, Hparams};
 use crate::plan::RopeStyle;
-use crate::sparse::{BadOption, Options, Sparse};
+use crate::sparse::{BadOption, Options, Request, Sparse};
 use crate::vocab::{self, Vocab};
 
 /// Why a model cannot be loaded.
@@ -45,7 +45,17 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
-        Self::from_files(ModelFiles::open(path, options)?, options, progress)
+        Self::load_sparse(path, options, &Request::default(), progress)
+    }
+
+    /// The same with options of sparse execution.
+    pub fn load_sparse(
+        path: impl AsRef<Path>,
+        options: &LoadOptions,
+        sparse: &Request,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, Error> {
+        Self::from_files(ModelFiles::open(path, options)?, options, sparse, progress)
     }
 
     /// Loads a set of splits given one by one.
@@ -54,7 +64,8 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
-        Self::from_files(ModelFiles::open_splits(paths, options)?, options, progress)
+        let files = ModelFiles::open_splits(paths, options)?;
+        Self::from_files(files, options, &Request::default(), progress)
     }
 
     /// Loads from an open file; `name` is for messages.
@@ -64,16 +75,18 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
-        Self::from_files(ModelFiles::open_file(file, name, options)?, options, progress)
+        let files = ModelFiles::open_file(file, name, options)?;
+        Self::from_files(files, options, &Request::default(), progress)
     }
 
     fn from_files(
         files: ModelFiles,
         options: &LoadOptions,
+        sparse: &Request,
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
         let vocab = Vocab::from_meta(files.meta())?;
-        let sparse = Options::read(files.meta())?;
+        let sparse = Options::read(files.meta(), sparse)?;
         let skipping = sparse.skipping();
         let inner = model::Model::load(files, options.vocab_only, skipping, progress)?;
         let sparse = Sparse::new(inner.plan(), &sparse);

@@ -16,7 +16,7 @@ use crate::backend::cpu::pool::Pool;
 use crate::model::{Model, Pooling, RopeFreqs, RopeParams, RopeScaling, RopeTraining};
 use crate::plan::{Plan, RopeFactors};
 use crate::quant::QuantType;
-use crate::sparse::{Sparse, Stats};
+use crate::sparse::{LayerReport, Sparse};
 use crate::util::bytes;
 use crate::util::sys::time_us;
 
@@ -72,7 +72,7 @@ impl Context {
         kv::check_types(&plan.layers, types).map_err(ContextError::Invalid)?;
         let kv = KvCache::new(&plan.layers, types, &kv_sizes)?;
         let table = KernelTable::detect();
-        let runner = Runner::new(plan, &kv, table, params.reference, ropes)?;
+        let runner = Runner::new(plan, &sparse, &kv, table, params.reference, ropes)?;
         let causal = params.causal.unwrap_or(hp.causal);
         Ok(Self {
             sizes,
@@ -162,9 +162,19 @@ impl Context {
         &self.perf
     }
 
-    /// What was seen of the neurons.
-    pub fn stats(&self) -> &Stats {
-        self.runner.stats()
+    /// What was seen of the neurons, for each layer that can skip some.
+    pub fn sparse_stats(&self) -> Vec<LayerReport> {
+        self.runner.stats().report(&self.sparse)
+    }
+
+    /// Begins these counts anew.
+    pub fn reset_sparse_stats(&mut self) {
+        self.runner.stats_mut().reset();
+    }
+
+    /// Begins, at zero, or ends counting how often each neuron fires.
+    pub fn count_activations(&mut self, on: bool) {
+        self.runner.stats_mut().count_activations(on);
     }
 
     /// Begins counting anew.

@@ -143,11 +143,12 @@ impl Metadata {
 
     /// Puts the caller's values in place of the file's. One of another kind than the file's is
     /// skipped with a warning, as in llama.cpp. [`Self::iter`] goes on showing the file's values.
-    pub(super) fn set_overrides(&mut self, overrides: &[KvOverride]) {
+    pub(crate) fn set_overrides(&mut self, overrides: &[KvOverride]) {
         for KvOverride { key, value } in overrides {
             let new = match self.file_value(key) {
-                None => Some(value.to_value()),
-                Some(old) => value.in_place_of(old),
+                // An option of ours may be given in any kind that says it.
+                Some(old) if !key.starts_with("powerinfer.") => value.in_place_of(old),
+                _ => Some(value.to_value()),
             };
             let Some(new) = new else {
                 let found = self.file_value(key).map_or_else(String::new, Value::describe);
@@ -211,6 +212,18 @@ impl Metadata {
     /// The value that counts: the override where there is one, else the file's.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.overrides.get(key).or_else(|| self.file_value(key))
+    }
+
+    /// The caller's value in place of the file's, if there is one.
+    pub fn override_of(&self, key: &str) -> Option<&Value> {
+        self.overrides.get(key)
+    }
+
+    /// The keys that have one, in alphabetical order.
+    pub fn override_keys(&self) -> Vec<&str> {
+        let mut keys: Vec<&str> = self.overrides.keys().map(|key| &**key).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// The value in the file, whatever the overrides say.

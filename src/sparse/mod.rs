@@ -15,8 +15,8 @@
 mod options;
 mod stats;
 
-pub use options::{BadOption, Mode, Options};
-pub use stats::{LayerStats, Stats};
+pub use options::{BadOption, Mode, Options, Request};
+pub use stats::{LayerReport, LayerStats, Stats};
 
 use crate::plan::{Plan, StepKind};
 
@@ -45,10 +45,24 @@ pub struct Selector {
     pub all_rows_from: f32,
 }
 
+impl Selector {
+    /// The mode that says the same for one layer.
+    pub fn mode(&self) -> Mode {
+        match self.guess {
+            _ if self.all_rows_from <= 0.0 => Mode::Off,
+            Guess::LowRank { .. } => Mode::Predictor,
+            Guess::None if self.least > 0.0 => Mode::Magnitude,
+            Guess::None => Mode::Exact,
+        }
+    }
+}
+
 /// How a model's layers choose their neurons.
 #[derive(Clone, Debug, Default)]
 pub struct Sparse {
     mode: Mode,
+    stats: bool,
+    count_activations: bool,
     layers: Vec<Option<Selector>>,
 }
 
@@ -67,7 +81,8 @@ impl Sparse {
             let from = if options.mode == Mode::Off { 0.0 } else { 0.6 };
             layers[ffn.layer] = Some(Selector { guess, least: 0.0, all_rows_from: from });
         }
-        Self { mode: options.mode, layers }
+        let Options { mode, stats, count_activations, .. } = *options;
+        Self { mode, stats, count_activations, layers }
     }
 
     /// The same with another share of rows from which on all are read: see
@@ -90,6 +105,16 @@ impl Sparse {
     /// How a layer chooses; `None` for layers that compute all neurons.
     pub fn layer(&self, il: usize) -> Option<&Selector> {
         self.layers.get(il)?.as_ref()
+    }
+
+    /// Whether times and recall are measured.
+    pub fn stats(&self) -> bool {
+        self.stats
+    }
+
+    /// Whether it is counted how often each neuron fires.
+    pub fn counts_activations(&self) -> bool {
+        self.count_activations
     }
 
     /// Layers that can skip neurons.

@@ -1,30 +1,128 @@
 //! What a context saw of its neurons.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::{Mode, Sparse};
+use crate::plan::{Plan, StepKind};
+
+/// One in so many small batches is checked for neurons that guesses missed.
+const CHECK_EVERY: u64 = 16;
 
 /// Counts of one layer.
 #[derive(Debug, Default)]
 pub struct LayerStats {
+    /// Neurons; 0 for a layer that cannot skip any.
+    n_ff: usize,
     /// Tokens that went through it.
     pub tokens: AtomicU64,
     /// Neurons that were guessed to fire, summed over tokens; all of them where nothing guesses.
     pub guessed: AtomicU64,
-    /// Neurons that fired, likewise.
+    /// Neurons that fired, likewise: those whose activated gate is not silent.
     pub fired: AtomicU64,
     /// Bytes of weights read by its feed-forward network.
     pub bytes: AtomicU64,
+    /// Bytes that it would have read without skipping any.
+    pub dense_bytes: AtomicU64,
+    /// Neurons that fire in the tokens that were checked.
+    pub checked: AtomicU64,
+    /// Those of them that were guessed.
+    pub found: AtomicU64,
+    /// Tokens whose time was taken.
+    pub timed: AtomicU64,
+    /// The time, in nanoseconds.
+    pub nanos: AtomicU64,
+    /// How often each neuron fired, where that is counted.
+    counts: Vec<AtomicU32>,
+}
+
+impl LayerStats {
+    /// Adds to a count. The order in which threads do so does not matter.
+    pub(crate) fn add(count: &AtomicU64, n: usize) {
+        count.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Counts the neurons that fired for one token.
+    pub(crate) fn add_fired(&self, ids: impl ExactSizeIterator<Item = u32>) {
+        Self::add(&self.fired, ids.len());
+        if !self.counts.is_empty() {
+            for id in ids {
+                self.counts[id as usize].fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn report(&self, layer: usize, mode: Mode) -> LayerReport {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        LayerReport {
+            layer,
+            mode,
+            n_ff: self.n_ff,
+            tokens: get(&self.tokens),
+            guessed: get(&self.guessed),
+            fired: get(&self.fired),
+            checked: get(&self.checked),
+            found: get(&self.found),
+            bytes: get(&self.bytes),
+            dense_bytes: get(&self.dense_bytes),
+            timed: get(&self.timed),
+            time: Duration::from_nanos(get(&self.nanos)),
+        }
+    }
+}
+
+/// What was seen of one layer, since the context was made or its counts were reset. Sums are over
+/// tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerReport {
+    /// Its number in the model.
+    pub layer: usize,
+    /// How it chooses neurons: anything but `Auto`.
+    pub mode: Mode,
+    /// Neurons.
+    pub n_ff: usize,
+    /// Tokens.
+    pub tokens: u64,
+    /// Neurons that were guessed to fire; all of them where nothing guesses.
+    pub guessed: u64,
+    /// Neurons that fired.
+    pub fired: u64,
+    /// Neurons that fire in the tokens that were checked.
+    pub checked: u64,
+    /// Those of them that were guessed.
+    pub found: u64,
+    /// Bytes of weights that were read, also those of predictors.
+    pub bytes: u64,
+    /// Bytes that would have been read without skipping.
+    pub dense_bytes: u64,
+    /// Tokens whose time was taken.
+    pub timed: u64,
+    /// Their time in the feed-forward network.
+    pub time: Duration,
 }
 
 /// Counts of all layers, from any thread.
 #[derive(Debug, Default)]
 pub struct Stats {
     layers: Vec<LayerStats>,
+    /// Whether times and recall are measured.
+    detailed: bool,
+    /// Small batches so far.
+    n_small: u64,
 }
 
 impl Stats {
-    /// Zeros for this many layers.
-    pub fn new(n_layer: usize) -> Self {
-        Self { layers: (0..n_layer).map(|_| LayerStats::default()).collect() }
+    /// Zeros for the layers of a plan.
+    pub fn new(plan: &Plan, sparse: &Sparse) -> Self {
+        let mut layers: Vec<LayerStats> = plan.layers.iter().map(|_| Default::default()).collect();
+        for step in &plan.steps {
+            if let StepKind::SkippingFfn(ffn) = &step.kind {
+                layers[ffn.layer].n_ff = ffn.n_ff;
+            }
+        }
+        let mut stats = Self { layers, detailed: sparse.stats(), n_small: 0 };
+        stats.count_activations(sparse.counts_activations());
+        stats
     }
 
     /// Layers.
@@ -36,11 +134,50 @@ impl Stats {
     pub fn layer(&self, il: usize) -> &LayerStats {
         &self.layers[il]
     }
-}
 
-impl LayerStats {
-    /// Adds to a count. The order in which threads do so does not matter.
-    pub(crate) fn add(count: &AtomicU64, n: usize) {
-        count.fetch_add(n as u64, Ordering::Relaxed);
+    /// Whether times and recall are measured.
+    pub fn detailed(&self) -> bool {
+        self.detailed
+    }
+
+    /// Begins a small batch: whether what its guesses miss is to be counted.
+    pub(crate) fn begin_small(&mut self) -> bool {
+        let check = self.detailed && self.n_small.is_multiple_of(CHECK_EVERY);
+        self.n_small += 1;
+        check
+    }
+
+    /// Begins anew, but goes on counting how often neurons fire.
+    pub fn reset(&mut self) {
+        self.n_small = 0;
+        for layer in &mut self.layers {
+            let (n_ff, counts) = (layer.n_ff, std::mem::take(&mut layer.counts));
+            *layer = LayerStats { n_ff, counts, ..Default::default() };
+        }
+    }
+
+    /// Begins, at zero, or ends counting how often each neuron fires.
+    pub fn count_activations(&mut self, on: bool) {
+        for layer in &mut self.layers {
+            let n = if on { layer.n_ff } else { 0 };
+            layer.counts = (0..n).map(|_| AtomicU32::new(0)).collect();
+        }
+    }
+
+    /// How often each neuron of each layer fired; `None` when that is not counted.
+    pub fn activations(&self) -> Option<Vec<Vec<u32>>> {
+        let get = |layer: &LayerStats| {
+            layer.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+        };
+        let counting = self.layers.iter().any(|layer| !layer.counts.is_empty());
+        counting.then(|| self.layers.iter().map(get).collect())
+    }
+
+    /// What was seen of the layers that can skip neurons.
+    pub fn report(&self, sparse: &Sparse) -> Vec<LayerReport> {
+        let layers = self.layers.iter().enumerate();
+        let seen =
+            layers.filter_map(|(il, layer)| Some(layer.report(il, sparse.layer(il)?.mode())));
+        seen.collect()
     }
 }

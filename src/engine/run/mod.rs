@@ -120,6 +120,8 @@ struct Run<'a> {
     model: &'a Model,
     plan: &'a Plan,
     sparse: &'a Sparse,
+    /// Whether neurons that guesses miss are counted in this run.
+    check: bool,
     kv: &'a KvCache,
     input: Input<'a>,
     ubatch: &'a Ubatch,
@@ -130,6 +132,7 @@ impl Runner {
     /// Buffers for a plan over a cache.
     pub fn new(
         plan: &Plan,
+        sparse: &Sparse,
         kv: &KvCache,
         table: &'static KernelTable,
         reference: bool,
@@ -148,7 +151,7 @@ impl Runner {
             partials: attend::partials(plan)?,
             routing: Routing::default(),
             firing: Firing::default(),
-            stats: Stats::new(plan.layers.len()),
+            stats: Stats::new(plan, sparse),
             scratch: Vec::new(),
         })
     }
@@ -166,6 +169,11 @@ impl Runner {
     /// What was seen of the neurons.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// The same, to reset.
+    pub fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
     }
 
     /// Bytes of all buffers.
@@ -228,7 +236,8 @@ impl Runner {
         self.firing.ensure(plan)?;
         self.scratch.resize_with(pool.n_threads().max(self.scratch.len()), Mutex::default);
 
-        let run = Run { runner: self, model, plan, sparse, kv, input, ubatch, causal };
+        let check = ubatch.n_tokens() <= skipping::MAX_TOKENS && self.stats.begin_small();
+        let run = Run { runner: self, model, plan, sparse, check, kv, input, ubatch, causal };
         let stop_at = AtomicUsize::new(usize::MAX);
         pool.run(&|worker| run.walk(worker, abort, &stop_at));
         match stop_at.into_inner() {
@@ -292,7 +301,7 @@ impl Run<'_> {
                 StepKind::FromExperts { src, scale, dst } => {
                     self.sum_experts(worker, *src, *scale, *dst);
                 }
-                StepKind::SkippingFfn(ffn) => self.skipping_ffn(worker, scratch, ffn),
+                StepKind::SkippingFfn(ffn) => self.observed_ffn(worker, scratch, ffn),
                 StepKind::Copy { src, dst } => self.copy(worker, scratch, *src, *dst),
             }
         }

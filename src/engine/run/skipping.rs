@@ -7,6 +7,8 @@
 //! is long, all rows are read. With many tokens nearly every neuron fires for one of them: gate and
 //! up are whole products.
 
+mod observe;
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,7 +25,7 @@ use crate::tensor::Activation;
 use crate::util::aligned::{AlignedVec, OutOfMemory};
 
 /// Most tokens that have lists.
-const MAX_TOKENS: usize = 8;
+pub(super) const MAX_TOKENS: usize = 8;
 /// Rows and columns of a task of the down projection with many tokens: its weights stay in the L2
 /// cache from token to token.
 const DOWN_TILE: Grid = Grid { rows: 64, cols: KernelTable::SUM_COLS };
@@ -143,10 +145,6 @@ impl Run<'_> {
             return;
         }
         let selector = self.sparse.layer(ffn.layer).expect("made for this plan");
-        let stats = self.runner.stats.layer(ffn.layer);
-        if worker.index() == 0 {
-            LayerStats::add(&stats.tokens, n);
-        }
         if n > MAX_TOKENS || selector.all_rows_from <= 0.0 {
             return self.all_neurons(worker, scratch, ffn, selector);
         }
@@ -156,7 +154,7 @@ impl Run<'_> {
 
         let guess = match (&selector.guess, &ffn.predictor) {
             (Guess::LowRank { threshold }, Some(predictor)) => {
-                self.predict(worker, scratch, predictor, n);
+                self.predict(worker, scratch, ffn, predictor, n);
                 self.guess(worker, scratch, *threshold, n);
                 Some(any(&m.guessed, &m.guessed_any))
             }
@@ -166,6 +164,9 @@ impl Run<'_> {
         let first = guess.filter(|list| share(list) < selector.all_rows_from);
         self.project(worker, scratch, ffn, ffn.first(), first, n, &m.first);
         self.fire(worker, scratch, ffn, selector, guess.is_some(), first, n);
+        if self.check && guess.is_some() {
+            self.check_guesses(worker, scratch, ffn, selector, n);
+        }
         if ffn.gate.is_some() {
             if n > 1 {
                 self.unite(worker, scratch, &m.fired, &m.fired_any, n);
@@ -179,11 +180,23 @@ impl Run<'_> {
     }
 
     /// The scores of the predictor of each token.
-    fn predict(&self, worker: &Worker<'_>, scratch: &mut Scratch, p: &Predictor, n: usize) {
+    fn predict(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        ffn: &SkippingFfn,
+        p: &Predictor,
+        n: usize,
+    ) {
         self.mat_mul(worker, scratch, p.src, &[p.fc1], p.hidden, None);
         self.activate(worker, scratch, p.hidden, Activation::Relu, false, p.acted);
         let out = &self.runner.firing.made().first;
         self.project_rows(worker, scratch, p.acted, &p.fc2, None, n, out);
+        if worker.index() == 0 {
+            let bytes = |mat: &Mat| self.rows_of(mat.weight).data.len();
+            let stats = self.runner.stats.layer(ffn.layer);
+            LayerStats::add(&stats.bytes, bytes(&p.fc1) + bytes(&p.fc2));
+        }
     }
 
     /// Lists of the neurons whose scores are not below the threshold.
@@ -301,6 +314,31 @@ impl Run<'_> {
         }
     }
 
+    /// Activates outputs of the first projection into `values`, and finds the places of those that
+    /// are not silent.
+    fn firing(
+        &self,
+        ffn: &SkippingFfn,
+        selector: &Selector,
+        first: &[f32],
+        lists: &mut ListScratch,
+    ) -> usize {
+        let ListScratch { places, values, .. } = lists;
+        places.ensure(first.len());
+        values.ensure(first.len());
+        let acted = &mut values[..first.len()];
+        let act = match ffn.act {
+            // Which of its two halves is zero is not known yet.
+            Activation::DoubleRelu => Activation::Relu,
+            act => act,
+        };
+        self.table().activate(act, first, None, acted);
+        match selector.least > 0.0 {
+            true => places_beyond(acted, selector.least, places),
+            false => self.table().places_nonzero(acted, places),
+        }
+    }
+
     /// The neurons that fire, by the outputs of the first projection. Without a gate these are
     /// outputs of the neurons already.
     #[allow(clippy::too_many_arguments, reason = "the parts of one step")]
@@ -316,26 +354,14 @@ impl Run<'_> {
     ) {
         let m = self.runner.firing.made();
         let stats = self.runner.stats.layer(ffn.layer);
-        let table = self.table();
-        let act = match ffn.act {
-            // Which of its two halves is zero is not known yet.
-            Activation::DoubleRelu => Activation::Relu,
-            act => act,
-        };
         worker.step(n, |task| {
             let t = task.index();
             let ids = list.map(|list| list.read(task, 0));
             let n_first = ids.map_or(ffn.n_ff, <[u32]>::len);
             let g = &m.first.read_rows(task, t..t + 1)[..n_first];
+            let mut n_places = self.firing(ffn, selector, g, &mut scratch.lists);
             let ListScratch { places, values, .. } = &mut scratch.lists;
-            places.ensure(n_first);
-            values.ensure(n_first);
-            let acted = &mut values[..n_first];
-            table.activate(act, g, None, acted);
-            let mut n_places = match selector.least > 0.0 {
-                true => places_beyond(acted, selector.least, places),
-                false => table.places_nonzero(acted, places),
-            };
+            let acted = &values[..n_first];
             let id = |place: u32| ids.map_or(place, |ids| ids[place as usize]);
             let own = guessed.then(|| m.guessed.read(task, t));
             if let Some(own) = own
@@ -353,7 +379,7 @@ impl Run<'_> {
             }
             let places = &places[..n_places];
             LayerStats::add(&stats.guessed, own.map_or(ffn.n_ff, <[u32]>::len));
-            LayerStats::add(&stats.fired, n_places);
+            stats.add_fired(places.iter().map(|&place| id(place)));
             let fill = |out: &mut [u32]| {
                 out.iter_mut().zip(places).for_each(|(out, &place)| *out = id(place));
                 n_places
@@ -546,7 +572,7 @@ impl Run<'_> {
     ) {
         let mats: Vec<Mat> = ffn.gate.into_iter().chain([ffn.up]).collect();
         self.mat_mul(worker, scratch, ffn.src, &mats, ffn.gate_up, None);
-        self.activate_all(worker, scratch, ffn, selector.least);
+        self.activate_all(worker, scratch, ffn, selector);
         if worker.index() == 0 {
             let w = |id| self.rows_of(id).data.len();
             let bytes: usize = mats.iter().map(|mat| w(mat.weight)).sum();
@@ -565,7 +591,7 @@ impl Run<'_> {
         worker: &Worker<'_>,
         scratch: &mut Scratch,
         ffn: &SkippingFfn,
-        least: f32,
+        selector: &Selector,
     ) {
         let n = self.n_rows(ffn.dst);
         let table = self.table();
@@ -575,23 +601,18 @@ impl Run<'_> {
             let mut tile = self.slot(ffn.acted).tile(task, n, grid);
             let x = self.slot(ffn.gate_up).read(task, tile.rows());
             let row = scratch_row(&mut scratch.rows, ffn.n_ff);
-            let places = &mut scratch.lists.places;
-            places.ensure(ffn.n_ff);
             for (r, x) in x.chunks_exact(self.slot(ffn.gate_up).width).enumerate() {
                 let (first, up) = x.split_at(ffn.n_ff);
+                let n_places = self.firing(ffn, selector, first, &mut scratch.lists);
+                let ListScratch { places, values, .. } = &scratch.lists;
+                stats.add_fired(places[..n_places].iter().copied());
                 tile.put(table, r, row, |y| {
-                    let values = &mut scratch.lists.values;
-                    if least > 0.0 {
-                        values.ensure(ffn.n_ff);
-                        table.activate(ffn.act, first, None, &mut values[..ffn.n_ff]);
-                    }
                     table.activate(ffn.act, first, ffn.gate.map(|_| up), y);
-                    if least > 0.0 {
+                    if selector.least > 0.0 {
                         for (y, a) in y.iter_mut().zip(values.iter()) {
-                            *y = if a.abs() < least { 0.0 } else { *y };
+                            *y = if a.abs() < selector.least { 0.0 } else { *y };
                         }
                     }
-                    LayerStats::add(&stats.fired, table.places_nonzero(y, places));
                 });
                 LayerStats::add(&stats.guessed, ffn.n_ff);
             }
