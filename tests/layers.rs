@@ -19,7 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sampler", &["vocab"]),
     ("chat", &["vocab"]),
     ("engine", &["plan", "model", "sparse", "backend", "quant", "tensor"]),
-    ("sparse", &["plan", "model", "backend", "gguf", "tensor"]),
+    ("sparse", &["plan", "model", "backend", "gguf", "quant", "tensor"]),
     ("model", &["plan", "gguf", "quant", "tensor"]),
     ("plan", &["quant", "tensor"]),
     ("vocab", &["gguf", "tensor"]),

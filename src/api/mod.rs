@@ -12,5 +12,7 @@ pub use crate::engine::{
 pub use crate::gguf::{KvOverride, LoadMode, LoadOptions, OverrideValue, Progress};
 pub use crate::model::{Ftype, Hparams, Pooling, RopeParams, RopeScaling};
 pub use crate::plan::RopeStyle;
-pub use crate::sparse::{LayerReport, Mode as SparseMode, Request as SparseRequest};
+pub use crate::sparse::{
+    ActivationCounts, LayerReport, Mode as SparseMode, Request as SparseRequest,
+};
 pub use model::{Error, Model};

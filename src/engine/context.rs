@@ -16,7 +16,7 @@ use crate::backend::cpu::pool::Pool;
 use crate::model::{Model, Pooling, RopeFreqs, RopeParams, RopeScaling, RopeTraining};
 use crate::plan::{Plan, RopeFactors};
 use crate::quant::QuantType;
-use crate::sparse::{LayerReport, Sparse};
+use crate::sparse::{ActivationCounts, ActivationError, CountedModel, LayerReport, Sparse};
 use crate::util::bytes;
 use crate::util::sys::time_us;
 
@@ -175,6 +175,15 @@ impl Context {
     /// Begins, at zero, or ends counting how often each neuron fires.
     pub fn count_activations(&mut self, on: bool) {
         self.runner.stats_mut().count_activations(on);
+    }
+
+    /// How often each neuron fired so far.
+    pub fn activation_counts(&self) -> Result<ActivationCounts, ActivationError> {
+        let model = self.model.hparams().map(|hp| CountedModel {
+            architecture: self.model.arch_name().to_owned(),
+            n_embd: hp.n_embd,
+        });
+        self.runner.stats().activations(model)
     }
 
     /// Begins counting anew.

@@ -1,8 +1,9 @@
 //! Loading and freeing models.
 
-use core::ffi::{c_char, c_void};
+use core::ffi::{CStr, c_char, c_void};
 use core::mem::ManuallyDrop;
 use core::ptr;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -135,11 +136,16 @@ fn text(field: &[c_char]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// A path of any bytes.
+pub(super) fn c_path(text: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(text.to_bytes()))
+}
+
 /// Loads with converted parameters and makes a handle, or logs why not and gives NULL.
 ///
 /// # Safety
 /// As for [`options`].
-unsafe fn load_with(
+pub(super) unsafe fn load_with(
     name: &str,
     params: &llama_model_params,
     load: impl FnOnce(&LoadOptions, &mut dyn Progress) -> Result<Model, Error>,
@@ -177,7 +183,7 @@ pub unsafe extern "C" fn llama_model_load_from_file(
             log_error!("llama_model_load_from_file: the path is NULL");
             return ptr::null_mut();
         };
-        let path = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
+        let path = c_path(path);
         let load = |options: &LoadOptions, progress: &mut dyn Progress| {
             Model::load(path, options, progress)
         };
@@ -217,7 +223,7 @@ pub unsafe extern "C" fn llama_model_load_from_splits(
                 log_error!("{NAME}: path {i} is NULL");
                 return ptr::null_mut();
             };
-            list.push(Path::new(std::ffi::OsStr::from_bytes(path.to_bytes())));
+            list.push(c_path(path));
         }
         let load = |options: &LoadOptions, progress: &mut dyn Progress| {
             Model::load_splits(&list, options, progress)

@@ -12,9 +12,12 @@
 //! To add a way to guess: a variant of [`Guess`], its name in [`Mode`], and the scores that it
 //! makes in `engine/run/skipping.rs`.
 
+mod activation;
 mod options;
+mod pt;
 mod stats;
 
+pub use activation::{ActivationCounts, ActivationError, CountedModel, LayerCounts};
 pub use options::{BadOption, Mode, Options, Request};
 pub use stats::{LayerReport, LayerStats, Stats};
 

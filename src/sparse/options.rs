@@ -4,7 +4,7 @@
 //! of its key, its environment variable, its key in the file. All but the first give text, a number
 //! or a flag, whichever the route can carry; what counts is what it says.
 //!
-//! To add an option: its [`Key`] in [`KEYS`], a field of [`Request`] and [`Options`], and a line in
+//! To add an option: its `Key` in `KEYS`, a field of [`Request`] and [`Options`], and a line in
 //! `Options::by`.
 
 use std::fmt::Display;
@@ -79,8 +79,6 @@ pub struct Request {
     pub mode: Option<Mode>,
     /// Least score of a predictor at which a neuron is computed.
     pub threshold: Option<f32>,
-    /// Share of the neurons that are to be skipped, from 0 to 1.
-    pub target_sparsity: Option<f32>,
     /// GPU memory to use at most, in GiB.
     pub vram_budget_gib: Option<f32>,
     /// Where what was measured of the model is kept.
@@ -102,8 +100,6 @@ pub struct Options {
     pub mode: Mode,
     /// Least score of a predictor at which a neuron is computed.
     pub threshold: f32,
-    /// Share of the neurons that are to be skipped, from 0 to 1.
-    pub target_sparsity: Option<f32>,
     /// Where what was measured of the model is kept; beside the model when nobody says.
     pub sidecar: Option<PathBuf>,
     /// Whether times and recall are measured.
@@ -126,8 +122,6 @@ const THRESHOLD: Key = Key {
     name: "powerinfer.sparse_threshold",
     vars: &["POWERINFER_SPARSE_THRESHOLD", "LLAMA_SPARSE_PRED_THRESHOLD"],
 };
-const TARGET: Key =
-    Key { name: "powerinfer.target_sparsity", vars: &["POWERINFER_TARGET_SPARSITY"] };
 const BUDGET: Key =
     Key { name: "powerinfer.vram_budget_gib", vars: &["POWERINFER_VRAM_BUDGET_GIB"] };
 const SIDECAR: Key = Key { name: "powerinfer.sidecar", vars: &["POWERINFER_SIDECAR"] };
@@ -140,8 +134,8 @@ const COUNT: Key =
 const ACTIVATION: Key = Key { name: "powerinfer.activation", vars: &[] };
 
 /// All options.
-const KEYS: [Key; 10] =
-    [MODE, THRESHOLD, TARGET, BUDGET, SIDECAR, PLACEMENT, ADAPTIVE, STATS, COUNT, ACTIVATION];
+const KEYS: [Key; 9] =
+    [MODE, THRESHOLD, BUDGET, SIDECAR, PLACEMENT, ADAPTIVE, STATS, COUNT, ACTIVATION];
 
 impl Options {
     /// What the request, the overrides, the environment and the file say, in this order.
@@ -165,10 +159,6 @@ impl Options {
 
         let mode = routes.find(&MODE, request.mode, Mode::parse, &names)?;
         let threshold = number_of(&THRESHOLD, request.threshold)?;
-        let target = number_of(&TARGET, request.target_sparsity)?;
-        if let Some(target) = &target {
-            target.check(|x| (0.0..=1.0).contains(x), "a share between 0 and 1")?;
-        }
         let budget = number_of(&BUDGET, request.vram_budget_gib)?;
         if let Some(budget) = &budget {
             budget.check(|x| *x >= 0.0, "a size in GiB")?;
@@ -187,7 +177,6 @@ impl Options {
         Ok(Self {
             mode: mode.map_or(Mode::Auto, |found| found.value),
             threshold: threshold.map_or(0.0, |found| found.value),
-            target_sparsity: target.map(|found| found.value),
             sidecar: path_of(&SIDECAR, &request.sidecar)?,
             stats: flag_of(&STATS, request.stats)?.is_some_and(|found| found.value),
             count_activations: flag_of(&COUNT, request.count_activations)?
@@ -258,7 +247,9 @@ impl Routes<'_> {
 
     /// A misspelt key would otherwise change nothing, silently.
     fn warn_of_unknown(&self) {
-        let known = |key: &&str| KEYS.iter().any(|known| known.name == *key);
+        let known = |key: &&str| {
+            key.starts_with("powerinfer.magnitude.") || KEYS.iter().any(|known| known.name == *key)
+        };
         let keys = self.meta.override_keys().into_iter();
         for key in keys.filter(|key| key.starts_with("powerinfer.")).filter(|key| !known(key)) {
             let names = KEYS.map(|key| key.name).join(", ");
@@ -401,8 +392,6 @@ mod tests {
         assert_eq!(text, "LLAMA_SPARSE_PRED_THRESHOLD: 0,5 is not a number");
         let text = error(&[(THRESHOLD.name, Float(f64::NAN))], &[]);
         assert_eq!(text, "powerinfer.sparse_threshold: f64 nan is not a number");
-        let text = error(&[(TARGET.name, Float(1.5))], &[]);
-        assert_eq!(text, "powerinfer.target_sparsity: 1.5 is not a share between 0 and 1");
         let text = error(&[], &[("POWERINFER_VRAM_BUDGET_GIB", "-2")]);
         assert!(text.ends_with("-2 is not a size in GiB"), "{text}");
         let text = error(&[(STATS.name, Int(2))], &[]);

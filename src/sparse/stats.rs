@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Mode, Sparse};
+use super::{ActivationCounts, ActivationError, CountedModel, LayerCounts, Mode, Sparse};
 use crate::plan::{Plan, StepKind};
 
 /// One in so many small batches is checked for neurons that guesses missed.
@@ -34,6 +34,8 @@ pub struct LayerStats {
     pub nanos: AtomicU64,
     /// How often each neuron fired, where that is counted.
     counts: Vec<AtomicU32>,
+    /// Tokens for which it was.
+    counted: AtomicU64,
 }
 
 impl LayerStats {
@@ -46,6 +48,7 @@ impl LayerStats {
     pub(crate) fn add_fired(&self, ids: impl ExactSizeIterator<Item = u32>) {
         Self::add(&self.fired, ids.len());
         if !self.counts.is_empty() {
+            Self::add(&self.counted, 1);
             for id in ids {
                 self.counts[id as usize].fetch_add(1, Ordering::Relaxed);
             }
@@ -107,6 +110,8 @@ pub struct Stats {
     layers: Vec<LayerStats>,
     /// Whether times and recall are measured.
     detailed: bool,
+    /// Whether it is counted how often each neuron fires.
+    counting: bool,
     /// Small batches so far.
     n_small: u64,
 }
@@ -120,7 +125,7 @@ impl Stats {
                 layers[ffn.layer].n_ff = ffn.n_ff;
             }
         }
-        let mut stats = Self { layers, detailed: sparse.stats(), n_small: 0 };
+        let mut stats = Self { layers, detailed: sparse.stats(), counting: false, n_small: 0 };
         stats.count_activations(sparse.counts_activations());
         stats
     }
@@ -151,26 +156,38 @@ impl Stats {
     pub fn reset(&mut self) {
         self.n_small = 0;
         for layer in &mut self.layers {
-            let (n_ff, counts) = (layer.n_ff, std::mem::take(&mut layer.counts));
-            *layer = LayerStats { n_ff, counts, ..Default::default() };
+            let old = std::mem::take(layer);
+            let (n_ff, counts, counted) = (old.n_ff, old.counts, old.counted);
+            *layer = LayerStats { n_ff, counts, counted, ..Default::default() };
         }
     }
 
     /// Begins, at zero, or ends counting how often each neuron fires.
     pub fn count_activations(&mut self, on: bool) {
+        self.counting = on;
         for layer in &mut self.layers {
             let n = if on { layer.n_ff } else { 0 };
             layer.counts = (0..n).map(|_| AtomicU32::new(0)).collect();
+            layer.counted = AtomicU64::new(0);
         }
     }
 
-    /// How often each neuron of each layer fired; `None` when that is not counted.
-    pub fn activations(&self) -> Option<Vec<Vec<u32>>> {
-        let get = |layer: &LayerStats| {
-            layer.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect()
-        };
-        let counting = self.layers.iter().any(|layer| !layer.counts.is_empty());
-        counting.then(|| self.layers.iter().map(get).collect())
+    /// How often each neuron of each layer of the model fired.
+    pub fn activations(
+        &self,
+        model: Option<CountedModel>,
+    ) -> Result<ActivationCounts, ActivationError> {
+        if self.layers.iter().all(|layer| layer.n_ff == 0) {
+            return Err(ActivationError::NothingToCount);
+        }
+        if !self.counting {
+            return Err(ActivationError::NotCounted);
+        }
+        let layers = self.layers.iter().map(|layer| LayerCounts {
+            tokens: layer.counted.load(Ordering::Relaxed),
+            counts: layer.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
+        });
+        Ok(ActivationCounts { model, layers: layers.collect() })
     }
 
     /// What was seen of the layers that can skip neurons.

@@ -55,4 +55,4 @@ macro_rules! try_from_int {
         }
     };
 }
-use try_from_int;
+pub(super) use try_from_int;

@@ -1,4 +1,19 @@
 //! What this library offers beyond `llama.h`; declared in `powerinfer.h`.
+//!
+//! # Structures that grow
+//!
+//! Options and counts will get more. So no structure of this header crosses by value: the caller
+//! says how large its own is, which is the one it was compiled with, and fields that one side does
+//! not know stay as they are by default. New fields come at the end, and for each of them zero
+//! means "not given".
+
+mod activation;
+mod params;
+mod stats;
+
+pub use activation::*;
+pub use params::*;
+pub use stats::*;
 
 use core::ffi::c_char;
 use once_cell::sync::OnceCell;
