@@ -8,18 +8,26 @@
  * The text goes to stdout and everything else to stderr, so the output can be piped. */
 #define _POSIX_C_SOURCE 200809L
 #include "common.h"
+#include "powerinfer.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
 #include <unistd.h>
 
+/* The program runs with any libllama; with others than libpowerinfer these are NULL. */
+#pragma weak powerinfer_get_stats
+#pragma weak powerinfer_reset_stats
+#pragma weak powerinfer_save_activation
+
 struct options {
-    const char *model, *prompt, *file, *system;
+    const char *model, *prompt, *file, *system, *sparse, *save_activation;
     int64_t n_predict, n_ctx, n_batch, n_ubatch, threads, threads_batch, seed, n_gpu_layers;
     int64_t top_k, repeat_last_n;
-    double temp, top_p, min_p, repeat_penalty, vram_budget;
+    double temp, top_p, min_p, repeat_penalty, vram_budget, sparse_threshold;
+    bool sparse_stats;
     bool ignore_eos, display_prompt, verbose_prompt, interactive, chat, escapes, verbose;
 };
 
@@ -42,6 +50,9 @@ struct session {
         double load, prompt, generation, sampling, start; /* ms */
         size_t n_prompt, n_generation, n_sampled;
     } time;
+    /* Layers that can skip neurons, over all generated tokens. */
+    struct powerinfer_layer_stats *layers;
+    int32_t n_layers;
 };
 
 /* Static, so that what it holds stays reachable when a program ends through die(). */
@@ -75,7 +86,7 @@ static void read_options(struct options *o, int argc, char **argv) {
         .n_predict = -1, .n_ctx = 4096, .n_batch = 2048, .n_ubatch = 512,
         .threads = default_threads(), .threads_batch = 0, .seed = -1, .n_gpu_layers = -1,
         .top_k = 40, .repeat_last_n = 64, .temp = 0.8, .top_p = 0.95, .min_p = 0.05,
-        .repeat_penalty = 1.0, .vram_budget = -1.0, .display_prompt = true, .escapes = true,
+        .repeat_penalty = 1.0, .vram_budget = -1.0, .sparse_threshold = NAN, .display_prompt = true, .escapes = true,
     };
     const struct flag flags[] = {
         {FLAG_HEADING, {0}, 0, 0, "Model and text", 0, 0},
@@ -102,6 +113,12 @@ static void read_options(struct options *o, int argc, char **argv) {
         {FLAG_INT, {"-ngl", "--gpu-layers", "--n-gpu-layers"}, "N", &o->n_gpu_layers, "layers on the GPU; 0: none, -1: what fits", -1, INT32_MAX},
         {FLAG_FLOAT, {"--vram-budget"}, "GIB", &o->vram_budget, "GPU memory to use at most, in GiB; -1: what is free", -1, 1e6},
 
+        {FLAG_HEADING, {0}, 0, 0, "Models whose neurons mostly stay silent", 0, 0},
+        {FLAG_STRING, {"--sparse"}, "MODE", &o->sparse, "which neurons are computed: auto, exact, predictor, sign, magnitude; off: all of them", 0, 0},
+        {FLAG_FLOAT, {"--sparse-threshold"}, "X", &o->sparse_threshold, "least score at which a predictor has a neuron computed", -1e30, 1e30},
+        {FLAG_BOOL, {"--sparse-stats"}, 0, &o->sparse_stats, "show at the end what each layer skipped", 0, 0},
+        {FLAG_STRING, {"--save-activation"}, "FILE", &o->save_activation, "write how often each neuron fired, as GGUF", 0, 0},
+
         {FLAG_HEADING, {0}, 0, 0, "Choosing the next token", 0, 0},
         {FLAG_INT, {"-s", "--seed"}, "N", &o->seed, "seed of the random choice; -1: a new one each time", -1, UINT32_MAX},
         {FLAG_FLOAT, {"--temp"}, "T", &o->temp, "temperature; 0: always the most likely token", 0, 1e6},
@@ -125,20 +142,41 @@ static void read_options(struct options *o, int argc, char **argv) {
 
 /* ---- set-up ---- */
 
+/* Options of the library; the last one, empty, ends the list. */
+struct overrides {
+    struct llama_model_kv_override list[6];
+    size_t n;
+};
+
+/* Adds one: a text, or without it a number. */
+static void override(struct overrides *all, const char *key, const char *text, double number) {
+    struct llama_model_kv_override *one = &all->list[all->n++];
+    snprintf(one->key, sizeof one->key, "%s", key);
+    one->tag = text ? LLAMA_KV_OVERRIDE_TYPE_STR : LLAMA_KV_OVERRIDE_TYPE_FLOAT;
+    if (text) snprintf(one->val_str, sizeof one->val_str, "%s", text);
+    else one->val_f64 = number;
+}
+
 static void open_model(struct session *s) {
     struct llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = (int32_t)s->opt.n_gpu_layers;
 
-    struct llama_model_kv_override overrides[2] = {0}; /* the second one, empty, ends the list */
-    if (s->opt.vram_budget >= 0) {
-        overrides[0].tag = LLAMA_KV_OVERRIDE_TYPE_FLOAT;
-        strcpy(overrides[0].key, "powerinfer.vram_budget_gib");
-        overrides[0].val_f64 = s->opt.vram_budget;
-        params.kv_overrides = overrides;
-    }
+    struct overrides overrides = {0};
+    if (s->opt.vram_budget >= 0)
+        override(&overrides, "powerinfer.vram_budget_gib", NULL, s->opt.vram_budget);
+    if (s->opt.sparse) override(&overrides, "powerinfer.sparse", s->opt.sparse, 0);
+    if (!isnan(s->opt.sparse_threshold))
+        override(&overrides, "powerinfer.sparse_threshold", NULL, s->opt.sparse_threshold);
+    if (s->opt.sparse_stats) override(&overrides, "powerinfer.stats", "on", 0);
+    if (s->opt.save_activation) override(&overrides, "powerinfer.count_activations", "on", 0);
+    if (overrides.n) params.kv_overrides = overrides.list;
+
     bool wants_gpu = s->opt.vram_budget > 0 || s->opt.n_gpu_layers > 0;
     if (wants_gpu && !llama_supports_gpu_offload())
         note("no GPU is in use: all layers run on the CPU, -ngl and --vram-budget have no effect");
+    if ((s->opt.sparse_stats && !powerinfer_get_stats) ||
+        (s->opt.save_activation && !powerinfer_save_activation))
+        die("this libllama is not libpowerinfer: it has no statistics of neurons");
 
     double start = now_ms();
     s->model = load_model(s->opt.model, params, &interrupted);
@@ -218,6 +256,36 @@ static bool catch_up(struct session *s, bool is_prompt) {
     return true;
 }
 
+/* ---- what the layers skipped ---- */
+
+/* Adds what the layers did since the last reset. Prompts do not count: with many tokens at once
+ * nearly every neuron fires for one of them. */
+static void collect_stats(struct session *s) {
+    if (!s->opt.sparse_stats) return;
+    int32_t n = powerinfer_get_stats(s->ctx, NULL, 0, 0);
+    if (n <= 0) return;
+    struct powerinfer_layer_stats *now = xrealloc(NULL, (size_t)n * sizeof *now);
+    powerinfer_get_stats(s->ctx, now, (size_t)n, sizeof *now);
+    if (!s->layers) {
+        s->layers = now;
+        s->n_layers = n;
+        return;
+    }
+    for (int32_t i = 0; i < n && i < s->n_layers; i++) {
+        struct powerinfer_layer_stats *all = &s->layers[i];
+        all->tokens += now[i].tokens;
+        all->guessed += now[i].guessed;
+        all->fired += now[i].fired;
+        all->checked += now[i].checked;
+        all->found += now[i].found;
+        all->bytes += now[i].bytes;
+        all->dense_bytes += now[i].dense_bytes;
+        all->timed += now[i].timed;
+        all->time_ns += now[i].time_ns;
+    }
+    free(now);
+}
+
 /* Generates until something stops it. The text goes to stdout and, if given, to `answer`. */
 static enum stop generate(struct session *s, struct text *answer) {
     struct text piece = {0};
@@ -232,6 +300,7 @@ static enum stop generate(struct session *s, struct text *answer) {
             why = STOP_INTERRUPT;
             break;
         }
+        if (is_prompt && s->opt.sparse_stats) powerinfer_reset_stats(s->ctx);
         is_prompt = false;
 
         double start = now_ms();
@@ -249,6 +318,7 @@ static enum stop generate(struct session *s, struct text *answer) {
     }
     utf8_flush(&s->out, stdout);
     text_free(&piece);
+    if (!is_prompt) collect_stats(s);
     return why;
 }
 
@@ -448,6 +518,56 @@ static void print_table(const struct session *s, enum stop why) {
     fprintf(stderr, "  %-11s %s\n", "stopped by", stop_names[why]);
 }
 
+static void print_share(double part, double whole) {
+    if (whole > 0) fprintf(stderr, " %9.2f%%", 100 * part / whole);
+    else fprintf(stderr, " %10s", "-");
+}
+
+static void print_layer(const char *name, const char *mode, const struct powerinfer_layer_stats *l,
+                        double neurons, double tokens) {
+    fprintf(stderr, "  %-5s %-9s", name, mode);
+    print_share((double)l->fired, neurons);
+    print_share((double)l->guessed, neurons);
+    print_share((double)l->found, (double)l->checked);
+    double mib = 1024.0 * 1024.0 * (tokens > 0 ? tokens : 1);
+    fprintf(stderr, " %12.3f %12.3f %10.4f\n", (double)l->bytes / mib,
+            (double)l->dense_bytes / mib, l->timed ? (double)l->time_ns / 1e6 / (double)l->timed : 0);
+}
+
+static void print_layers(const struct session *s) {
+    static const char *const modes[] = {"default", "auto", "exact", "predictor", "sign",
+                                        "magnitude", "off"};
+    if (!s->n_layers) {
+        note("no layer of this model can skip neurons (or no token was generated)");
+        return;
+    }
+    struct powerinfer_layer_stats all = {0};
+    double neurons = 0, ms = 0, tokens = 0;
+    fprintf(stderr, "\n  neurons while generating, a token of each layer\n");
+    fprintf(stderr, "  %-5s %-9s %10s %10s %10s %12s %12s %10s\n", "layer", "chosen by", "active",
+            "predicted", "recall", "MiB read", "MiB if dense", "ms");
+    for (int32_t i = 0; i < s->n_layers; i++) {
+        const struct powerinfer_layer_stats *l = &s->layers[i];
+        double own = (double)l->tokens * (double)l->n_neurons;
+        char name[16];
+        snprintf(name, sizeof name, "%d", (int)l->layer);
+        size_t mode = (size_t)l->mode < sizeof modes / sizeof *modes ? (size_t)l->mode : 0;
+        print_layer(name, modes[mode], l, own, (double)l->tokens);
+        neurons += own;
+        if ((double)l->tokens > tokens) tokens = (double)l->tokens;
+        if (l->timed) ms += (double)l->time_ns / 1e6 / (double)l->timed;
+        all.fired += l->fired;
+        all.guessed += l->guessed;
+        all.found += l->found;
+        all.checked += l->checked;
+        all.bytes += l->bytes;
+        all.dense_bytes += l->dense_bytes;
+    }
+    all.timed = 1;
+    all.time_ns = (uint64_t)(ms * 1e6);
+    print_layer("all", "", &all, neurons, tokens);
+}
+
 int main(int argc, char **argv) {
     struct session *s = &session;
     s->time.start = now_ms();
@@ -474,7 +594,12 @@ int main(int argc, char **argv) {
         note("the context is full: it holds %u tokens, a larger -c holds more",
              llama_n_ctx(s->ctx));
     print_table(s, why);
+    if (s->opt.sparse_stats) print_layers(s);
+    log_forget();
+    if (s->opt.save_activation && !powerinfer_save_activation(s->ctx, s->opt.save_activation))
+        die_with_reason("cannot save the activations to '%s'", s->opt.save_activation);
 
+    free(s->layers);
     tokens_free(&s->history);
     text_free(&prompt);
     llama_sampler_free(s->sampler);

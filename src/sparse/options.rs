@@ -11,7 +11,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use crate::gguf::{Metadata, Value};
-use crate::log_warn;
+use crate::{log_info, log_warn};
 use crate::plan::Skipping;
 
 /// How neurons are chosen.
@@ -171,7 +171,7 @@ impl Options {
             (&ADAPTIVE, adaptive.is_some()),
         ] {
             if given {
-                log_warn!("{} has no effect yet: no GPU is in use", key.name);
+                log_info!("no GPU is in use: {} has no effect yet", key.name);
             }
         }
         Ok(Self {

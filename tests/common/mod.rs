@@ -5,6 +5,7 @@
     reason = "each test uses its own part; says what it skips"
 )]
 
+pub mod known_neurons;
 pub mod tiny;
 pub mod tiny_archs;
 pub mod tiny_sparse;

@@ -16,11 +16,11 @@ impl Run<'_> {
         scratch: &mut Scratch,
         ffn: &SkippingFfn,
     ) {
-        if worker.index() != 0 {
+        let n = self.n_rows(ffn.dst);
+        if worker.index() != 0 || n == 0 {
             return self.skipping_ffn(worker, scratch, ffn);
         }
         let stats = self.runner.stats.layer(ffn.layer);
-        let n = self.n_rows(ffn.dst);
         let weights = ffn.gate.iter().chain([&ffn.up]).map(|mat| mat.weight);
         let dense = weights.chain([ffn.down.weight]).map(|id| self.rows_of(id).data.len()).sum();
         LayerStats::add(&stats.tokens, n);
