@@ -164,7 +164,11 @@ fn files_that_mean_harm_are_refused() {
     one("no-data", archive(&[("a/data.pkl", &pickle("FloatStorage", 0, 2, 1))]), "'a/data/0'");
     let big_endian = archive(&[("a/data.pkl", b"."), ("a/byteorder", b"big")]);
     one("big-endian", big_endian, "little-endian");
-    one("short", with(&pickle("FloatStorage", 0, 3, 1)), "3 numbers F32 from 0 on in a storage of 8");
+    one(
+        "short",
+        with(&pickle("FloatStorage", 0, 3, 1)),
+        "3 numbers F32 from 0 on in a storage of 8",
+    );
     one("beyond", with(&pickle("FloatStorage", 9, 2, 1)), "in a storage of 8 bytes");
     one("stride", with(&pickle("FloatStorage", 0, 2, 2)), no_tensor);
     one("storage", with(&pickle("QInt8Storage", 0, 2, 1)), no_tensor);

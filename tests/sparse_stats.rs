@@ -4,9 +4,7 @@ mod common;
 
 use common::known_neurons::{self, FIRES, GUESSED, N_FF, N_LAYER};
 use common::{params, tiny};
-use powerinfer::api::{
-    Context, KvOverride, LayerReport, LoadOptions, OverrideValue, SparseMode,
-};
+use powerinfer::api::{Context, KvOverride, LayerReport, LoadOptions, OverrideValue, SparseMode};
 use powerinfer::gguf::ModelFiles;
 
 /// A context with these options.

@@ -11,8 +11,8 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use crate::gguf::{Metadata, Value};
-use crate::{log_info, log_warn};
 use crate::plan::Skipping;
+use crate::{log_info, log_warn};
 
 /// How neurons are chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

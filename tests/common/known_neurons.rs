@@ -48,9 +48,7 @@ pub fn bytes() -> Vec<u8> {
             let both = direction.iter().copied().chain(direction.iter().map(|x| -x));
             let fc1: Vec<f32> = both.collect();
             let fc2: Vec<f32> = every(GUESSED, 1.0).iter().flat_map(|&c| [c, c]).collect();
-            for (name, dims, numbers) in
-                [("fc1", [N_EMBD, 2], fc1), ("fc2", [2, N_FF], fc2)]
-            {
+            for (name, dims, numbers) in [("fc1", [N_EMBD, 2], fc1), ("fc2", [2, N_FF], fc2)] {
                 let data = quantized(F32, &numbers);
                 let name = format!("blk.{il}.{name}.weight");
                 tensors.push(Tensor { name, dims: dims.to_vec(), ty: F32, data });
