@@ -10,7 +10,6 @@ use powerinfer::api::{Batch, Context, ContextParams, Input, LoadOptions, Model};
 use powerinfer::gguf::{KvOverride, OverrideValue};
 use powerinfer::sparse::Mode;
 use serde_json::{Map, Value};
-use std::sync::atomic::Ordering;
 
 /// Tokens of the goldens, and those whose logits they have.
 const N_TOKENS: usize = 24;
@@ -63,10 +62,9 @@ fn run(model: &Model, at_once: usize, reference: bool, n_threads: usize) -> Seen
         let rows = 0..tokens.len() as i32;
         logits.extend(rows.map(|i| ctx.outputs().logits_ith(i).unwrap().to_vec()));
     }
-    let stats = ctx.stats();
-    let layers = || (0..stats.n_layers()).map(|il| stats.layer(il));
-    let guessed = layers().map(|layer| layer.guessed.load(Ordering::Relaxed)).collect();
-    let fired = layers().map(|layer| layer.fired.load(Ordering::Relaxed)).collect();
+    let reports = ctx.sparse_stats();
+    let guessed = reports.iter().map(|layer| layer.guessed).collect();
+    let fired = reports.iter().map(|layer| layer.fired).collect();
     Seen { logits, guessed, fired }
 }
 
