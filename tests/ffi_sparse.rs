@@ -144,8 +144,8 @@ fn a_program_that_knows_nothing_obeys_the_environment() {
 
 /// The line of the table that begins with this.
 fn table_line<'a>(stderr: &'a str, start: &str) -> Vec<&'a str> {
-    let lines = stderr.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    lines.filter(|words| words.first() == Some(&start)).last().unwrap_or_else(|| panic!("{stderr}"))
+    let mut lines = stderr.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.rfind(|words| words.first() == Some(&start)).unwrap_or_else(|| panic!("{stderr}"))
 }
 
 #[test]

@@ -174,10 +174,14 @@ impl Options {
                 log_info!("no GPU is in use: {} has no effect yet", key.name);
             }
         }
+        let sidecar = path_of(&SIDECAR, &request.sidecar)?;
+        if sidecar.is_some() {
+            log_info!("nothing is measured of models: {} has no effect yet", SIDECAR.name);
+        }
         Ok(Self {
             mode: mode.map_or(Mode::Auto, |found| found.value),
             threshold: threshold.map_or(0.0, |found| found.value),
-            sidecar: path_of(&SIDECAR, &request.sidecar)?,
+            sidecar,
             stats: flag_of(&STATS, request.stats)?.is_some_and(|found| found.value),
             count_activations: flag_of(&COUNT, request.count_activations)?
                 .is_some_and(|found| found.value),
