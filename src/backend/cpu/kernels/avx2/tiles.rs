@@ -24,7 +24,6 @@ use crate::backend::cpu::kernels::tiles::{
 };
 use crate::backend::cpu::pool::ColsMut;
 use crate::quant::QuantType;
-use crate::quant::tiles::tile_bytes;
 
 pub(crate) const KERNELS: TileKernels = TileKernels {
     rows: &[
@@ -389,7 +388,7 @@ unsafe fn many_tokens<F: Tiled<P>, const P: usize, const G: usize, const T: usiz
                 // SAFETY: as the caller vouches.
                 unsafe {
                     for b in 0..n {
-                        let tile = (b0 + b) / F::N * tile_bytes(a.ty, a.n_embd);
+                        let tile = (b0 + b) / F::N * F::BYTES * a.n_embd;
                         let tile = a.tiles.as_ptr().wrapping_add(tile);
                         let base = tile.wrapping_add(F::N * BLOCK * stride);
                         let fields = Fields::of(base, a.n_embd, (first + c) * BLOCK);

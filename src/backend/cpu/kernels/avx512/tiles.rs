@@ -13,9 +13,7 @@ use std::arch::x86_64::*;
 use super::int8::{Dot, Factors, GROUPS, Out, Tile16, Vnni, accumulate, all_tokens, chunk};
 use super::int8_blocks::{IQ4_NL, MXFP4, Q5_0, Q5_1, mxfp4_scales};
 use super::int8_k::{Q4_K, Q5_K, Q6_K, scale_and_minimum, words};
-use super::int8_unpack::{
-    Block16, Blocks, HalfWeights, Halves, LANES, Q4_0, Q4_1, Q8_0, low_halves,
-};
+use super::int8_unpack::{Blocks, HalfWeights, Halves, LANES, Q4_0, Q4_1, Q8_0, low_halves};
 use crate::backend::cpu::kernels::int8::{
     Act, BLOCK, IQ4_NL_VALUES, MXFP4_VALUES, unsigned_values,
 };
@@ -24,7 +22,6 @@ use crate::backend::cpu::kernels::tiles::{
 };
 use crate::backend::cpu::pool::ColsMut;
 use crate::quant::QuantType;
-use crate::quant::tiles::tile_bytes;
 
 /// With VNNI.
 pub(crate) const KERNELS_VNNI: TileKernels = TileKernels {
@@ -364,7 +361,7 @@ unsafe fn many_tokens<F: Tiled>(a: &MulMatTiles<'_>, y: *mut f32, ld: usize, scr
                 // SAFETY: as the caller vouches.
                 unsafe {
                     for b in 0..n {
-                        let tile = (b0 + b) / F::N * tile_bytes(a.ty, a.n_embd);
+                        let tile = (b0 + b) / F::N * F::BYTES * a.n_embd;
                         let tile = a.tiles.as_ptr().wrapping_add(tile);
                         let fields = Fields::of(
                             tile.wrapping_add(F::N * BLOCK * stride),
@@ -399,18 +396,19 @@ unsafe fn unpack<F: Tiled>(
 ) {
     // SAFETY: as the caller vouches.
     unsafe {
-        let mut all = [[_mm512_setzero_si512(); 8]; GROUPS];
+        for g in 0..GROUPS {
+            let (scale, min, halves) = F::factors(fields.skip(g * LANES), b);
+            let tile = tile.add(g * chunk(F::N));
+            (&raw mut (*tile).block.scale).write(scale);
+            (&raw mut (*tile).block.min).write(min);
+            (&raw mut (*tile).halves).write(halves);
+        }
         for j in 0..8 {
             let neurons = [0, 1, 2, 3].map(|n| codes.wrapping_add((4 * j + n) * stride));
             let codes = F::codes(neurons);
             for g in 0..GROUPS {
-                all[g][j] = codes[g];
+                (&raw mut (*tile.add(g * chunk(F::N))).block.codes[j]).write(codes[g]);
             }
-        }
-        for g in 0..GROUPS {
-            let (scale, min, halves) = F::factors(fields.skip(g * LANES), b);
-            let block = Block16 { codes: all[g], scale, min };
-            tile.add(g * chunk(F::N)).write(Tile16 { block, halves });
         }
     }
 }
