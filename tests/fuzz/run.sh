@@ -27,7 +27,7 @@ for target in $targets; do
     case $target in *gguf*) cp ../goldens/*.gguf "corpus/$target/" ;; esac
     echo "== $target, $seconds s"
     # -timeout: a file of a few kilobytes that takes a second is a bug.
-    FUZZ_SEEDS="corpus/$target" "$bin/$target" -max_total_time="$seconds" -timeout=1 -rss_limit_mb=1024 -max_len=20480 \
+    FUZZ_SEEDS="corpus/$target" "$bin/$target" -max_total_time="$seconds" -timeout=1 -rss_limit_mb=1024 -max_len=24576 \
         -print_final_stats=1 -artifact_prefix="artifacts/$target/" \
         "corpus/$target" >"artifacts/$target.log" 2>&1 || failed="$failed $target"
     grep -E 'stat::number_of_executed_units|cov:.*DONE|DONE.*cov:' "artifacts/$target.log" | tail -2 || true
