@@ -10,6 +10,7 @@
 //! | [`ffi`] | the only `extern "C"`: checks, converts, never computes |
 //! | [`api`] | the safe façade: `Model`, `Context`, `Batch` |
 //! | [`sampler`], [`chat`] | choosing the next token, laying out a conversation |
+//! | [`tools`] | many runs over a text: calibration |
 //! | [`engine`] | runs a plan: batches, ubatches, KV cache, outputs |
 //! | [`sparse`] | which neurons fire |
 //! | [`model`] | hyper-parameters, weights, one short file per architecture |
@@ -38,5 +39,6 @@ pub mod quant;
 pub mod sampler;
 pub mod sparse;
 pub mod tensor;
+pub mod tools;
 pub mod util;
 pub mod vocab;

@@ -12,12 +12,13 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "engine", "sampler", "chat", "vocab", "sparse", "model", "plan", "backend", "gguf",
-            "quant", "tensor",
+            "tools", "engine", "sampler", "chat", "vocab", "sparse", "model", "plan", "backend",
+            "gguf", "quant", "tensor",
         ],
     ),
     ("sampler", &["vocab"]),
     ("chat", &["vocab"]),
+    ("tools", &["engine", "vocab", "sparse", "model", "plan", "gguf", "quant"]),
     ("engine", &["plan", "model", "sparse", "backend", "quant", "tensor"]),
     ("sparse", &["plan", "model", "backend", "gguf", "quant", "tensor"]),
     ("model", &["plan", "gguf", "quant", "tensor"]),

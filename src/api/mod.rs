@@ -3,6 +3,7 @@
 //! A [`Model`] is shared (`Arc`) and immutable; a [`Context`] belongs to one caller at a time.
 //! To add a capability: a method here over the layer that has it, then a function in `ffi`.
 
+mod calibrate;
 mod model;
 
 pub use crate::engine::kv::KvCache;
@@ -15,4 +16,5 @@ pub use crate::plan::RopeStyle;
 pub use crate::sparse::{
     ActivationCounts, LayerReport, Mode as SparseMode, Request as SparseRequest,
 };
+pub use calibrate::CalibrationError;
 pub use model::{Error, Model};

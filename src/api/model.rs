@@ -1,14 +1,14 @@
 //! A model with its vocabulary.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::{Context, ContextError, ContextParams};
 use crate::gguf::{self, LoadOptions, Metadata, ModelFiles, Progress};
 use crate::model::{self, Ftype, Hparams};
 use crate::plan::RopeStyle;
-use crate::sparse::{BadOption, Options, Request, Sparse};
+use crate::sparse::{BadMagnitude, BadOption, Mode, Options, Places, Request, Sparse};
 use crate::vocab::{self, Vocab};
 
 /// Why a model cannot be loaded.
@@ -26,6 +26,9 @@ pub enum Error {
     /// An option of sparse execution that makes no sense.
     #[error(transparent)]
     Sparse(#[from] BadOption),
+    /// Thresholds of the gate that cannot be used.
+    #[error(transparent)]
+    Magnitude(#[from] BadMagnitude),
     /// No tokenizer that works here.
     #[error(transparent)]
     Vocab(#[from] vocab::Error),
@@ -33,9 +36,11 @@ pub enum Error {
 
 /// An immutable model: weights, hyper-parameters, vocabulary, metadata.
 pub struct Model {
-    inner: Arc<model::Model>,
+    pub(super) inner: Arc<model::Model>,
     sparse: Arc<Sparse>,
-    vocab: Vocab,
+    pub(super) vocab: Vocab,
+    /// Where it was loaded from; the first file of a set.
+    pub(super) path: Option<PathBuf>,
 }
 
 impl Model {
@@ -55,7 +60,8 @@ impl Model {
         sparse: &Request,
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
-        Self::from_files(ModelFiles::open(path, options)?, options, sparse, progress)
+        let files = ModelFiles::open(&path, options)?;
+        Self::from_files(files, Some(path.as_ref()), options, sparse, progress)
     }
 
     /// Loads a set of splits given one by one.
@@ -65,7 +71,8 @@ impl Model {
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
         let files = ModelFiles::open_splits(paths, options)?;
-        Self::from_files(files, options, &Request::default(), progress)
+        let path = paths.first().map(AsRef::as_ref);
+        Self::from_files(files, path, options, &Request::default(), progress)
     }
 
     /// Loads from an open file; `name` is for messages.
@@ -76,21 +83,27 @@ impl Model {
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
         let files = ModelFiles::open_file(file, name, options)?;
-        Self::from_files(files, options, &Request::default(), progress)
+        Self::from_files(files, None, options, &Request::default(), progress)
     }
 
     fn from_files(
         files: ModelFiles,
+        path: Option<&Path>,
         options: &LoadOptions,
         sparse: &Request,
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
         let vocab = Vocab::from_meta(files.meta())?;
-        let sparse = Options::read(files.meta(), sparse)?;
+        let mut sparse = Options::read(files.meta(), sparse)?;
         let skipping = sparse.skipping();
         let inner = model::Model::load(files, options.vocab_only, skipping, progress)?;
+        if sparse.mode == Mode::Magnitude {
+            let places = places(&inner, path, sparse.sidecar.as_deref());
+            sparse.find_thresholds(&inner, places.as_ref())?;
+        }
         let sparse = Sparse::new(inner.plan(), &sparse);
-        Ok(Self { inner: Arc::new(inner), sparse: Arc::new(sparse), vocab })
+        let path = path.map(Path::to_owned);
+        Ok(Self { inner: Arc::new(inner), sparse: Arc::new(sparse), vocab, path })
     }
 
     /// The tokenizer.
@@ -157,4 +170,13 @@ impl Model {
     pub fn context(&self, params: ContextParams) -> Result<Context, ContextError> {
         Context::new(Arc::clone(&self.inner), Arc::clone(&self.sparse), params)
     }
+}
+
+/// Where the sidecar of a model may be; `None` for a model without weights.
+pub(super) fn places(
+    model: &model::Model,
+    path: Option<&Path>,
+    explicit: Option<&Path>,
+) -> Option<Places> {
+    Some(Places::new(model.fingerprint()?, path, explicit))
 }

@@ -16,7 +16,7 @@ use crate::backend::cpu::pool::Pool;
 use crate::model::{Model, Pooling, RopeFreqs, RopeParams, RopeScaling, RopeTraining};
 use crate::plan::{Plan, RopeFactors};
 use crate::quant::QuantType;
-use crate::sparse::{ActivationCounts, ActivationError, CountedModel, LayerReport, Sparse};
+use crate::sparse::{ActivationCounts, ActivationError, CountedModel, Gates, LayerReport, Sparse};
 use crate::util::bytes;
 use crate::util::sys::time_us;
 
@@ -184,6 +184,16 @@ impl Context {
             n_embd: hp.n_embd,
         });
         self.runner.stats().activations(model)
+    }
+
+    /// From now on counts how far from zero activated gates are. Slow, for calibrations.
+    pub fn observe_gates(&mut self) {
+        self.runner.observe_gates();
+    }
+
+    /// What [`Self::observe_gates`] counted.
+    pub fn gates(&self) -> Option<&Gates> {
+        self.runner.gates()
     }
 
     /// Begins counting anew.

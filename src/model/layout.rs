@@ -52,7 +52,29 @@ pub(super) fn by_neurons(plan: &mut Plan, weights: &mut [Weight]) -> Result<(), 
     Ok(())
 }
 
+/// Says in another plan over the same weights how they lie.
+pub(super) fn keep(plan: &mut Plan, weights: &[Weight]) {
+    for step in &mut plan.steps {
+        if let StepKind::SkippingFfn(ffn) = &mut step.kind
+            && weights[ffn.down.weight.0].layout == Layout::Neurons
+        {
+            ffn.down.rows = DownRows::Neurons;
+        }
+    }
+}
+
 impl Weight {
+    /// The weight with the shape that it has in the file.
+    pub(super) fn as_filed(&self) -> Self {
+        let mut weight = self.clone();
+        if self.layout == Layout::Neurons
+            && let Some(shape) = Shape::new(&[self.shape.ne()[1], self.shape.ne()[0]])
+        {
+            weight.shape = shape;
+        }
+        weight
+    }
+
     fn replace(&mut self, bytes: AlignedVec<u8>) {
         if let Some(old) = self.data.replace(TensorData::from_bytes(bytes)) {
             old.release();

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use super::arch::{self, ArchSpec};
-use super::{Error, Ftype, Hparams, Layout, layout};
+use super::{Error, Fingerprint, Ftype, Hparams, Layout, layout};
 use crate::gguf::{Magic, Metadata, ModelFiles, Progress, TensorData, TensorInfo};
 use crate::plan::{Builder, Plan, RopeStyle, Skipping, TensorFacts, TensorId, Tensors};
 use crate::quant::QuantType;
 use crate::tensor::Shape;
 
 /// One tensor of the file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Weight {
     /// Name.
     pub name: String,
@@ -24,8 +24,8 @@ pub struct Weight {
     pub data: Option<TensorData>,
 }
 
-/// An immutable model.
-#[derive(Debug)]
+/// An immutable model. A clone shares the weights' bytes.
+#[derive(Clone, Debug)]
 pub struct Model {
     meta: Metadata,
     arch_name: String,
@@ -37,13 +37,15 @@ pub struct Model {
 }
 
 /// What a model has unless it was loaded for its vocabulary only.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Core {
     arch: &'static ArchSpec,
     hparams: Hparams,
     plan: Plan,
     /// The weights are in memory, not only their names.
     has_data: bool,
+    /// Of the weights as they are in the file; `None` without them.
+    fingerprint: Option<Fingerprint>,
 }
 
 /// Whether the engine computes with weights of this format: all but integers, F64 and the formats
@@ -106,12 +108,30 @@ impl Model {
             for (weight, info) in weights.iter_mut().zip(files.tensors()) {
                 weight.data = files.data(info).ok();
             }
-            layout::by_neurons(&mut plan, &mut weights)?;
             let has_data = weights.iter().all(|w| w.data.is_some());
-            core = Some(Core { arch, hparams, plan, has_data });
+            let fingerprint = has_data.then(|| Fingerprint::of(files.meta(), &weights));
+            layout::by_neurons(&mut plan, &mut weights)?;
+            core = Some(Core { arch, hparams, plan, has_data, fingerprint });
         }
         let meta = files.into_meta();
         Ok(Self { meta, arch_name, core, ftype, weights, n_bytes, n_params })
+    }
+
+    /// The same model as if it had been loaded with [`Skipping::Small`], which takes in whatever
+    /// skips neurons already. Down projections stay as they lie.
+    pub fn with_small_skipping(&self) -> Result<Self, Error> {
+        let mut model = self.clone();
+        let Some(core) = &mut model.core else { return Ok(model) };
+        let predictors = self.meta.magic() == Magic::Pwri;
+        let as_filed: Vec<Weight> = self.weights.iter().map(Weight::as_filed).collect();
+        core.plan = plan_of(core.arch, &core.hparams, &as_filed, Skipping::Small, predictors)?;
+        layout::keep(&mut core.plan, &self.weights);
+        Ok(model)
+    }
+
+    /// Tells the model from others; `None` without weights.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.core.as_ref()?.fingerprint
     }
 
     /// The file's key-value pairs.

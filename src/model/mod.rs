@@ -6,12 +6,14 @@
 //! can be computed with), and only then the weights come into memory.
 
 pub mod arch;
+mod fingerprint;
 mod ftype;
 mod hparams;
 mod layout;
 mod load;
 mod rope;
 
+pub use fingerprint::Fingerprint;
 pub use ftype::Ftype;
 pub use hparams::{Hparams, Pooling, classifier_labels};
 pub use layout::Layout;

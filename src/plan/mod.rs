@@ -493,7 +493,7 @@ impl Plan {
     /// Whether steps add to a buffer, which then is kept in f32 alone: the residual stream.
     pub fn is_summed(&self, id: SlotId) -> bool {
         self.steps.iter().any(|step| match &step.kind {
-            StepKind::SkippingFfn(ffn) => ffn.dst == id,
+            StepKind::SkippingFfn(ffn) => ffn.add && ffn.dst == id,
             StepKind::MatMul { dst, add: Some(_), .. } | StepKind::Norm { dst, add: true, .. } => {
                 *dst == id
             }

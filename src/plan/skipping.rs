@@ -61,7 +61,8 @@ pub struct Predictor {
     pub fc2: Mat,
 }
 
-/// `dst += scale * down(act(gate) * up)`, or without a gate `dst += scale * down(act(up))`.
+/// `dst += scale * down(act(gate) * up)`, or without a gate `dst += scale * down(act(up))`; with
+/// `=` in place of `+=` where something comes between the network and the residual stream.
 #[derive(Clone, Debug)]
 pub struct SkippingFfn {
     /// Layer.
@@ -88,7 +89,9 @@ pub struct SkippingFfn {
     pub acted: SlotId,
     /// Factor on the output.
     pub scale: f32,
-    /// Changed: the residual stream.
+    /// Whether the output is added to what is in `dst`.
+    pub add: bool,
+    /// The residual stream, or the output alone.
     pub dst: SlotId,
 }
 
@@ -122,8 +125,9 @@ impl Builder<'_> {
             shape.act,
             Activation::Relu | Activation::ReluSquared | Activation::DoubleRelu
         );
-        // A gate and up in one matrix are left as they are.
-        let apart = !shape.gated || has("ffn_gate");
+        // A gate and up in one matrix are left as they are, and so is an activation that looks at
+        // both.
+        let apart = !shape.gated || (has("ffn_gate") && shape.act != Activation::SwigluOai);
         let wanted = match self.skipping() {
             Skipping::AsStored => false,
             Skipping::Zeros => zeros,
@@ -148,6 +152,33 @@ impl Builder<'_> {
         shape: &FfnShape,
         dst: SlotId,
     ) -> Result<(), BuildError> {
+        let ffn = SkippingFfn { add: true, dst, ..self.skipping_parts(layer, src, seen, shape)? };
+        self.push(format!("l_out-{layer}"), StepKind::SkippingFfn(Box::new(ffn)));
+        Ok(())
+    }
+
+    /// The same network with an output of its own, for layers that norm what comes out.
+    pub fn skipping_ffn_alone(
+        &mut self,
+        layer: usize,
+        src: SlotId,
+        shape: &FfnShape,
+        out: &'static str,
+    ) -> Result<SlotId, BuildError> {
+        let dst = self.slot(out, self.width(src));
+        let ffn = SkippingFfn { dst, ..self.skipping_parts(layer, src, None, shape)? };
+        self.push(format!("ffn_out-{layer}"), StepKind::SkippingFfn(Box::new(ffn)));
+        Ok(dst)
+    }
+
+    /// All of a network but where its output goes.
+    fn skipping_parts(
+        &mut self,
+        layer: usize,
+        src: SlotId,
+        seen: Option<SlotId>,
+        shape: &FfnShape,
+    ) -> Result<SkippingFfn, BuildError> {
         let FfnShape { n_ff, gated, act, norm, scale } = *shape;
         let n_embd = self.width(src);
         let tensor = |name: &str| format!("blk.{layer}.{name}");
@@ -160,7 +191,7 @@ impl Builder<'_> {
         let predictor = seen.map(|src| self.predictor(layer, src, n_ff)).transpose()?;
         let gate_up = self.slot("ffn_gate_up", if gated { 2 * n_ff } else { n_ff });
         let acted = self.slot("ffn_act", n_ff);
-        let ffn = SkippingFfn {
+        Ok(SkippingFfn {
             layer,
             src,
             n_ff,
@@ -173,10 +204,9 @@ impl Builder<'_> {
             gate_up,
             acted,
             scale,
-            dst,
-        };
-        self.push(format!("l_out-{layer}"), StepKind::SkippingFfn(Box::new(ffn)));
-        Ok(())
+            add: false,
+            dst: src,
+        })
     }
 
     fn skipping_down(

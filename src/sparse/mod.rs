@@ -13,12 +13,18 @@
 //! makes in `engine/run/skipping.rs`.
 
 mod activation;
+mod gates;
+mod magnitude;
 mod options;
 mod pt;
+mod sidecar;
 mod stats;
 
 pub use activation::{ActivationCounts, ActivationError, CountedModel, LayerCounts};
+pub use gates::Gates;
+pub use magnitude::{BadMagnitude, Magnitude};
 pub use options::{BadOption, Mode, Options, Request};
+pub use sidecar::{Places, Sidecar, SidecarError};
 pub use stats::{LayerReport, LayerStats, Stats};
 
 use crate::plan::{Plan, StepKind};
@@ -82,7 +88,11 @@ impl Sparse {
                 _ => Guess::None,
             };
             let from = if options.mode == Mode::Off { 0.0 } else { 0.6 };
-            layers[ffn.layer] = Some(Selector { guess, least: 0.0, all_rows_from: from });
+            let least = match options.mode {
+                Mode::Magnitude => options.threshold_of(ffn.layer),
+                _ => 0.0,
+            };
+            layers[ffn.layer] = Some(Selector { guess, least, all_rows_from: from });
         }
         let Options { mode, stats, count_activations, .. } = *options;
         Self { mode, stats, count_activations, layers }

@@ -10,6 +10,7 @@
 use std::fmt::Display;
 use std::path::PathBuf;
 
+use super::Magnitude;
 use crate::gguf::{Metadata, Value};
 use crate::plan::Skipping;
 use crate::{log_info, log_warn};
@@ -100,6 +101,8 @@ pub struct Options {
     pub mode: Mode,
     /// Least score of a predictor at which a neuron is computed.
     pub threshold: f32,
+    /// Thresholds of the mode `magnitude`: see [`Options::find_thresholds`].
+    pub magnitude: Option<Magnitude>,
     /// Where what was measured of the model is kept; beside the model when nobody says.
     pub sidecar: Option<PathBuf>,
     /// Whether times and recall are measured.
@@ -174,14 +177,11 @@ impl Options {
                 log_info!("no GPU is in use: {} has no effect yet", key.name);
             }
         }
-        let sidecar = path_of(&SIDECAR, &request.sidecar)?;
-        if sidecar.is_some() {
-            log_info!("nothing is measured of models: {} has no effect yet", SIDECAR.name);
-        }
         Ok(Self {
             mode: mode.map_or(Mode::Auto, |found| found.value),
             threshold: threshold.map_or(0.0, |found| found.value),
-            sidecar,
+            magnitude: None,
+            sidecar: path_of(&SIDECAR, &request.sidecar)?,
             stats: flag_of(&STATS, request.stats)?.is_some_and(|found| found.value),
             count_activations: flag_of(&COUNT, request.count_activations)?
                 .is_some_and(|found| found.value),

@@ -22,7 +22,7 @@ use crate::backend::cpu::pool::{Pool, Shared, Worker};
 use crate::backend::cpu::table::WeightRows;
 use crate::model::{Layout, Model, RopeFreqs};
 use crate::plan::{Plan, Rows, SlotId, StepKind, TensorId};
-use crate::sparse::{Sparse, Stats};
+use crate::sparse::{Gates, Sparse, Stats};
 use crate::util::aligned::{AlignedVec, OutOfMemory};
 use crate::util::bytes;
 
@@ -96,6 +96,8 @@ pub struct Runner {
     firing: Firing,
     /// What was seen of them.
     stats: Stats,
+    /// Their activated gates, where somebody wants to know.
+    gates: Option<Gates>,
     scratch: Vec<Mutex<Scratch>>,
 }
 
@@ -152,6 +154,7 @@ impl Runner {
             routing: Routing::default(),
             firing: Firing::default(),
             stats: Stats::new(plan, sparse),
+            gates: None,
             scratch: Vec::new(),
         })
     }
@@ -174,6 +177,16 @@ impl Runner {
     /// The same, to reset.
     pub fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
+    }
+
+    /// From now on counts how far from zero activated gates are.
+    pub fn observe_gates(&mut self) {
+        self.gates = Some(Gates::new(self.class_of.len()));
+    }
+
+    /// What was counted of them.
+    pub fn gates(&self) -> Option<&Gates> {
+        self.gates.as_ref()
     }
 
     /// Bytes of all buffers.

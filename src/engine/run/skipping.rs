@@ -333,6 +333,9 @@ impl Run<'_> {
             act => act,
         };
         self.table().activate(act, first, None, acted);
+        if let Some(gates) = &self.runner.gates {
+            gates.add(ffn.layer, acted);
+        }
         match selector.least > 0.0 {
             true => places_beyond(acted, selector.least, places),
             false => self.table().places_nonzero(acted, places),
@@ -537,7 +540,7 @@ impl Run<'_> {
             bias: down.bias,
             scale_last: true,
         };
-        self.mat_mul(worker, scratch, ffn.acted, &[mat], ffn.dst, Some(ffn.scale));
+        self.mat_mul(worker, scratch, ffn.acted, &[mat], ffn.dst, ffn.add.then_some(ffn.scale));
     }
 
     /// Adds the neurons `ids` with outputs `h` to some columns of a token's row of the stream.
@@ -558,6 +561,9 @@ impl Run<'_> {
         self.table().sum_rows(&w, ids, h, cols.clone(), sum, reference, &mut scratch.tiles);
         if let Some(bias) = ffn.down.bias {
             self.table().add(&self.vector(bias)[cols], sum);
+        }
+        if !ffn.add {
+            y.fill(0.0);
         }
         self.table().axpy(ffn.scale, sum, y);
     }
@@ -595,6 +601,7 @@ impl Run<'_> {
     ) {
         let n = self.n_rows(ffn.dst);
         let table = self.table();
+        let act = act_of_first(ffn.act);
         let stats = self.runner.stats.layer(ffn.layer);
         let grid = Grid { rows: rows_per_task(n, worker), cols: ffn.n_ff };
         worker.step(n.div_ceil(grid.rows), |task| {

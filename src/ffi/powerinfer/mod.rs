@@ -8,10 +8,12 @@
 //! means "not given".
 
 mod activation;
+mod calibrate;
 mod params;
 mod stats;
 
 pub use activation::*;
+pub use calibrate::*;
 pub use params::*;
 pub use stats::*;
 

@@ -166,13 +166,29 @@ impl Sandwich {
             post_norm(hp, b, il, ("post_attention_norm", "sa_out"), out, x)?;
 
             let norm = pre_norm(hp, b, il, "ffn_norm", kind, x)?;
-            let act = b.ffn_gated(il, norm, hp.n_ff[il], self.act)?;
-            let down = b.ffn_down(il, hp.n_ff[il], hp.n_embd)?;
-            let out = b.mat_mul(&format!("ffn_out-{il}"), "block_out", act, vec![down]);
+            let out = gated_ffn(hp, b, il, norm, self.act)?;
             post_norm(hp, b, il, ("post_ffw_norm", "l_out"), out, x)?;
         }
         logits(hp, b, kind, x)
     }
+}
+
+/// A layer's gated network over `src`, for layers that norm its output.
+pub(super) fn gated_ffn(
+    hp: &Hparams,
+    b: &mut Builder<'_>,
+    il: usize,
+    src: SlotId,
+    act: Activation,
+) -> Result<SlotId, Error> {
+    let (n_ff, out) = (hp.n_ff[il], "block_out");
+    let shape = FfnShape { n_ff, gated: true, act, norm: None, scale: 1.0 };
+    if b.skips(il, &shape) {
+        return Ok(b.skipping_ffn_alone(il, src, &shape, out)?);
+    }
+    let act = b.ffn_gated(il, src, n_ff, act)?;
+    let down = b.ffn_down(il, n_ff, hp.n_embd)?;
+    Ok(b.mat_mul(&format!("ffn_out-{il}"), out, act, vec![down]))
 }
 
 /// Embeddings of tokens, of token type 0 (a single sentence) and, with `positions`, of positions,

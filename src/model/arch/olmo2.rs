@@ -1,7 +1,7 @@
 //! OLMo 2 and 3: norms only of what comes out of each block, queries and keys normed as a whole,
 //! in OLMo 3 a window on three layers of four.
 
-use super::common::{logits, post_norm, qkv, rope_swa};
+use super::common::{gated_ffn, logits, post_norm, qkv, rope_swa};
 use super::{ArchSpec, Error, Hparams};
 use crate::gguf::Metadata;
 use crate::plan::{Builder, FixedRope, NormKind, RopeStyle};
@@ -45,9 +45,7 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
         post_norm(hp, b, il, ("post_attention_norm", "ffn_inp"), out, x)?;
 
         let input = b.copy(&format!("ffn_inp_copy-{il}"), "norm", x);
-        let act = b.ffn_gated(il, input, hp.n_ff[il], Activation::Silu)?;
-        let down = b.ffn_down(il, hp.n_ff[il], hp.n_embd)?;
-        let out = b.mat_mul(&format!("ffn_out-{il}"), "block_out", act, vec![down]);
+        let out = gated_ffn(hp, b, il, input, Activation::Silu)?;
         post_norm(hp, b, il, ("post_ffw_norm", "l_out"), out, x)?;
     }
     logits(hp, b, kind, x)?;

@@ -1,0 +1,10 @@
+//! Work over whole models and texts, made of many runs of the engine.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `calibrate` | thresholds of the sparse mode `magnitude`, from a text |
+//!
+//! To add a tool: a file here that takes a model and gives its result as a plain struct; `api` loads
+//! and stores, `ffi` converts.
+
+pub mod calibrate;
