@@ -21,12 +21,13 @@
 #pragma weak powerinfer_get_stats
 #pragma weak powerinfer_reset_stats
 #pragma weak powerinfer_save_activation
+#pragma weak powerinfer_calibrate
 
 struct options {
-    const char *model, *prompt, *file, *system, *sparse, *save_activation;
+    const char *model, *prompt, *file, *system, *sparse, *save_activation, *calibrate;
     int64_t n_predict, n_ctx, n_batch, n_ubatch, threads, threads_batch, seed, n_gpu_layers;
     int64_t top_k, repeat_last_n;
-    double temp, top_p, min_p, repeat_penalty, vram_budget, sparse_threshold;
+    double temp, top_p, min_p, repeat_penalty, vram_budget, sparse_threshold, target_sparsity;
     bool sparse_stats;
     bool ignore_eos, display_prompt, verbose_prompt, interactive, chat, escapes, verbose;
 };
@@ -86,7 +87,7 @@ static void read_options(struct options *o, int argc, char **argv) {
         .n_predict = -1, .n_ctx = 4096, .n_batch = 2048, .n_ubatch = 512,
         .threads = default_threads(), .threads_batch = 0, .seed = -1, .n_gpu_layers = -1,
         .top_k = 40, .repeat_last_n = 64, .temp = 0.8, .top_p = 0.95, .min_p = 0.05,
-        .repeat_penalty = 1.0, .vram_budget = -1.0, .sparse_threshold = NAN, .display_prompt = true, .escapes = true,
+        .repeat_penalty = 1.0, .vram_budget = -1.0, .sparse_threshold = NAN, .target_sparsity = 0.4, .display_prompt = true, .escapes = true,
     };
     const struct flag flags[] = {
         {FLAG_HEADING, {0}, 0, 0, "Model and text", 0, 0},
@@ -118,6 +119,8 @@ static void read_options(struct options *o, int argc, char **argv) {
         {FLAG_FLOAT, {"--sparse-threshold"}, "X", &o->sparse_threshold, "least score at which a predictor has a neuron computed", -1e30, 1e30},
         {FLAG_BOOL, {"--sparse-stats"}, 0, &o->sparse_stats, "show at the end what each layer skipped", 0, 0},
         {FLAG_STRING, {"--save-activation"}, "FILE", &o->save_activation, "write how often each neuron fired, as GGUF", 0, 0},
+        {FLAG_STRING, {"--calibrate"}, "FILE", &o->calibrate, "find the thresholds of --sparse magnitude on this text, keep them beside the model, and end", 0, 0},
+        {FLAG_FLOAT, {"--target-sparsity"}, "S", &o->target_sparsity, "share of the neurons that --calibrate silences", 0, 0.999},
 
         {FLAG_HEADING, {0}, 0, 0, "Choosing the next token", 0, 0},
         {FLAG_INT, {"-s", "--seed"}, "N", &o->seed, "seed of the random choice; -1: a new one each time", -1, UINT32_MAX},
@@ -135,7 +138,7 @@ static void read_options(struct options *o, int argc, char **argv) {
     if (o->prompt && o->file) die("-p and -f both give the prompt: use one of them");
     if (o->system && !o->chat) die("-sys needs --chat");
     if (o->chat && !o->prompt && !o->file) o->interactive = true;
-    if (!o->prompt && !o->file && !o->interactive)
+    if (!o->prompt && !o->file && !o->interactive && !o->calibrate)
         die("no prompt: give it with -p TEXT or -f FILE, or talk with -i or --chat");
     if (!o->threads_batch) o->threads_batch = o->threads;
 }
@@ -568,6 +571,29 @@ static void print_layers(const struct session *s) {
     print_layer("all", "", &all, neurons, tokens);
 }
 
+/* Thresholds of the mode magnitude from a text, and what they cost. */
+static void calibrate(struct session *s) {
+    struct text text = {0};
+    struct tokens tokens = {0};
+    text_add_file(&text, s->opt.calibrate);
+    tokens_add_text(&tokens, s->vocab, text.data, text.len, false, false);
+    struct powerinfer_calibration found;
+    note("reading %zu tokens three times", tokens.len);
+    log_forget();
+    if (powerinfer_calibrate(s->model, tokens.data, tokens.len, (float)s->opt.target_sparsity, NULL,
+                             &found, sizeof found) != 0)
+        die_with_reason("no thresholds found with '%s'", s->opt.calibrate);
+    note("%.1f %% of the neurons are silent; perplexity %.3f with all neurons, %.3f without these "
+         "(%+.2f %%)", 100 * (double)found.sparsity, found.perplexity_dense,
+         found.perplexity_sparse,
+         100 * (found.perplexity_sparse / found.perplexity_dense - 1));
+    note("--sparse magnitude uses them from now on");
+    tokens_free(&tokens);
+    text_free(&text);
+    llama_model_free(s->model);
+    llama_backend_free();
+}
+
 int main(int argc, char **argv) {
     struct session *s = &session;
     s->time.start = now_ms();
@@ -585,7 +611,14 @@ int main(int argc, char **argv) {
     }
 
     llama_backend_init();
+    if (s->opt.calibrate && !powerinfer_calibrate)
+        die("this libllama is not libpowerinfer: it finds no thresholds");
     open_model(s);
+    if (s->opt.calibrate) {
+        calibrate(s);
+        text_free(&prompt);
+        return 0;
+    }
     open_context(s);
     open_sampler(s);
 

@@ -7,7 +7,7 @@ mod common;
 use std::path::PathBuf;
 
 use common::{decode, model_path, params, tiny, tiny_archs};
-use powerinfer::api::{Context, KvOverride, LoadOptions, Model, OverrideValue};
+use powerinfer::api::{Context, KvOverride, LoadMode, LoadOptions, Model, OverrideValue};
 use powerinfer::gguf::{Array, Value, Writer};
 
 const KEY: &str = "powerinfer.magnitude.thresholds";
@@ -29,7 +29,7 @@ fn set(writer: &mut Writer, thresholds: &[f32]) {
 fn models(least: f32) -> Vec<(&'static str, Vec<u8>)> {
     let llama = tiny::spec("gqa");
     let llama = tiny::edited_bytes(&llama, |keys, _| set(keys, &vec![least; llama.n_layer]));
-    let archs = ["gemma", "gemma3", "qwen3", "olmo2", "glm4", "bamboo"].map(|name| {
+    let archs = ["gemma", "gemma3", "qwen3", "olmo2", "bamboo"].map(|name| {
         let spec = tiny_archs::spec(name);
         let edit = |keys: &mut Writer, _: &mut _| set(keys, &vec![least; spec.n_layer]);
         (name, tiny_archs::edited_bytes(&spec, edit))
@@ -39,6 +39,14 @@ fn models(least: f32) -> Vec<(&'static str, Vec<u8>)> {
 
 fn context(bytes: &[u8], name: &str, reference: bool) -> Context {
     let model = tiny::load(bytes, &mode(name)).unwrap();
+    model.context(params(|p| p.reference = reference)).unwrap()
+}
+
+/// The same with all weights as they lie in the file: laid out by neurons, floats of the down
+/// projection are summed in another order.
+fn unmapped(bytes: &[u8], name: &str, reference: bool) -> Context {
+    let options = LoadOptions { mode: LoadMode::None, ..mode(name) };
+    let model = tiny::load(bytes, &options).unwrap();
     model.context(params(|p| p.reference = reference)).unwrap()
 }
 
@@ -71,9 +79,10 @@ fn thresholds_of_zero_are_the_dense_network_to_the_bit() {
     for (name, bytes) in models(0.0) {
         for reference in [false, true] {
             for step in [1, 3, 20] {
-                let dense = logits(&mut context(&bytes, "off", reference), step);
-                let sparse = logits(&mut context(&bytes, "magnitude", reference), step);
-                assert_eq!(bits(&dense), bits(&sparse), "{name}, {reference}, {step} at a time");
+                let dense = logits(&mut unmapped(&bytes, "off", reference), step);
+                let sparse = logits(&mut unmapped(&bytes, "magnitude", reference), step);
+                let what = format!("{name}, {reference}, {step} at a time");
+                assert!(bits(&dense) == bits(&sparse), "{what}");
             }
         }
     }
@@ -92,7 +101,7 @@ fn lists_and_whole_products_skip_the_same_neurons() {
                 let mut lists = context(&bytes, "magnitude", reference);
                 let by_lists = logits(&mut lists, step);
                 let what = format!("{name}, {reference}, {step} at a time");
-                assert_eq!(bits(&all_at_once), bits(&by_lists), "{what}");
+                assert!(bits(&all_at_once) == bits(&by_lists), "{what}");
                 assert_eq!(fired(&whole), fired(&lists), "{what}");
             }
         }
@@ -105,7 +114,7 @@ fn infinity_silences_all() {
         let mut whole = context(&bytes, "magnitude", false);
         let all_at_once = logits(&mut whole, 20);
         let mut lists = context(&bytes, "magnitude", false);
-        assert_eq!(bits(&all_at_once), bits(&logits(&mut lists, 1)), "{name}");
+        assert!(bits(&all_at_once) == bits(&logits(&mut lists, 1)), "{name}");
         for ctx in [&whole, &lists] {
             assert!(fired(ctx).iter().all(|&n| n == 0), "{name}: {:?}", fired(ctx));
         }

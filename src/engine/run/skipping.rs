@@ -601,7 +601,6 @@ impl Run<'_> {
     ) {
         let n = self.n_rows(ffn.dst);
         let table = self.table();
-        let act = act_of_first(ffn.act);
         let stats = self.runner.stats.layer(ffn.layer);
         let grid = Grid { rows: rows_per_task(n, worker), cols: ffn.n_ff };
         worker.step(n.div_ceil(grid.rows), |task| {
