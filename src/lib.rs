@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`ffi`] | the only `extern "C"`: checks, converts, never computes |
 //! | [`api`] | the safe façade: `Model`, `Context`, `Batch` |
+//! | [`tools`] | work over whole models and texts |
 //! | [`sampler`], [`chat`] | choosing the next token, laying out a conversation |
 //! | [`tools`] | many runs over a text: calibration |
 //! | [`engine`] | runs a plan: batches, ubatches, KV cache, outputs |

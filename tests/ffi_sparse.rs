@@ -95,8 +95,8 @@ fn options_that_make_no_sense_are_named() {
     refused(&["kv", "exact", "nan"], &[], "powerinfer.sparse_threshold: f64 nan is not a number");
     let env = [("POWERINFER_SPARSE", "fast")];
     refused(&["none", "-", "-"], &env, "POWERINFER_SPARSE: fast is not auto, exact,");
-    let env = [("POWERINFER_VRAM_BUDGET_GIB", "-1")];
-    refused(&["params", "exact", "-"], &env, "POWERINFER_VRAM_BUDGET_GIB: -1 is not a size in GiB");
+    let env = [("POWERINFER_VRAM_BUDGET", "-1")];
+    refused(&["params", "exact", "-"], &env, "POWERINFER_VRAM_BUDGET: -1 is not a size in GiB");
 
     // A key that does not exist changes nothing and is named, with those that do.
     let run = sparse(&model, &["flag", "true", "-"], &[]);

@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "gguf", "quant", "tensor",
         ],
     ),
+    ("tools", &["engine", "model", "vocab", "sparse", "plan", "quant", "gguf", "tensor"]),
     ("sampler", &["vocab"]),
     ("chat", &["vocab"]),
     ("tools", &["engine", "vocab", "sparse", "model", "plan", "gguf", "quant"]),

@@ -246,7 +246,7 @@ fn an_unknown_mode_is_refused_by_name() {
     let options = LoadOptions { kv_overrides, ..LoadOptions::default() };
     let bytes = tiny_sparse::bytes(&tiny_sparse::MICRO);
     let error = tiny::load(&bytes, &options).err().unwrap().to_string();
-    assert!(error.starts_with("powerinfer.sparse: fast is not auto, exact"), "{error}");
+    assert!(error.starts_with("powerinfer.sparse: str \"fast\" is not auto, exact"), "{error}");
 }
 
 /// Writes the models for `tools/sparse_goldens.py` into the folder `TINY_MODELS`.

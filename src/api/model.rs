@@ -8,8 +8,13 @@ use crate::engine::{Context, ContextError, ContextParams};
 use crate::gguf::{self, LoadOptions, Metadata, ModelFiles, Progress};
 use crate::model::{self, Ftype, Hparams};
 use crate::plan::RopeStyle;
-use crate::sparse::{BadMagnitude, BadOption, Mode, Options, Places, Request, Sparse};
+use crate::sparse::{
+    BadMagnitude, BadOption, Mode, Options, Places, Request, Sidecar, Sparse, Tuning,
+};
+use crate::tools::tune::{TuneError, tune};
 use crate::vocab::{self, Vocab};
+use crate::{log_info, log_warn};
+use once_cell::sync::OnceCell;
 
 /// Why a model cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +39,16 @@ pub enum Error {
     Vocab(#[from] vocab::Error),
 }
 
+/// Smaller models, in bytes, stay in caches and run well in every way.
+const LEAST_MEASURED: u64 = 32 << 20;
+
 /// An immutable model: weights, hyper-parameters, vocabulary, metadata.
 pub struct Model {
     pub(super) inner: Arc<model::Model>,
     sparse: Arc<Sparse>,
+    /// What the caller, the file and the environment say about that.
+    options: Options,
+    tuned: OnceCell<Arc<Sparse>>,
     pub(super) vocab: Vocab,
     /// Where it was loaded from; the first file of a set.
     pub(super) path: Option<PathBuf>,
@@ -94,16 +105,17 @@ impl Model {
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
         let vocab = Vocab::from_meta(files.meta())?;
-        let mut sparse = Options::read(files.meta(), sparse)?;
-        let skipping = sparse.skipping();
+        let mut sparse_options = Options::read(files.meta(), sparse)?;
+        let skipping = sparse_options.skipping();
         let inner = model::Model::load(files, options.vocab_only, skipping, progress)?;
-        if sparse.mode == Mode::Magnitude {
-            let places = places(&inner, path, sparse.sidecar.as_deref());
-            sparse.find_thresholds(&inner, places.as_ref())?;
+        if sparse_options.mode == Mode::Magnitude {
+            let places = places(&inner, path, sparse_options.sidecar.as_deref());
+            sparse_options.find_thresholds(&inner, places.as_ref())?;
         }
-        let sparse = Sparse::new(inner.plan(), &sparse);
-        let path = path.map(Path::to_owned);
-        Ok(Self { inner: Arc::new(inner), sparse: Arc::new(sparse), vocab, path })
+        let sparse = Arc::new(Sparse::new(inner.plan(), &sparse_options));
+        let (inner, path) = (Arc::new(inner), path.map(Path::to_owned));
+        let tuned = OnceCell::new();
+        Ok(Self { inner, sparse, options: sparse_options, tuned, vocab, path })
     }
 
     /// The tokenizer.
@@ -168,7 +180,71 @@ impl Model {
 
     /// A context over this model.
     pub fn context(&self, params: ContextParams) -> Result<Context, ContextError> {
-        Context::new(Arc::clone(&self.inner), Arc::clone(&self.sparse), params)
+        let sparse = match params.reference {
+            true => &self.sparse,
+            false => self.tuned(params.n_threads),
+        };
+        Context::new(Arc::clone(&self.inner), Arc::clone(sparse), params)
+    }
+
+    /// How the layers choose their neurons, after what was measured on this machine: when the first
+    /// context is made, unless an earlier run left it in the sidecar.
+    fn tuned(&self, n_threads: usize) -> &Arc<Sparse> {
+        let auto = self.sparse.mode() == Mode::Auto && self.sparse.can_be_tuned();
+        let is_large = self.inner.n_bytes() >= LEAST_MEASURED;
+        if !auto || !is_large || !self.inner.has_data() {
+            return &self.sparse;
+        }
+        self.tuned.get_or_init(|| {
+            let places = places(&self.inner, self.path.as_deref(), self.options.sidecar.as_deref());
+            let mut sidecar = places.as_ref().map(Places::read).unwrap_or_default();
+            let n_layer = self.hparams().map_or(0, |hp| hp.n_layer);
+            let known = sidecar.tuning.take().filter(|tuning| tuning.is_for(n_layer));
+            let tuning = known.map_or_else(|| self.measure(n_threads, sidecar, places), Ok);
+            tuning.map_or_else(
+                |error| {
+                    log_warn!("sparse layers run as they are, not measured: {error}");
+                    Arc::clone(&self.sparse)
+                },
+                |tuning| Arc::new(self.sparse.tuned(&tuning)),
+            )
+        })
+    }
+
+    /// Measures, and keeps the result in the sidecar.
+    fn measure(
+        &self,
+        n_threads: usize,
+        sidecar: Sidecar,
+        places: Option<Places>,
+    ) -> Result<Tuning, TuneError> {
+        log_info!("measuring how the sparse layers run fastest, once");
+        let tuning = tune(&self.inner, &self.options, &self.sample(), n_threads)?;
+        let n_of = |mode: Mode| tuning.layers.iter().filter(|m| **m == mode).count();
+        log_info!(
+            "sparse layers: {} by predictors, {} by exact gates, {} whole; lists of rows pay below \
+             {:.0} % of them",
+            n_of(Mode::Predictor),
+            n_of(Mode::Exact),
+            n_of(Mode::Off),
+            100.0 * tuning.all_rows_from
+        );
+        let sidecar = Sidecar { tuning: Some(tuning.clone()), ..sidecar };
+        if let Some(Err(error)) = places.map(|places| places.write(&sidecar)) {
+            log_warn!("it will be measured again, nothing keeps it: {error}");
+        }
+        Ok(tuning)
+    }
+
+    /// Tokens of ordinary text, or any tokens.
+    fn sample(&self) -> Vec<i32> {
+        const TEXT: &[u8] = b"The river was high that spring, and nobody crossed it without need.";
+        let n_vocab = self.hparams().map_or(1, |hp| hp.n_vocab) as i32;
+        let tokens = self.vocab.tokenize(TEXT, true, false).unwrap_or_default();
+        match tokens.len() >= 8 && tokens.iter().all(|t| (0..n_vocab).contains(t)) {
+            true => tokens,
+            false => (0..8).map(|i| i * 7919 % n_vocab).collect(),
+        }
     }
 }
 

@@ -490,6 +490,14 @@ impl Plan {
         &self.slots[id.0]
     }
 
+    /// Whether any layer can guess which of its neurons fire.
+    pub fn has_predictors(&self) -> bool {
+        self.steps.iter().any(|step| match &step.kind {
+            StepKind::SkippingFfn(ffn) => ffn.predictor.is_some(),
+            _ => false,
+        })
+    }
+
     /// Whether steps add to a buffer, which then is kept in f32 alone: the residual stream.
     pub fn is_summed(&self, id: SlotId) -> bool {
         self.steps.iter().any(|step| match &step.kind {

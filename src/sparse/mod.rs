@@ -19,6 +19,7 @@ mod options;
 mod pt;
 mod sidecar;
 mod stats;
+mod tuning;
 
 pub use activation::{ActivationCounts, ActivationError, CountedModel, LayerCounts};
 pub use gates::Gates;
@@ -26,6 +27,7 @@ pub use magnitude::{BadMagnitude, Magnitude};
 pub use options::{BadOption, Mode, Options, Request};
 pub use sidecar::{Places, Sidecar, SidecarError};
 pub use stats::{LayerReport, LayerStats, Stats};
+pub use tuning::Tuning;
 
 use crate::plan::{Plan, StepKind};
 
@@ -128,6 +130,11 @@ impl Sparse {
     /// Whether it is counted how often each neuron fires.
     pub fn counts_activations(&self) -> bool {
         self.count_activations
+    }
+
+    /// Whether measuring would change how the layers run: see [`Tuning`].
+    pub fn can_be_tuned(&self) -> bool {
+        self.layers.iter().flatten().any(|selector| selector.all_rows_from > 0.0)
     }
 
     /// Layers that can skip neurons.

@@ -101,6 +101,8 @@ pub struct Options {
     pub mode: Mode,
     /// Least score of a predictor at which a neuron is computed.
     pub threshold: f32,
+    /// Share of the firing neurons that a predictor has to find where nobody asked for predictors.
+    pub min_recall: Option<f32>,
     /// Thresholds of the mode `magnitude`: see [`Options::find_thresholds`].
     pub magnitude: Option<Magnitude>,
     /// Where what was measured of the model is kept; beside the model when nobody says.
@@ -125,8 +127,8 @@ const THRESHOLD: Key = Key {
     name: "powerinfer.sparse_threshold",
     vars: &["POWERINFER_SPARSE_THRESHOLD", "LLAMA_SPARSE_PRED_THRESHOLD"],
 };
-const BUDGET: Key =
-    Key { name: "powerinfer.vram_budget_gib", vars: &["POWERINFER_VRAM_BUDGET_GIB"] };
+const RECALL: Key = Key { name: "powerinfer.min_recall", vars: &["POWERINFER_MIN_RECALL"] };
+const BUDGET: Key = Key { name: "powerinfer.vram_budget_gib", vars: &["POWERINFER_VRAM_BUDGET"] };
 const SIDECAR: Key = Key { name: "powerinfer.sidecar", vars: &["POWERINFER_SIDECAR"] };
 const PLACEMENT: Key = Key { name: "powerinfer.placement", vars: &["POWERINFER_PLACEMENT"] };
 const ADAPTIVE: Key = Key { name: "powerinfer.adaptive", vars: &["POWERINFER_ADAPTIVE"] };
@@ -137,8 +139,8 @@ const COUNT: Key =
 const ACTIVATION: Key = Key { name: "powerinfer.activation", vars: &[] };
 
 /// All options.
-const KEYS: [Key; 9] =
-    [MODE, THRESHOLD, BUDGET, SIDECAR, PLACEMENT, ADAPTIVE, STATS, COUNT, ACTIVATION];
+const KEYS: [Key; 10] =
+    [MODE, THRESHOLD, RECALL, BUDGET, SIDECAR, PLACEMENT, ADAPTIVE, STATS, COUNT, ACTIVATION];
 
 impl Options {
     /// What the request, the overrides, the environment and the file say, in this order.
@@ -162,6 +164,10 @@ impl Options {
 
         let mode = routes.find(&MODE, request.mode, Mode::parse, &names)?;
         let threshold = number_of(&THRESHOLD, request.threshold)?;
+        let recall = number_of(&RECALL, None)?;
+        if let Some(recall) = &recall {
+            recall.check(|x| (0.0..=1.0).contains(x), "a share from 0 to 1")?;
+        }
         let budget = number_of(&BUDGET, request.vram_budget_gib)?;
         if let Some(budget) = &budget {
             budget.check(|x| *x >= 0.0, "a size in GiB")?;
@@ -180,6 +186,7 @@ impl Options {
         Ok(Self {
             mode: mode.map_or(Mode::Auto, |found| found.value),
             threshold: threshold.map_or(0.0, |found| found.value),
+            min_recall: recall.map(|found| found.value),
             magnitude: None,
             sidecar: path_of(&SIDECAR, &request.sidecar)?,
             stats: flag_of(&STATS, request.stats)?.is_some_and(|found| found.value),
@@ -396,7 +403,7 @@ mod tests {
         assert_eq!(text, "LLAMA_SPARSE_PRED_THRESHOLD: 0,5 is not a number");
         let text = error(&[(THRESHOLD.name, Float(f64::NAN))], &[]);
         assert_eq!(text, "powerinfer.sparse_threshold: f64 nan is not a number");
-        let text = error(&[], &[("POWERINFER_VRAM_BUDGET_GIB", "-2")]);
+        let text = error(&[], &[("POWERINFER_VRAM_BUDGET", "-2")]);
         assert!(text.ends_with("-2 is not a size in GiB"), "{text}");
         let text = error(&[(STATS.name, Int(2))], &[]);
         assert_eq!(text, "powerinfer.stats: i64 2 is not a flag");

@@ -14,6 +14,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::magnitude::Magnitude;
+use super::tuning::Tuning;
 use crate::gguf::{self, Magic, Metadata, Value, Writer};
 use crate::model::Fingerprint;
 use crate::{log_info, log_warn};
@@ -30,6 +31,8 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct Sidecar {
     /// Thresholds of the mode `magnitude`.
     pub magnitude: Option<Magnitude>,
+    /// How the layers run fastest on a machine.
+    pub tuning: Option<Tuning>,
 }
 
 /// Why a sidecar cannot be read or written.
@@ -148,7 +151,7 @@ impl Sidecar {
     }
 
     fn from_meta(meta: &Metadata) -> Result<Self, gguf::Error> {
-        Ok(Self { magnitude: Magnitude::from_meta(meta)? })
+        Ok(Self { magnitude: Magnitude::from_meta(meta)?, tuning: Tuning::from_meta(meta)? })
     }
 
     fn bytes(&self, fingerprint: Fingerprint) -> Result<Vec<u8>, gguf::Error> {
@@ -157,6 +160,7 @@ impl Sidecar {
         out.set(VERSION, Value::U32(THIS_VERSION))?;
         out.set(MODEL, Value::Str(fingerprint.to_string().as_str().into()))?;
         self.magnitude.as_ref().map_or(Ok(()), |magnitude| magnitude.put(&mut out))?;
+        self.tuning.as_ref().map_or(Ok(()), |tuning| tuning.put(&mut out))?;
         out.header()
     }
 
@@ -191,6 +195,7 @@ fn caches() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Mode;
     use super::*;
 
     const OWN: Fingerprint = Fingerprint(0x0123_4567_89ab_cdef);
@@ -203,7 +208,12 @@ mod tests {
             perplexity_dense: Some(16.18),
             perplexity_sparse: Some(20.37),
         };
-        Sidecar { magnitude: Some(magnitude) }
+        let tuning = Tuning {
+            machine: "a machine".into(),
+            all_rows_from: 0.5,
+            layers: vec![Mode::Exact, Mode::Predictor, Mode::Off],
+        };
+        Sidecar { magnitude: Some(magnitude), tuning: Some(tuning) }
     }
 
     fn folder(name: &str) -> PathBuf {

@@ -3,8 +3,10 @@
 //! | file | what it is |
 //! |---|---|
 //! | `calibrate` | thresholds of the sparse mode `magnitude`, from a text |
+//! | `tune` | how a model's layers run fastest on this machine, once |
 //!
 //! To add a tool: a file here that takes a model and gives its result as a plain struct; `api` loads
 //! and stores, `ffi` converts.
 
 pub mod calibrate;
+pub mod tune;

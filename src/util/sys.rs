@@ -22,6 +22,14 @@ pub fn page_size() -> usize {
     usize::try_from(size).ok().filter(|n| n.is_power_of_two()).unwrap_or(4096)
 }
 
+/// The processor's name, as far as the system tells.
+pub fn cpu_name() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = info.lines().find_map(|line| line.strip_prefix("model name"));
+    let name = line.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim());
+    name.unwrap_or(std::env::consts::ARCH).to_owned()
+}
+
 /// Pins memory in RAM. The error is the system's (usually a limit: see `ulimit -l`).
 pub fn lock_memory(bytes: &[u8]) -> std::io::Result<()> {
     // SAFETY: the range is a live slice; mlock does not change its contents.
