@@ -133,7 +133,7 @@ impl Builder<'_> {
             Skipping::Zeros => zeros,
             Skipping::Small => zeros || shape.gated,
         };
-        has("ffn_down_t") || has("fc1") || (wanted && apart)
+        self.predictors() || has("ffn_down_t") || has("fc1") || (wanted && apart)
     }
 
     /// A copy of the residual stream for the layer's predictor, if it has one.

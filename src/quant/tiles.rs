@@ -118,6 +118,13 @@ pub fn tile_bytes(ty: QuantType, n_embd: usize) -> usize {
     ty.info().block_bytes * n_embd
 }
 
+/// Bytes that hold `n` neurons, at most: their codes, and the other fields of as many tiles.
+pub fn bytes_of(ty: QuantType, n_ff: usize, n_embd: usize, n: usize) -> usize {
+    let codes = checked(ty, n_ff, n_embd).chunk_bytes() * (n_embd / CHUNK);
+    let fields = tile_bytes(ty, n_embd) - codes * neurons(ty);
+    n * codes + n.min(n_ff / neurons(ty)) * fields
+}
+
 /// [`layout`] of a shape that was checked.
 fn checked(ty: QuantType, n_ff: usize, n_embd: usize) -> Layout {
     match layout(ty) {

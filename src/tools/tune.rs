@@ -98,7 +98,7 @@ pub fn tune(
 
 impl Way {
     fn step(&mut self, token: i32, pos: i32, timed: bool) -> Result<(), DecodeError> {
-        self.ctx.reset_sparse_stats();
+        let before = self.ctx.sparse_stats();
         let (tokens, positions) = ([token], [pos]);
         let batch = Batch {
             input: Input::Tokens(&tokens),
@@ -108,10 +108,12 @@ impl Way {
         };
         self.ctx.decode(&batch)?;
         if timed {
-            for report in self.ctx.sparse_stats() {
-                let fastest = &mut self.fastest[report.layer];
-                *fastest = report.time.min(*fastest);
-                self.fired[report.layer] += report.fired;
+            for (now, before) in self.ctx.sparse_stats().iter().zip(&before) {
+                if now.timed > before.timed {
+                    let fastest = &mut self.fastest[now.layer];
+                    *fastest = (now.time - before.time).min(*fastest);
+                }
+                self.fired[now.layer] += now.fired - before.fired;
             }
         }
         Ok(())

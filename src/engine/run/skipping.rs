@@ -20,6 +20,7 @@ use crate::backend::cpu::pool::{ColsMut, Grid, Shared, Task, Worker};
 use crate::engine::buffers::uses_q8;
 use crate::model::Layout;
 use crate::plan::{DownRows, Mat, Plan, Predictor, SkippingFfn, SlotId, StepKind};
+use crate::quant::tiles;
 use crate::sparse::{Guess, LayerStats, Selector};
 use crate::tensor::Activation;
 use crate::util::aligned::{AlignedVec, OutOfMemory};
@@ -176,7 +177,7 @@ impl Run<'_> {
             self.project(worker, scratch, ffn, &ffn.up, list, n, &m.up);
             self.finish_gated(worker, scratch, ffn, list, n);
         }
-        self.down(worker, scratch, ffn, selector, n);
+        self.down(worker, scratch, ffn, n);
     }
 
     /// The scores of the predictor of each token.
@@ -484,21 +485,16 @@ impl Run<'_> {
     }
 
     /// The way back from the lists of `n` tokens.
-    fn down(
-        &self,
-        worker: &Worker<'_>,
-        scratch: &mut Scratch,
-        ffn: &SkippingFfn,
-        _selector: &Selector,
-        n: usize,
-    ) {
+    fn down(&self, worker: &Worker<'_>, scratch: &mut Scratch, ffn: &SkippingFfn, n: usize) {
         let m = self.runner.firing.made();
-        let w = self.rows_of(ffn.down.weight);
-        let rows = |t: usize| m.down.len(t);
         if worker.index() == 0 {
-            let bytes = match ffn.down.rows {
-                DownRows::Outputs => w.data.len(),
-                DownRows::Neurons => (0..n).map(rows).max().unwrap_or(0) * w.row_bytes(),
+            let w = self.rows_of(ffn.down.weight);
+            // Tokens may share some.
+            let neurons = (0..n).map(|t| m.down.len(t)).sum::<usize>().min(ffn.n_ff);
+            let bytes = match self.layout(ffn.down.weight) {
+                Layout::Tiles => tiles::bytes_of(w.ty, ffn.n_ff, w.n_rows, neurons),
+                _ if ffn.down.rows == DownRows::Neurons => neurons * w.row_bytes(),
+                _ => w.data.len(),
             };
             LayerStats::add(&self.runner.stats.layer(ffn.layer).bytes, bytes);
         }
