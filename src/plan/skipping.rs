@@ -4,7 +4,7 @@
 //! step computes is the same as that of the separate ones; which neurons it reads is decided while
 //! it runs, by `crate::sparse`.
 
-use super::{BuildError, Builder, Mat, Norm, SlotId, StepKind, TensorId};
+use super::{BuildError, Builder, Mat, Norm, NormKind, SlotId, StepKind, TensorId};
 use crate::quant::QuantType;
 use crate::tensor::Activation;
 
@@ -77,7 +77,7 @@ pub struct SkippingFfn {
     pub up: Mat,
     /// Activation.
     pub act: Activation,
-    /// Norm of the activated neurons, before the way back (BitNet).
+    /// Norm of the activated neurons, before the way back (BitNet); zeros stay zeros.
     pub norm: Option<Norm>,
     /// The way back.
     pub down: Down,
@@ -111,7 +111,7 @@ pub struct FfnShape {
     pub gated: bool,
     /// Activation.
     pub act: Activation,
-    /// Norm of the activated neurons.
+    /// Norm of the activated neurons: of roots of mean squares, so that zeros stay zeros.
     pub norm: Option<Norm>,
     /// Factor on the output.
     pub scale: f32,
@@ -180,6 +180,7 @@ impl Builder<'_> {
         shape: &FfnShape,
     ) -> Result<SkippingFfn, BuildError> {
         let FfnShape { n_ff, gated, act, norm, scale } = *shape;
+        debug_assert!(norm.is_none_or(|norm| norm.kind == NormKind::Rms), "zeros stay zeros");
         let n_embd = self.width(src);
         let tensor = |name: &str| format!("blk.{layer}.{name}");
         let gate = match gated {

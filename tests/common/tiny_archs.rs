@@ -84,6 +84,10 @@ pub struct Spec {
     pub sinks: bool,
     /// `rope_factors_long` and `rope_factors_short`.
     pub long_rope: bool,
+    /// Factors on the products of all matrices of layers.
+    pub scales: bool,
+    /// `powerinfer.activation`, if not empty.
+    pub activation: &'static str,
     /// Normed embeddings with token types; no norm and no logits at the end.
     pub encoder: bool,
     /// Matrices of the classifier, with their outputs.
@@ -120,6 +124,8 @@ const LLAMA: Spec = Spec {
     output_bias: false,
     sinks: false,
     long_rope: false,
+    scales: false,
+    activation: "",
     encoder: false,
     classifier: &[],
     keys: &[],
@@ -127,6 +133,15 @@ const LLAMA: Spec = Spec {
 };
 
 const SANDWICH: &[&str] = &["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"];
+const BITNET: Spec = Spec {
+    name: "bitnet",
+    arch: "bitnet",
+    norms: &["attn_norm", "attn_sub_norm", "ffn_norm", "ffn_sub_norm"],
+    scales: true,
+    tied: true,
+    seed: 130,
+    ..LLAMA
+};
 const PARALLEL: Spec = Spec { layer_norm: Some(true), norms: &["attn_norm"], ..LLAMA };
 const YARN: [Key; 3] = [
     Key::S("rope.scaling.type", "yarn"),
@@ -143,6 +158,8 @@ const EXPERTS: [Key; 3] = [
 pub const SPECS: &[Spec] = &[
     Spec { name: "arcee", arch: "arcee", ffn: Ffn::Plain, seed: 101, ..LLAMA },
     Spec { name: "bamboo", arch: "bamboo", seed: 126, ..LLAMA },
+    BITNET,
+    Spec { name: "bitnet-b1.58", arch: "bitnet-b1.58", seed: 131, ..BITNET },
     Spec {
         name: "command-r",
         arch: "command-r",
@@ -266,6 +283,7 @@ pub const SPECS: &[Spec] = &[
         seed: 111,
         ..LLAMA
     },
+    Spec { name: "llama-relu", activation: "relu", seed: 132, ..LLAMA },
     Spec {
         name: "mixtral",
         ffn: Ffn::Experts,
@@ -591,7 +609,8 @@ impl Tensors {
     }
 
     fn norm(&mut self, s: &Spec, name: String) {
-        self.vector(format!("{name}.weight"), &[N_EMBD], 1.0, 0.3);
+        let width = if name.ends_with("ffn_sub_norm") { N_FF } else { N_EMBD };
+        self.vector(format!("{name}.weight"), &[width], 1.0, 0.3);
         if s.layer_norm == Some(true) {
             self.bias(format!("{name}.bias"), &[N_EMBD]);
         }
@@ -621,6 +640,13 @@ impl Tensors {
             }
             Ffn::Experts | Ffn::ExpertsWithBiases | Ffn::ExpertsAndShared => {
                 self.experts(s, il);
+            }
+        }
+        if s.scales {
+            let parts =
+                ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+            for part in parts {
+                self.vector(name(&format!("{part}.scale")), &[1], 1.0, 0.2);
             }
         }
     }
@@ -772,6 +798,9 @@ fn keys(s: &Spec) -> Writer {
             Key::L(name, x) => (name, Value::Array(Array::Str(x.iter().copied().collect()))),
         };
         set(&format!("{}.{name}", s.arch), value);
+    }
+    if !s.activation.is_empty() {
+        set("powerinfer.activation", str(s.activation));
     }
     if s.encoder {
         set("tokenizer.ggml.token_type_count", Value::U32(2));

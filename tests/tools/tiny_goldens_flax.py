@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tests/data/tiny_flax.json: logits of PowerInfer's own architectures, which llama.cpp does
-not have, on the tiny models of tests/common/tiny_archs.rs.
+"""Makes tests/data/tiny_flax.json: logits of PowerInfer's own architectures and activations,
+which llama.cpp does not have, on the tiny models of tests/common/tiny_archs.rs.
 
 Needs gguf, transformers 4.48.3, flax 0.10.2 and jax 0.4.38:
 
@@ -8,15 +8,17 @@ Needs gguf, transformers 4.48.3, flax 0.10.2 and jax 0.4.38:
     TINY_MODELS=$PWD/models-tiny cargo test --test tiny_models write_models -- --ignored
     python tests/tools/tiny_goldens_flax.py models-tiny > tests/data/tiny_flax.json
 
-`opt` is FlaxOPTForCausalLM, `bamboo` FlaxMistralForCausalLM with ReLU on gate and up. They get the
-numbers of each model's twin, in F32, and all tokens at once; the logits of the tokens that
-tiny_goldens.py keeps are kept.
+`opt` is FlaxOPTForCausalLM, `llama-relu` FlaxMistralForCausalLM with ReLU, `bamboo` the same with
+ReLU on up too, `bitnet-b1.58` with squared ReLU and norms before the ways out. They get the numbers
+of each model's twin, in F32, and all tokens at once; the logits of the tokens that tiny_goldens.py
+keeps are kept.
 """
 
 import json
 import pathlib
 import sys
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from gguf import GGUFReader
@@ -55,6 +57,37 @@ class DoubleReluMLP(mistral.FlaxMistralMLP):
         return self.down_proj(jnp.maximum(gate, 0) * jnp.maximum(up, 0))
 
 
+class SubNormDense(nn.Module):
+    """A norm and the matrix after it."""
+
+    config: MistralConfig
+    n_out: int
+
+    @nn.compact
+    def __call__(self, x):
+        weight = self.param("norm", nn.initializers.ones, (x.shape[-1],))
+        x = x / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True) + self.config.rms_norm_eps)
+        return nn.Dense(self.n_out, use_bias=False, name="out")(x * weight)
+
+
+class BitNetAttention(mistral.FlaxMistralAttention):
+    def setup(self):
+        super().setup()
+        self.o_proj = SubNormDense(self.config, self.config.hidden_size)
+
+
+class BitNetMLP(mistral.FlaxMistralMLP):
+    def setup(self):
+        n_embd, n_ff = self.config.hidden_size, self.config.intermediate_size
+        self.gate_proj = nn.Dense(n_ff, use_bias=False)
+        self.up_proj = nn.Dense(n_ff, use_bias=False)
+        self.down_proj = SubNormDense(self.config, n_embd)
+
+    def __call__(self, hidden_states):
+        gate, up = self.gate_proj(hidden_states), self.up_proj(hidden_states)
+        return self.down_proj(jnp.maximum(gate, 0) ** 2 * up)
+
+
 class File:
     """Keys and tensors of a GGUF file in the names and layouts of Flax."""
 
@@ -72,7 +105,8 @@ class File:
 
     def linear(self, name):
         """The kernel `[n_in, n_out]` and the bias, if there is one."""
-        params = {"kernel": self.tensors[f"{name}.weight"].T}
+        scale = self.tensors.get(f"{name}.scale", np.float32(1))
+        params = {"kernel": self.tensors[f"{name}.weight"].T * scale}
         bias = self.tensors.get(f"{name}.bias")
         return params if bias is None else {**params, "bias": bias}
 
@@ -123,8 +157,11 @@ def opt_logits(f, ids):
     return model(ids, params={"model": {"decoder": decoder}}).logits
 
 
-def bamboo_logits(f, ids):
-    mistral.FlaxMistralMLP = DoubleReluMLP
+PLAIN = mistral.FlaxMistralAttention, mistral.FlaxMistralMLP
+
+
+def mistral_logits(f, ids, attention, mlp, neighbours=True, sub_norms=False):
+    mistral.FlaxMistralAttention, mistral.FlaxMistralMLP = attention, mlp
     n_head, n_head_kv = f["attention.head_count"], f["attention.head_count_kv"]
     config = MistralConfig(
         vocab_size=f.tensors["token_embd.weight"].shape[0],
@@ -136,23 +173,33 @@ def bamboo_logits(f, ids):
         num_key_value_heads=n_head_kv,
         rms_norm_eps=1e-5,
         sliding_window=f["context_length"],
+        hidden_act="relu",
     )
+
+    def rotated(name, n_head):
+        return f.rotated(name, n_head) if neighbours else f.linear(name)
+
+    def way_out(name, norm):
+        if not sub_norms:
+            return f.linear(name)
+        return {"norm": f.vector(f"{norm}.weight"), "out": f.linear(name)}
+
     layers = {}
     for i in range(f["block_count"]):
         blk = f"blk.{i}."
         layers[str(i)] = {
             "input_layernorm": {"weight": f.vector(blk + "attn_norm.weight")},
             "self_attn": {
-                "q_proj": f.rotated(blk + "attn_q", n_head),
-                "k_proj": f.rotated(blk + "attn_k", n_head_kv),
+                "q_proj": rotated(blk + "attn_q", n_head),
+                "k_proj": rotated(blk + "attn_k", n_head_kv),
                 "v_proj": f.linear(blk + "attn_v"),
-                "o_proj": f.linear(blk + "attn_output"),
+                "o_proj": way_out(blk + "attn_output", blk + "attn_sub_norm"),
             },
             "post_attention_layernorm": {"weight": f.vector(blk + "ffn_norm.weight")},
             "mlp": {
                 "gate_proj": f.linear(blk + "ffn_gate"),
                 "up_proj": f.linear(blk + "ffn_up"),
-                "down_proj": f.linear(blk + "ffn_down"),
+                "down_proj": way_out(blk + "ffn_down", blk + "ffn_sub_norm"),
             },
         }
     params = {
@@ -161,15 +208,25 @@ def bamboo_logits(f, ids):
             "layers": layers,
             "norm": {"weight": f.vector("output_norm.weight")},
         },
-        "lm_head": f.linear("output"),
+        "lm_head": f.linear("output" if "output.weight" in f.tensors else "token_embd"),
     }
     model = mistral.FlaxMistralForCausalLM(config, _do_init=False)
     return model(ids, params=params).logits
 
 
+MODELS = {
+    "bamboo": lambda f, ids: mistral_logits(f, ids, PLAIN[0], DoubleReluMLP),
+    "bitnet-b1.58": lambda f, ids: mistral_logits(
+        f, ids, BitNetAttention, BitNetMLP, neighbours=False, sub_norms=True
+    ),
+    "llama-relu": lambda f, ids: mistral_logits(f, ids, *PLAIN),
+    "opt": opt_logits,
+}
+
+
 def main():
     models = {}
-    for name, logits_of in [("bamboo", bamboo_logits), ("opt", opt_logits)]:
+    for name, logits_of in MODELS.items():
         path = pathlib.Path(sys.argv[1]) / f"{name}.gguf"
         twin = path.with_suffix(".twin.gguf")
         f = File(twin)

@@ -138,6 +138,15 @@ impl Run<'_> {
         });
     }
 
+    /// One row through a norm, in place.
+    pub(super) fn norm_row(&self, norm: &Norm, y: &mut [f32]) {
+        let (weight, bias) = self.norm_vectors(norm);
+        match norm.kind {
+            NormKind::Rms => self.table().rms_norm_in_place(weight, norm.eps, y),
+            NormKind::Layer => self.table().layer_norm_in_place(weight, bias, norm.eps, y),
+        }
+    }
+
     pub(super) fn norm_heads(
         &self,
         worker: &Worker<'_>,

@@ -402,6 +402,8 @@ impl Run<'_> {
                 for (y, &place) in h.iter_mut().zip(places) {
                     *y = acted[place as usize];
                 }
+                let row = scratch_row(&mut scratch.rows, ffn.n_ff);
+                self.norm_fired(ffn, places.iter().map(|&place| id(place)), h, row);
                 self.spread(task, ffn, scratch_row(&mut scratch.rows, ffn.n_ff), |row| {
                     for (&h, &place) in h.iter().zip(places) {
                         row[id(place) as usize] = h;
@@ -444,6 +446,8 @@ impl Run<'_> {
                 }
             }
             table.activate(ffn.act, gate, Some(own_up), acted);
+            let row = scratch_row(&mut scratch.rows, ffn.n_ff);
+            self.norm_fired(ffn, fired.iter().copied(), acted, row);
             places.ensure(fired.len());
             let n_places = table.places_nonzero(acted, places);
             let places = &places[..n_places];
@@ -461,6 +465,22 @@ impl Run<'_> {
                 }
             });
         });
+    }
+
+    /// The network's norm over all neurons, of which those of `ids` have the outputs `h` and the
+    /// others zero, which they keep.
+    fn norm_fired(
+        &self,
+        ffn: &SkippingFfn,
+        ids: impl Iterator<Item = u32> + Clone,
+        h: &mut [f32],
+        row: &mut [f32],
+    ) {
+        let Some(norm) = &ffn.norm else { return };
+        row.fill(0.0);
+        h.iter().zip(ids.clone()).for_each(|(h, id)| row[id as usize] = *h);
+        self.norm_row(norm, row);
+        h.iter_mut().zip(ids).for_each(|(h, id)| *h = row[id as usize]);
     }
 
     /// Writes one token's activated neurons as a row of all, where the down projection wants that.
@@ -614,6 +634,9 @@ impl Run<'_> {
                         for (y, a) in y.iter_mut().zip(values.iter()) {
                             *y = if a.abs() < selector.least { 0.0 } else { *y };
                         }
+                    }
+                    if let Some(norm) = &ffn.norm {
+                        self.norm_row(norm, y);
                     }
                 });
                 LayerStats::add(&stats.guessed, ffn.n_ff);

@@ -27,6 +27,7 @@
 mod arcee;
 mod bamboo;
 mod bert;
+mod bitnet;
 mod bloom;
 mod command_r;
 mod common;
@@ -85,6 +86,9 @@ pub const ARCHS: &[ArchSpec] = &[
     arcee::SPEC,
     bamboo::SPEC,
     bert::SPEC,
+    bitnet::SPEC,
+    bitnet::B158,
+    bitnet::B25,
     bloom::SPEC,
     command_r::SPEC,
     falcon::SPEC,
