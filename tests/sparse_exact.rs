@@ -116,10 +116,12 @@ fn is_plain(ty: QuantType) -> bool {
 
 #[test]
 fn architectures_with_silent_neurons() {
-    for name in ["arcee", "nemotron", "opt", "bamboo"] {
+    for name in ["arcee", "nemotron", "opt", "bamboo", "bitnet-b1.58"] {
         let spec = tiny_archs::spec(name);
         check(name, &tiny_archs::bytes(&spec), true);
     }
+    // The way back of experts is the dense product.
+    check("smallthinker", &tiny_archs::bytes(&tiny_archs::spec("smallthinker")), false);
 }
 
 /// A llama with ReLU whose matrices are all of this type.

@@ -10,6 +10,10 @@ mod common;
 use common::{context, decode};
 use common::{tiny, tiny_archs};
 use powerinfer::engine::Context;
+use powerinfer::gguf::Value::Str;
+use powerinfer::gguf::{LoadOptions, ModelFiles};
+use powerinfer::model::Model;
+use powerinfer::plan::Skipping;
 use serde_json::{Map, Value};
 
 /// Tokens decoded at once; 8 single ones follow.
@@ -140,6 +144,51 @@ fn normal_mode_is_as_close_as_llama_cpp() {
     assert!(n >= 15, "{n}");
     let mean = (log_ratios / f64::from(n)).exp();
     assert!(mean < 1.15, "geometric mean of the ratios: {mean}");
+}
+
+/// The model of this name, with `powerinfer.activation`.
+fn with_activation(name: &str, activation: &str) -> Vec<u8> {
+    tiny_archs::edited_bytes(&tiny_archs::spec(name), |keys, _| {
+        keys.set("powerinfer.activation", Str(activation.into())).unwrap();
+    })
+}
+
+fn logits_of(model: &[u8]) -> Vec<Vec<f32>> {
+    let (name, n_vocab, twin) = ("", tiny_archs::N_VOCAB, Vec::new());
+    logits(&Case { name, n_vocab, model: model.to_vec(), twin }, false)
+}
+
+/// `llama-relu` and `bitnet-b1.58` have goldens; here is who listens at all.
+#[test]
+fn an_activation_is_chosen_where_there_is_a_choice() {
+    for (name, own, other) in [
+        ("falcon-7b", "gelu", "relu"),
+        ("opt", "relu", "relu2"),
+        ("llama-relu", "relu", "silu"),
+        ("bitnet", "silu", "relu2"),
+        ("bitnet-b1.58", "relu2", "silu"),
+    ] {
+        let plain = logits_of(&tiny_archs::bytes(&tiny_archs::spec(name)));
+        assert_eq!(plain, logits_of(&with_activation(name, own)), "{name} has {own}");
+        assert_ne!(plain, logits_of(&with_activation(name, other)), "{name} with {other}");
+    }
+    for (name, other) in [("nemotron", "relu"), ("arcee", "silu"), ("bamboo", "relu")] {
+        let plain = logits_of(&tiny_archs::bytes(&tiny_archs::spec(name)));
+        assert_eq!(plain, logits_of(&with_activation(name, other)), "{name} has no choice");
+    }
+}
+
+#[test]
+fn unknown_activations_are_refused_by_name() {
+    for name in ["llama-relu", "nemotron"] {
+        let file = tiny::unnamed_file(&with_activation(name, "relu3"));
+        let files = ModelFiles::open_file(file, "tiny.gguf", &LoadOptions::default()).unwrap();
+        let error = Model::load(files, false, Skipping::default(), &mut |_| true).unwrap_err();
+        let text = error.to_string();
+        for part in ["powerinfer.activation", "relu3", "relu2"] {
+            assert!(text.contains(part), "{name}: {text}");
+        }
+    }
 }
 
 /// Writes the models where `tools/tiny_goldens.py` wants them.

@@ -103,6 +103,13 @@ impl Formats {
                     self.add_product(predictor.acted, uses_q8(predictor.fc2.ty));
                 }
             }
+            StepKind::SkippingExperts(step) => {
+                (f32[step.gate_up.0], f32[step.dst.0]) = (true, true);
+                for mat in [&step.gate, &step.up] {
+                    self.add_product(step.src, uses_q8(mat.ty));
+                }
+                self.add_product(step.acted, uses_q8(step.down.ty));
+            }
             StepKind::Route { logits, .. } => f32[logits.0] = true,
             StepKind::FromExperts { src, dst, .. } => (f32[src.0], f32[dst.0]) = (true, true),
             StepKind::StoreKv { qkv, .. } | StepKind::Attend { qkv, .. } => f32[qkv.0] = true,

@@ -117,7 +117,8 @@ pub struct Hparams {
     pub attn_softcap: f32,
     /// Soft cap on logits; 0 for none.
     pub final_softcap: f32,
-    /// Activation that the file gives in `powerinfer.activation`; its use is the architecture's.
+    /// Activation that the file gives in `powerinfer.activation`, for architectures that have a
+    /// choice.
     pub activation: Option<Activation>,
     /// Greatest slope of ALiBi; 0 for none.
     pub max_alibi_bias: f32,
@@ -251,7 +252,7 @@ impl Hparams {
             attention_scale: factor("attention.scale")?.filter(|x| *x != 0.0),
             attn_softcap: factor("attn_logit_softcapping")?.unwrap_or(0.0),
             final_softcap: factor("final_logit_softcapping")?.unwrap_or(0.0),
-            activation: read_activation(meta)?,
+            activation: read_activation(meta, arch)?,
             max_alibi_bias: factor("attention.max_alibi_bias")?.unwrap_or(0.0),
             temperature: None,
         })
@@ -325,8 +326,10 @@ pub fn classifier_labels(arch: &str) -> String {
 
 /// The activation of feed-forward networks in `powerinfer.activation`; a sparse model of PowerInfer
 /// has ReLU where it says nothing.
-fn read_activation(meta: &Metadata) -> Result<Option<Activation>, Error> {
+fn read_activation(meta: &Metadata, arch: &str) -> Result<Option<Activation>, Error> {
     const KEY: &str = "powerinfer.activation";
+    const WITH_CHOICE: [&str; 6] =
+        ["bitnet", "bitnet-25", "bitnet-b1.58", "falcon", "llama", "opt"];
     let act = match meta.get_str(KEY)? {
         None if meta.magic() == Magic::Pwri => Activation::Relu,
         None => return Ok(None),
@@ -336,7 +339,14 @@ fn read_activation(meta: &Metadata) -> Result<Option<Activation>, Error> {
         Some("gelu") => Activation::Gelu,
         Some(other) => return Err(bad(KEY, other, "relu, relu2, silu or gelu")),
     };
-    Ok(Some(act))
+    if WITH_CHOICE.contains(&arch) {
+        return Ok(Some(act));
+    }
+    // ReLU on gate and up is what bamboo is.
+    if meta.get(KEY).is_some() && !(arch == "bamboo" && act == Activation::Relu) {
+        crate::log_warn!("key '{KEY}' has no effect on architecture '{arch}'");
+    }
+    Ok(None)
 }
 
 fn read_rope(meta: &Metadata, arch: &str, n_ctx_train: usize) -> Result<RopeTraining, Error> {

@@ -1,5 +1,6 @@
 //! Blocks for networks of experts: router, the experts' matrices, the weighted sum.
 
+use super::skipping::{Skipping, gives_zeros};
 use super::{BuildError, Builder, ExpertMat, Router, SlotId, StepKind, TensorId};
 use crate::quant::QuantType;
 use crate::tensor::Activation;
@@ -17,6 +18,30 @@ pub struct Experts {
     pub act: Activation,
     /// Whether the file may have factors on the products, `*_exps.scale`.
     pub scales: bool,
+}
+
+/// Products of sorted rows with their experts' networks, `down(act(gate) * up)`, of which neurons
+/// whose gate gives zero can be skipped.
+#[derive(Clone, Copy, Debug)]
+pub struct SkippingExperts {
+    /// Layer.
+    pub layer: usize,
+    /// Input, sorted by expert.
+    pub src: SlotId,
+    /// Gate projections.
+    pub gate: ExpertMat,
+    /// Up projections.
+    pub up: ExpertMat,
+    /// Ways back.
+    pub down: ExpertMat,
+    /// Activation, zero for many neurons.
+    pub act: Activation,
+    /// `[gate | up]`, of which up is not used.
+    pub gate_up: SlotId,
+    /// Activated neurons.
+    pub acted: SlotId,
+    /// Output, sorted by expert.
+    pub dst: SlotId,
 }
 
 impl Builder<'_> {
@@ -86,7 +111,8 @@ impl Builder<'_> {
         let sorted = self.slot_of_many("expert_in", n_embd, router.n_used);
         self.push(node("ffn_moe_in"), StepKind::ToExperts { src, dst: sorted });
 
-        let mats = match self.has(&tensor("ffn_gate_up_exps.weight")) {
+        let (fused, n_used) = (self.has(&tensor("ffn_gate_up_exps.weight")), router.n_used);
+        let mats = match fused {
             true => {
                 vec![self.expert_mat(&tensor("ffn_gate_up_exps"), (n_embd, 2 * n_ff), experts)?]
             }
@@ -95,15 +121,24 @@ impl Builder<'_> {
                 self.expert_mat(&tensor("ffn_up_exps"), (n_embd, n_ff), experts)?,
             ],
         };
-        let gate_up = self.slot_of_many("expert_gate_up", 2 * n_ff, router.n_used);
-        let step = StepKind::ExpertMatMul { src: sorted, mats, dst: gate_up };
-        self.push(node("ffn_moe_gate_up"), step);
-        let acted = self.activate_gated(&node("ffn_moe_act"), gate_up, act);
-
         let down = self.expert_mat(&tensor("ffn_down_exps"), (n_ff, n_embd), experts)?;
-        let out = self.slot_of_many("expert_out", n_embd, router.n_used);
-        let step = StepKind::ExpertMatMul { src: acted, mats: vec![down], dst: out };
-        self.push(node("ffn_moe_down"), step);
+        let gate_up = self.slot_of_many("expert_gate_up", 2 * n_ff, n_used);
+        let out = self.slot_of_many("expert_out", n_embd, n_used);
+        match mats[..] {
+            [gate, up] if gives_zeros(act) && self.skipping() != Skipping::AsStored => {
+                let acted = self.slot_of_many("ffn_act", n_ff, n_used);
+                let (src, dst) = (sorted, out);
+                let step = SkippingExperts { layer, src, gate, up, down, act, gate_up, acted, dst };
+                self.push(node("ffn_moe_down"), StepKind::SkippingExperts(Box::new(step)));
+            }
+            _ => {
+                let step = StepKind::ExpertMatMul { src: sorted, mats, dst: gate_up };
+                self.push(node("ffn_moe_gate_up"), step);
+                let acted = self.activate_gated(&node("ffn_moe_act"), gate_up, act);
+                let step = StepKind::ExpertMatMul { src: acted, mats: vec![down], dst: out };
+                self.push(node("ffn_moe_down"), step);
+            }
+        }
         self.push(node("ffn_moe_out"), StepKind::FromExperts { src: out, scale, dst });
         Ok(())
     }

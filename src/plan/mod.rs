@@ -14,7 +14,7 @@ mod experts;
 mod skipping;
 
 pub use builder::{BuildError, Builder, TensorFacts, Tensors};
-pub use experts::Experts;
+pub use experts::{Experts, SkippingExperts};
 pub use skipping::{Down, DownRows, FfnShape, Predictor, Skipping, SkippingFfn};
 
 use crate::quant::QuantType;
@@ -439,6 +439,8 @@ pub enum StepKind {
         /// Changed.
         dst: SlotId,
     },
+    /// Experts that can skip neurons.
+    SkippingExperts(Box<SkippingExperts>),
     /// A feed-forward network that can skip neurons.
     SkippingFfn(Box<SkippingFfn>),
     /// A copy in the formats that the copy's readers want. Between tokens and outputs it keeps

@@ -82,19 +82,24 @@ impl Sparse {
     pub fn new(plan: Option<&Plan>, options: &Options) -> Self {
         let mut layers = vec![None; plan.map_or(0, |plan| plan.layers.len())];
         for step in plan.into_iter().flat_map(|plan| &plan.steps) {
-            let StepKind::SkippingFfn(ffn) = &step.kind else { continue };
-            let guess = match (options.mode, ffn.predictor.is_some()) {
+            let (layer, has_predictor) = match &step.kind {
+                StepKind::SkippingFfn(ffn) => (ffn.layer, ffn.predictor.is_some()),
+                StepKind::SkippingExperts(experts) => (experts.layer, false),
+                _ => continue,
+            };
+            let guess = match (options.mode, has_predictor) {
                 (Mode::Auto | Mode::Predictor, true) => {
                     Guess::LowRank { threshold: options.threshold }
                 }
                 _ => Guess::None,
             };
             let from = if options.mode == Mode::Off { 0.0 } else { 0.6 };
-            let least = match options.mode {
-                Mode::Magnitude => options.threshold_of(ffn.layer),
+            // Of experts only zeros are skipped.
+            let least = match (options.mode, &step.kind) {
+                (Mode::Magnitude, StepKind::SkippingFfn(_)) => options.threshold_of(layer),
                 _ => 0.0,
             };
-            layers[ffn.layer] = Some(Selector { guess, least, all_rows_from: from });
+            layers[layer] = Some(Selector { guess, least, all_rows_from: from });
         }
         let Options { mode, stats, count_activations, .. } = *options;
         Self { mode, stats, count_activations, layers }

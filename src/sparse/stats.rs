@@ -12,8 +12,10 @@ const CHECK_EVERY: u64 = 16;
 /// Counts of one layer.
 #[derive(Debug, Default)]
 pub struct LayerStats {
-    /// Neurons; 0 for a layer that cannot skip any.
+    /// Neurons of a token: those of its experts; 0 for a layer that cannot skip any.
     n_ff: usize,
+    /// Neurons whose firing can be counted one by one: not those of experts.
+    n_counted: usize,
     /// Tokens that went through it.
     pub tokens: AtomicU64,
     /// Neurons that were guessed to fire, summed over tokens; all of them where nothing guesses.
@@ -121,8 +123,16 @@ impl Stats {
     pub fn new(plan: &Plan, sparse: &Sparse) -> Self {
         let mut layers: Vec<LayerStats> = plan.layers.iter().map(|_| Default::default()).collect();
         for step in &plan.steps {
-            if let StepKind::SkippingFfn(ffn) = &step.kind {
-                layers[ffn.layer].n_ff = ffn.n_ff;
+            match &step.kind {
+                StepKind::SkippingFfn(ffn) => {
+                    let layer = &mut layers[ffn.layer];
+                    (layer.n_ff, layer.n_counted) = (ffn.n_ff, ffn.n_ff);
+                }
+                StepKind::SkippingExperts(experts) => {
+                    let n_used = plan.slot(experts.acted).per_row;
+                    layers[experts.layer].n_ff = n_used * experts.up.n_out;
+                }
+                _ => {}
             }
         }
         let mut stats = Self { layers, detailed: sparse.stats(), counting: false, n_small: 0 };
@@ -157,8 +167,13 @@ impl Stats {
         self.n_small = 0;
         for layer in &mut self.layers {
             let old = std::mem::take(layer);
-            let (n_ff, counts, counted) = (old.n_ff, old.counts, old.counted);
-            *layer = LayerStats { n_ff, counts, counted, ..Default::default() };
+            *layer = LayerStats {
+                n_ff: old.n_ff,
+                n_counted: old.n_counted,
+                counts: old.counts,
+                counted: old.counted,
+                ..Default::default()
+            };
         }
     }
 
@@ -166,7 +181,7 @@ impl Stats {
     pub fn count_activations(&mut self, on: bool) {
         self.counting = on;
         for layer in &mut self.layers {
-            let n = if on { layer.n_ff } else { 0 };
+            let n = if on { layer.n_counted } else { 0 };
             layer.counts = (0..n).map(|_| AtomicU32::new(0)).collect();
             layer.counted = AtomicU64::new(0);
         }
@@ -177,7 +192,7 @@ impl Stats {
         &self,
         model: Option<CountedModel>,
     ) -> Result<ActivationCounts, ActivationError> {
-        if self.layers.iter().all(|layer| layer.n_ff == 0) {
+        if self.layers.iter().all(|layer| layer.n_counted == 0) {
             return Err(ActivationError::NothingToCount);
         }
         if !self.counting {

@@ -57,35 +57,32 @@ class DoubleReluMLP(mistral.FlaxMistralMLP):
         return self.down_proj(jnp.maximum(gate, 0) * jnp.maximum(up, 0))
 
 
-class SubNormDense(nn.Module):
-    """A norm and the matrix after it."""
-
-    config: MistralConfig
-    n_out: int
+class SubNorm(nn.Module):
+    eps: float
 
     @nn.compact
     def __call__(self, x):
-        weight = self.param("norm", nn.initializers.ones, (x.shape[-1],))
-        x = x / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True) + self.config.rms_norm_eps)
-        return nn.Dense(self.n_out, use_bias=False, name="out")(x * weight)
+        weight = self.param("weight", nn.initializers.ones, (x.shape[-1],))
+        return weight * x / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True) + self.eps)
 
 
 class BitNetAttention(mistral.FlaxMistralAttention):
     def setup(self):
         super().setup()
-        self.o_proj = SubNormDense(self.config, self.config.hidden_size)
+        self.sub_norm = SubNorm(self.config.rms_norm_eps)
+
+    def _merge_heads(self, hidden_states):
+        return self.sub_norm(super()._merge_heads(hidden_states))
 
 
 class BitNetMLP(mistral.FlaxMistralMLP):
     def setup(self):
-        n_embd, n_ff = self.config.hidden_size, self.config.intermediate_size
-        self.gate_proj = nn.Dense(n_ff, use_bias=False)
-        self.up_proj = nn.Dense(n_ff, use_bias=False)
-        self.down_proj = SubNormDense(self.config, n_embd)
+        super().setup()
+        self.sub_norm = SubNorm(self.config.rms_norm_eps)
 
     def __call__(self, hidden_states):
         gate, up = self.gate_proj(hidden_states), self.up_proj(hidden_states)
-        return self.down_proj(jnp.maximum(gate, 0) ** 2 * up)
+        return self.down_proj(self.sub_norm(jnp.maximum(gate, 0) ** 2 * up))
 
 
 class File:
@@ -179,10 +176,8 @@ def mistral_logits(f, ids, attention, mlp, neighbours=True, sub_norms=False):
     def rotated(name, n_head):
         return f.rotated(name, n_head) if neighbours else f.linear(name)
 
-    def way_out(name, norm):
-        if not sub_norms:
-            return f.linear(name)
-        return {"norm": f.vector(f"{norm}.weight"), "out": f.linear(name)}
+    def sub_norm(name):
+        return {"sub_norm": {"weight": f.vector(f"{name}.weight")}} if sub_norms else {}
 
     layers = {}
     for i in range(f["block_count"]):
@@ -193,13 +188,15 @@ def mistral_logits(f, ids, attention, mlp, neighbours=True, sub_norms=False):
                 "q_proj": rotated(blk + "attn_q", n_head),
                 "k_proj": rotated(blk + "attn_k", n_head_kv),
                 "v_proj": f.linear(blk + "attn_v"),
-                "o_proj": way_out(blk + "attn_output", blk + "attn_sub_norm"),
+                "o_proj": f.linear(blk + "attn_output"),
+                **sub_norm(blk + "attn_sub_norm"),
             },
             "post_attention_layernorm": {"weight": f.vector(blk + "ffn_norm.weight")},
             "mlp": {
                 "gate_proj": f.linear(blk + "ffn_gate"),
                 "up_proj": f.linear(blk + "ffn_up"),
-                "down_proj": way_out(blk + "ffn_down", blk + "ffn_sub_norm"),
+                "down_proj": f.linear(blk + "ffn_down"),
+                **sub_norm(blk + "ffn_sub_norm"),
             },
         }
     params = {

@@ -5,11 +5,14 @@
 //! product, and a token's experts are summed in the order of their rank: results do not depend
 //! on what else is in the batch.
 
+mod skipping;
+
 use std::ops::Range;
 
 use super::rows::rows_per_task;
 use super::{Run, Scratch as ThreadScratch};
-use crate::backend::cpu::pool::{ColsMut, Grid, Shared, Worker};
+use crate::backend::cpu::pool::{ColsMut, Grid, Shared, Task, Worker};
+use crate::backend::cpu::table::WeightRows;
 use crate::engine::buffers::uses_q8;
 use crate::plan::{ExpertMat, Gating, Plan, Router, SlotId, StepKind};
 use crate::util::aligned::{AlignedVec, OutOfMemory, Pod};
@@ -19,6 +22,14 @@ const LEAST_SUM: f32 = 6.103_515_6e-5;
 /// Most outputs of a task: few enough to even out what threads get, enough to go through the
 /// list of experts seldom.
 const COLS: usize = 64;
+
+/// Outputs of an expert.
+#[derive(Clone, Debug)]
+enum Outs<'a> {
+    Range(Range<usize>),
+    /// Ascending.
+    List(&'a [u32]),
+}
 
 /// Which rows the experts compute, until the next router.
 #[derive(Default)]
@@ -39,6 +50,7 @@ pub(super) struct Routing {
 #[derive(Default)]
 pub(super) struct Scratch {
     probs: AlignedVec<f32>,
+    skipping: skipping::Scratch,
 }
 
 impl Routing {
@@ -217,7 +229,7 @@ impl Run<'_> {
         dst: SlotId,
     ) {
         let n = self.n_rows(dst);
-        let width = self.slot(dst).width;
+        let width = mats.iter().map(|mat| mat.n_out).sum::<usize>();
         let cols = width.div_ceil(8 * worker.n_threads()).next_multiple_of(16).min(COLS);
         let grid = Grid { rows: usize::MAX, cols };
         let n_tasks = if n == 0 { 0 } else { width.div_ceil(cols) };
@@ -237,17 +249,8 @@ impl Run<'_> {
                             continue;
                         }
                         let mut y = tile.view.narrow_rows(places.clone(), at.clone());
-                        let rows = mat.n_out * expert + outs.start..mat.n_out * expert + outs.end;
-                        let weight = self.rows_of(mat.weight);
-                        let tiles = &mut scratch.tiles;
-                        if uses_q8(self.table(), mat.ty, self.runner.reference) {
-                            let act = self.slot(src).act_q8(task, places.clone());
-                            self.table().mul_mat_q8(&weight, rows, &act, &mut y, tiles);
-                        } else {
-                            let act = self.slot(src).act_f32(task, places.clone());
-                            self.table().mul_mat_f32(&weight, rows, &act, &mut y, tiles);
-                        }
-                        self.expert_scale_and_bias(mat, expert, outs.clone(), &mut y);
+                        let (tiles, outs) = (&mut scratch.tiles, Outs::Range(outs.clone()));
+                        self.expert_product(task, tiles, src, mat, expert, outs, places, &mut y);
                     }
                 }
                 first += mat.n_out;
@@ -255,21 +258,50 @@ impl Run<'_> {
         });
     }
 
-    fn expert_scale_and_bias(
+    /// Some outputs of an expert for its rows `places`.
+    #[allow(clippy::too_many_arguments, reason = "one task's share of a step")]
+    fn expert_product(
         &self,
+        task: &Task,
+        tiles: &mut AlignedVec<u8>,
+        src: SlotId,
         mat: &ExpertMat,
         expert: usize,
-        outs: Range<usize>,
+        outs: Outs<'_>,
+        places: Range<usize>,
         y: &mut ColsMut<'_, f32>,
     ) {
-        let scale = mat.scale.map(|id| self.vector(id)[expert]);
-        let bias = mat.bias.map(|id| &self.vector(id)[expert * mat.n_out..][outs]);
-        for r in 0..y.n_rows() {
-            if let Some(scale) = scale {
-                self.table().scale(scale, y.row(r));
+        let all = self.rows_of(mat.weight);
+        let n_bytes = mat.n_out * all.row_bytes();
+        let data = &all.data[expert * n_bytes..][..n_bytes];
+        let w = WeightRows { data, n_rows: mat.n_out, ..all };
+        let (table, src) = (self.table(), self.slot(src));
+        if uses_q8(table, mat.ty, self.runner.reference) {
+            let act = src.act_q8(task, places);
+            match outs.clone() {
+                Outs::Range(rows) => table.mul_mat_q8(&w, rows, &act, y, tiles),
+                Outs::List(ids) => table.mul_mat_q8_listed(&w, ids, &act, y, tiles),
             }
-            if let Some(bias) = bias {
-                self.table().add(bias, y.row(r));
+        } else {
+            let act = src.act_f32(task, places);
+            match outs.clone() {
+                Outs::Range(rows) => table.mul_mat_f32(&w, rows, &act, y, tiles),
+                Outs::List(ids) => table.mul_mat_f32_listed(&w, ids, &act, y, tiles),
+            }
+        }
+        let scale = mat.scale.map(|id| self.vector(id)[expert]);
+        let bias = mat.bias.map(|id| &self.vector(id)[expert * mat.n_out..][..mat.n_out]);
+        for r in 0..y.n_rows() {
+            let y = y.row(r);
+            if let Some(scale) = scale {
+                table.scale(scale, y);
+            }
+            match (bias, &outs) {
+                (Some(bias), Outs::Range(outs)) => table.add(&bias[outs.clone()], y),
+                (Some(bias), Outs::List(ids)) => {
+                    y.iter_mut().zip(*ids).for_each(|(y, &id)| *y += bias[id as usize]);
+                }
+                (None, _) => {}
             }
         }
     }

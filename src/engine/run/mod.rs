@@ -311,6 +311,7 @@ impl Run<'_> {
                 StepKind::ExpertMatMul { src, mats, dst } => {
                     self.expert_mat_mul(worker, scratch, *src, mats, *dst);
                 }
+                StepKind::SkippingExperts(step) => self.skipping_experts(worker, scratch, step),
                 StepKind::FromExperts { src, scale, dst } => {
                     self.sum_experts(worker, *src, *scale, *dst);
                 }

@@ -578,6 +578,9 @@ impl Run<'_> {
         if let Some(bias) = ffn.down.bias {
             self.table().add(&self.vector(bias)[cols], sum);
         }
+        if let Some(scale) = ffn.down.scale {
+            self.table().scale(self.vector(scale)[0], sum);
+        }
         if !ffn.add {
             y.fill(0.0);
         }
