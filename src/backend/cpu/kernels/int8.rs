@@ -278,12 +278,10 @@ impl Act {
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone)]
 pub(crate) struct Ahead<'a> {
-    /// The next line to fetch.
+    /// The next byte to fetch.
     at: *const u8,
     /// Where its row ends; never, for rows that lie one behind the other.
     end: *const u8,
-    /// Bytes that should have been fetched by now and were not.
-    due: isize,
     /// Row 0 of the matrix that `ids` are rows of.
     w: *const u8,
     row_bytes: usize,
@@ -309,14 +307,13 @@ impl<'a> Ahead<'a> {
         let distance = Self::DISTANCE.next_multiple_of((n_rows * row_bytes).max(1));
         let Some(ids) = ids else {
             let (at, end) = (w.wrapping_add(distance), std::ptr::without_provenance(usize::MAX));
-            return Self { at, end, due: 0, w, row_bytes, ids: [].iter() };
+            return Self { at, end, w, row_bytes, ids: [].iter() };
         };
         let n_now = (distance / row_bytes.max(1)).min(ids.len());
         let (now, ids) = ids.split_at(n_now);
-        let mut ahead = Self { at: w, end: w, due: 0, w, row_bytes, ids: now.iter() };
+        let mut ahead = Self { at: w, end: w, w, row_bytes, ids: now.iter() };
         ahead.ask_for_pages(now.len());
         ahead.ids = ids.iter();
-        ahead.next_row();
         ahead
     }
 
@@ -325,33 +322,30 @@ impl<'a> Ahead<'a> {
         Self::new(std::ptr::null(), 0, Some(&[]), 1)
     }
 
-    /// Fetches the next `bytes` bytes.
+    /// Fetches the next `bytes` bytes of the rows.
     #[inline(always)]
     pub(crate) fn fetch(&mut self, bytes: usize) {
-        self.due += bytes as isize;
-        while self.due > 0 {
-            to_l2(self.at);
-            self.at = self.at.wrapping_add(Self::LINE);
-            self.due -= Self::LINE as isize;
-            if self.at >= self.end {
-                self.next_row();
+        let mut left = bytes;
+        loop {
+            let here = self.end.addr() - self.at.addr();
+            if left <= here {
+                for line in 0..bytes.div_ceil(Self::LINE) {
+                    to_l2(self.at.wrapping_add(line * Self::LINE));
+                }
+                self.at = self.at.wrapping_add(left);
+                return;
             }
+            for line in 0..here.div_ceil(Self::LINE) {
+                to_l2(self.at.wrapping_add(line * Self::LINE));
+            }
+            left -= here;
+            let Some(&id) = self.ids.next() else {
+                self.at = self.end;
+                return;
+            };
+            self.at = self.row(id);
+            self.end = self.at.wrapping_add(self.row_bytes);
         }
-    }
-
-    /// Goes to the line that the next row starts in, or stops after the last one.
-    #[inline(always)]
-    fn next_row(&mut self) {
-        let Some(&id) = self.ids.next() else {
-            self.due = isize::MIN / 2;
-            return;
-        };
-        let start = self.row(id);
-        // Only bytes of rows count, not the rest of their first and last lines.
-        let (before, after) = (start.addr() % Self::LINE, self.at.addr() - self.end.addr());
-        self.due += (before + after) as isize;
-        self.at = start.wrapping_sub(before);
-        self.end = start.wrapping_add(self.row_bytes);
     }
 
     /// Fetches a line of every page that the next `n_rows` rows are in; before each group of rows,
