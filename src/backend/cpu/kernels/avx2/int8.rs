@@ -17,7 +17,7 @@ use super::int8_iq::IQ4_XS;
 use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 use super::int8_unpack::{Block8, Blocks, HalfWeights, Halves, Q4_0, Q4_1, Q8_0, Sink};
 use crate::backend::cpu::kernels::int8::{
-    Act, Ahead, BLOCK, Int8Kernels, MulMatQ8, Rows, Sums, sums,
+    Act, BLOCK, Fetch, Int8Kernels, MulMatQ8, Onwards, Rows, Scattered, Sums, sums,
 };
 use crate::backend::cpu::kernels::int8_decoded;
 use crate::quant::QuantType;
@@ -188,14 +188,16 @@ unsafe fn accumulate<F: Blocks<P>, const P: usize, const G: usize, const T: usiz
 }
 
 /// Multiplies blocks with `T` tokens as they come.
-struct Multiply<'a, F, const T: usize> {
+struct Multiply<F, A, const T: usize> {
     act: Act,
     acc: [[__m256; T]; 1],
-    ahead: Ahead<'a>,
+    ahead: A,
     kind: PhantomData<F>,
 }
 
-impl<F: Blocks<P>, const P: usize, const T: usize> Sink<P, F::Halves> for Multiply<'_, F, T> {
+impl<F: Blocks<P>, A: Fetch, const P: usize, const T: usize> Sink<P, F::Halves>
+    for Multiply<F, A, T>
+{
     #[inline(always)]
     unsafe fn take(&mut self, block: Block8<P>, halves: F::Halves) {
         self.ahead.fetch(LANES * F::BYTES / F::N);
@@ -211,17 +213,17 @@ impl<F: Blocks<P>, const P: usize, const T: usize> Sink<P, F::Halves> for Multip
 /// # Safety
 /// AVX2, FMA, F16C; 8 rows of `act.n_blocks` blocks, `T` tokens, outputs for them.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn few_tokens<F: Blocks<P>, const P: usize, const T: usize>(
-    rows: Rows<'_>,
+unsafe fn few_tokens<F: Blocks<P>, A: Fetch, const P: usize, const T: usize>(
+    rows: impl Rows,
     act: Act,
-    ahead: &mut Ahead<'_>,
+    ahead: &mut A,
     out: Out,
 ) {
     // SAFETY: as the caller vouches.
     unsafe {
         let mut rows = rows;
         let acc = [[_mm256_setzero_ps(); T]];
-        let mut sink = Multiply::<F, T> { act, acc, ahead: ahead.clone(), kind: PhantomData };
+        let mut sink = Multiply::<F, A, T> { act, acc, ahead: ahead.clone(), kind: PhantomData };
         for _ in 0..act.n_blocks / F::N {
             F::each(rows, &mut sink);
             rows = rows.advance(F::BYTES);
@@ -335,12 +337,12 @@ pub(super) unsafe fn all_tokens<F: Blocks<P>, const P: usize, const G: usize, co
 }
 
 /// Writes blocks one behind the other.
-struct Store<'a, F: Blocks<P>, const P: usize> {
+struct Store<F: Blocks<P>, A, const P: usize> {
     tile: *mut Tile8<P, F::Halves>,
-    ahead: Ahead<'a>,
+    ahead: A,
 }
 
-impl<F: Blocks<P>, const P: usize> Sink<P, F::Halves> for Store<'_, F, P> {
+impl<F: Blocks<P>, A: Fetch, const P: usize> Sink<P, F::Halves> for Store<F, A, P> {
     #[inline(always)]
     unsafe fn take(&mut self, block: Block8<P>, halves: F::Halves) {
         self.ahead.fetch(LANES * F::BYTES / F::N);
@@ -357,13 +359,13 @@ impl<F: Blocks<P>, const P: usize> Sink<P, F::Halves> for Store<'_, F, P> {
 /// # Safety
 /// AVX2, F16C; the rows have `n` blocks and `tile` has room for them.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack<F: Blocks<P>, const P: usize>(
-    rows: Rows<'_>,
+unsafe fn unpack<F: Blocks<P>, A: Fetch, const P: usize>(
+    rows: impl Rows,
     n: usize,
     tile: *mut Tile8<P, F::Halves>,
-    ahead: &mut Ahead<'_>,
+    ahead: &mut A,
 ) {
-    let (mut rows, mut sink) = (rows, Store::<F, P> { tile, ahead: ahead.clone() });
+    let (mut rows, mut sink) = (rows, Store::<F, A, P> { tile, ahead: ahead.clone() });
     for _ in 0..n / F::N {
         // SAFETY: as the caller vouches.
         unsafe { F::each(rows, &mut sink) };
@@ -388,16 +390,28 @@ unsafe fn mul_mat<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
     let mut i = 0;
     while i < a.n_rows {
         let left = a.n_rows - i;
+        // Groups that are not full take the last row several times.
+        let even = a.ids.is_none() && left >= LANES;
         let out = Out { y: a.y.wrapping_add(i), ld: a.ld, n_lanes: left.min(LANES), fresh: true };
         // SAFETY: as the caller vouches; no more rows are written than are left.
         unsafe {
+            if few && even {
+                let rows = a.even_rows_from(i);
+                let ahead = &mut Onwards::of(rows, LANES);
+                match a.n_tokens {
+                    1 => few_tokens::<F, _, P, 1>(rows, act, ahead, out),
+                    _ => few_tokens::<F, _, P, FEW_TOKENS>(rows, act, ahead, out),
+                }
+                i += LANES;
+                continue;
+            }
             if few {
                 ahead.ask_for_pages(LANES);
-                let (starts, ahead) = (a.rows_from(i), &mut ahead);
-                let rows = Rows::new(&starts);
+                let (rows, ahead) = (a.rows_from(i), &mut ahead);
+                let rows = Scattered::new(&rows);
                 match a.n_tokens {
-                    1 => few_tokens::<F, P, 1>(rows, act, ahead, out),
-                    _ => few_tokens::<F, P, FEW_TOKENS>(rows, act, ahead, out),
+                    1 => few_tokens::<F, _, P, 1>(rows, act, ahead, out),
+                    _ => few_tokens::<F, _, P, FEW_TOKENS>(rows, act, ahead, out),
                 }
                 i += LANES;
                 continue;
@@ -407,9 +421,16 @@ unsafe fn mul_mat<F: Blocks<P>, const P: usize, const G: usize, const T: usize>(
             let starts: [_; G] = std::array::from_fn(|g| a.rows_from(i + g * LANES));
             for b in (0..a.n_blocks).step_by(chunk(F::N)) {
                 let n = chunk(F::N).min(a.n_blocks - b);
+                let byte = b / F::N * F::BYTES;
                 for (g, starts) in starts[..n_groups].iter().enumerate() {
-                    let rows = Rows::new(starts).advance(b / F::N * F::BYTES);
-                    unpack::<F, P>(rows, n, tile.add(g * chunk(F::N)), &mut ahead);
+                    let tile = tile.add(g * chunk(F::N));
+                    if even {
+                        let rows = a.even_rows_from(i + g * LANES).advance(byte);
+                        unpack::<F, _, P>(rows, n, tile, &mut ());
+                    } else {
+                        let rows = Scattered::new(starts).advance(byte);
+                        unpack::<F, _, P>(rows, n, tile, &mut ahead);
+                    }
                 }
                 let (act, out) = (act.at(0, b), Out { fresh: b == 0, ..out });
                 if n_groups == G {

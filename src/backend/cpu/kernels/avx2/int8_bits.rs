@@ -19,7 +19,7 @@ unsafe impl Blocks<1> for Q1_0 {
     const HAS_MIN: bool = false;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<1, ()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<1, ()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let (scale, min) = (halves(rows, 0), _mm256_setzero_ps());
@@ -42,7 +42,7 @@ unsafe impl Blocks<1> for Q2_0 {
     const HAS_MIN: bool = false;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<1, ()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<1, ()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let (scale, min) = (halves(rows, 0), _mm256_setzero_ps());
@@ -74,7 +74,7 @@ unsafe impl Blocks<1> for TQ2_0 {
     const HAS_MIN: bool = false;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<1, ()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<1, ()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let (scale, min) = (halves(rows, 64), _mm256_setzero_ps());
@@ -122,7 +122,7 @@ unsafe impl Blocks<1> for TQ1_0 {
     const HAS_MIN: bool = false;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<1, ()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<1, ()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let (scale, min) = (halves(rows, 52), _mm256_setzero_ps());

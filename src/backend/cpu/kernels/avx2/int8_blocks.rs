@@ -36,7 +36,7 @@ pub(super) unsafe fn with_bits(mut codes: [__m256i; 8], high: __m256i, value: i8
 /// # Safety
 /// AVX2; the bytes can be read.
 #[inline(always)]
-pub(super) unsafe fn dword(rows: Rows<'_>, offset: usize) -> __m256i {
+pub(super) unsafe fn dword(rows: impl Rows, offset: usize) -> __m256i {
     // SAFETY: as the caller vouches.
     unsafe {
         let at = |r: usize| rows.row(r).add(offset).cast::<i32>().read_unaligned();
@@ -68,7 +68,7 @@ unsafe impl Format<1> for Q5_0 {
     const PLANE_BITS: u32 = 5;
     const HAS_MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block8<1> {
+    unsafe fn unpack(rows: impl Rows) -> Block8<1> {
         // SAFETY: as the caller vouches.
         unsafe {
             let planes = [with_bits(nibble_codes(rows, 6), dword(rows, 2), 16)];
@@ -85,7 +85,7 @@ unsafe impl Format<1> for Q5_1 {
     const PLANE_BITS: u32 = 5;
     const HAS_MIN: bool = true;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block8<1> {
+    unsafe fn unpack(rows: impl Rows) -> Block8<1> {
         // SAFETY: as the caller vouches.
         unsafe {
             let planes = [with_bits(nibble_codes(rows, 8), dword(rows, 4), 16)];
@@ -115,7 +115,7 @@ unsafe impl Format<2> for IQ4_NL {
     const OFFSET: i32 = 128;
     const HAS_MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block8<2> {
+    unsafe fn unpack(rows: impl Rows) -> Block8<2> {
         // SAFETY: as the caller vouches.
         unsafe {
             let nibbles = nibble_codes(rows, 2);
@@ -134,7 +134,7 @@ unsafe impl Format<1> for MXFP4 {
     const PLANE_BITS: u32 = 5;
     const HAS_MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block8<1> {
+    unsafe fn unpack(rows: impl Rows) -> Block8<1> {
         const TABLE: [u8; 16] = unsigned_values(MXFP4_VALUES, MXFP4::OFFSET);
         // SAFETY: as the caller vouches.
         unsafe {

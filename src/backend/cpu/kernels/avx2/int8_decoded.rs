@@ -18,7 +18,7 @@ unsafe impl Format<1> for Decoded {
     const HAS_MIN: bool = false;
     const TWO_SCALES: bool = true;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block8<1> {
+    unsafe fn unpack(rows: impl Rows) -> Block8<1> {
         const CODES: usize = offset_of!(DecodedBlock, codes);
         // SAFETY: as the caller vouches.
         unsafe {

@@ -17,7 +17,7 @@ unsafe impl Blocks<2> for IQ4_XS {
     const HAS_MIN: bool = false;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<2, ()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<2, ()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             // The half, a word with the top two bits of the scales, their low nibbles.

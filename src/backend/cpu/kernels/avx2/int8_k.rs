@@ -15,7 +15,7 @@ use crate::backend::cpu::kernels::int8::Rows;
 /// # Safety
 /// AVX2; the bytes can be read.
 #[inline(always)]
-pub(super) unsafe fn dwords8(rows: Rows<'_>, offset: usize) -> [__m256i; 8] {
+pub(super) unsafe fn dwords8(rows: impl Rows, offset: usize) -> [__m256i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let [a, b, c, d] = dwords(rows, offset);
@@ -127,7 +127,7 @@ pub(super) unsafe fn scale_and_minimum([halves, a, b, c]: [__m256i; 4], i: usize
 /// # Safety
 /// AVX2, F16C; 16 bytes can be read at each row.
 #[inline(always)]
-unsafe fn scales_and_minimums(rows: Rows<'_>) -> [[__m256; 8]; 2] {
+unsafe fn scales_and_minimums(rows: impl Rows) -> [[__m256; 8]; 2] {
     // SAFETY: as the caller vouches.
     unsafe {
         let fields = dwords(rows, 0);
@@ -149,7 +149,7 @@ unsafe impl Blocks<1> for Q4_K {
     const HAS_MIN: bool = true;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<1, ()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<1, ()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let [scales, mins] = scales_and_minimums(rows);
@@ -178,7 +178,7 @@ unsafe impl Blocks<1> for Q5_K {
     const HAS_MIN: bool = true;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<1, ()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<1, ()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let [scales, mins] = scales_and_minimums(rows);
@@ -209,7 +209,7 @@ unsafe impl Blocks<1> for Q6_K {
     const HAS_MIN: bool = false;
     type Halves = Halves;
     #[inline(always)]
-    unsafe fn each<S: Sink<1, Halves>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<1, Halves>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let scale = halves(rows, 208);
@@ -242,7 +242,7 @@ unsafe impl Blocks<1> for Q3_K {
     const HAS_MIN: bool = false;
     type Halves = Halves;
     #[inline(always)]
-    unsafe fn each<S: Sink<1, Halves>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<1, Halves>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             // Twelve bytes of scales and the half, two bytes further in than dwords are wanted.
@@ -288,7 +288,7 @@ unsafe impl Blocks<1> for Q2_K {
     const HAS_MIN: bool = true;
     type Halves = Halves;
     #[inline(always)]
-    unsafe fn each<S: Sink<1, Halves>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<1, Halves>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let scale = halves(rows, 80);

@@ -81,7 +81,7 @@ pub(super) unsafe trait Blocks<const PLANES: usize> {
     ///
     /// # Safety
     /// AVX2, F16C and what `sink` needs; `BYTES` bytes can be read at every row.
-    unsafe fn each<S: Sink<PLANES, Self::Halves>>(rows: Rows<'_>, sink: &mut S);
+    unsafe fn each<S: Sink<PLANES, Self::Halves>>(rows: impl Rows, sink: &mut S);
 }
 
 // SAFETY: reads what `unpack` reads.
@@ -94,7 +94,7 @@ unsafe impl<F: Format<PLANES>, const PLANES: usize> Blocks<PLANES> for F {
     const TWO_SCALES: bool = F::TWO_SCALES;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<PLANES, ()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<PLANES, ()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe { sink.take(F::unpack(rows), ()) };
     }
@@ -114,7 +114,7 @@ pub(super) unsafe trait Format<const PLANES: usize> {
     const TWO_SCALES: bool = false;
     /// # Safety
     /// AVX2, F16C; a whole block can be read at every row.
-    unsafe fn unpack(rows: Rows<'_>) -> Block8<PLANES>;
+    unsafe fn unpack(rows: impl Rows) -> Block8<PLANES>;
 }
 
 /// 16 bytes at `offset` of each block, as their dwords `j`, one row per lane.
@@ -122,7 +122,7 @@ pub(super) unsafe trait Format<const PLANES: usize> {
 /// # Safety
 /// AVX2; the bytes can be read.
 #[inline(always)]
-pub(super) unsafe fn dwords(rows: Rows<'_>, offset: usize) -> [__m256i; 4] {
+pub(super) unsafe fn dwords(rows: impl Rows, offset: usize) -> [__m256i; 4] {
     // SAFETY: as the caller vouches.
     unsafe {
         // Rows p and 4 + p in the two halves of register p; then two 4x4 transpositions.
@@ -150,7 +150,7 @@ pub(super) unsafe fn dwords(rows: Rows<'_>, offset: usize) -> [__m256i; 4] {
 /// # Safety
 /// AVX2, F16C; the bytes can be read.
 #[inline(always)]
-pub(super) unsafe fn halves(rows: Rows<'_>, offset: usize) -> __m256 {
+pub(super) unsafe fn halves(rows: impl Rows, offset: usize) -> __m256 {
     // SAFETY: as the caller vouches.
     unsafe {
         let at = |r: usize| rows.row(r).add(offset).cast::<i16>().read_unaligned();
@@ -180,7 +180,7 @@ pub(super) unsafe fn high_nibbles(x: __m256i) -> __m256i {
 /// # Safety
 /// AVX2; the 16 bytes at `offset` of each row can be read.
 #[inline(always)]
-pub(super) unsafe fn nibble_codes(rows: Rows<'_>, offset: usize) -> [__m256i; 8] {
+pub(super) unsafe fn nibble_codes(rows: impl Rows, offset: usize) -> [__m256i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let x = dwords(rows, offset);
@@ -200,7 +200,7 @@ unsafe impl Format<1> for Q4_0 {
     const OFFSET: i32 = 8;
     const HAS_MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block8<1> {
+    unsafe fn unpack(rows: impl Rows) -> Block8<1> {
         // SAFETY: as the caller vouches.
         unsafe {
             let planes = [nibble_codes(rows, 2)];
@@ -216,7 +216,7 @@ unsafe impl Format<1> for Q4_1 {
     const OFFSET: i32 = 0;
     const HAS_MIN: bool = true;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block8<1> {
+    unsafe fn unpack(rows: impl Rows) -> Block8<1> {
         // SAFETY: as the caller vouches.
         unsafe {
             let planes = [nibble_codes(rows, 4)];
@@ -232,7 +232,7 @@ unsafe impl Format<2> for Q8_0 {
     const OFFSET: i32 = 128;
     const HAS_MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block8<2> {
+    unsafe fn unpack(rows: impl Rows) -> Block8<2> {
         // SAFETY: as the caller vouches.
         unsafe {
             let (lo, hi) = (dwords(rows, 2), dwords(rows, 18));

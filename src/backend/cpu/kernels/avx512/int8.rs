@@ -17,7 +17,7 @@ use super::int8_iq::IQ4_XS;
 use super::int8_k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 use super::int8_unpack::{Block16, Blocks, HalfWeights, Halves, LANES, Q4_0, Q4_1, Q8_0, Sink};
 use crate::backend::cpu::kernels::int8::{
-    Act, Ahead, BLOCK, Int8Kernels, MulMatQ8, Rows, Sums, sums,
+    Act, Ahead, BLOCK, Fetch, Int8Kernels, MulMatQ8, Onwards, Rows, Scattered, Sums, sums,
 };
 use crate::backend::cpu::kernels::int8_decoded;
 use crate::quant::QuantType;
@@ -317,14 +317,14 @@ unsafe fn broadcast4(q: *const i8, j: usize) -> __m512i {
 }
 
 /// Multiplies blocks with `T` tokens as they come.
-struct Multiply<'a, F, D, const T: usize> {
+struct Multiply<F, D, A, const T: usize> {
     act: Act,
     acc: [__m512; T],
-    ahead: Ahead<'a>,
+    ahead: A,
     kind: PhantomData<(F, D)>,
 }
 
-impl<F: Blocks, D: Dot, const T: usize> Sink<F::Halves> for Multiply<'_, F, D, T> {
+impl<F: Blocks, D: Dot, A: Fetch, const T: usize> Sink<F::Halves> for Multiply<F, D, A, T> {
     #[inline(always)]
     unsafe fn take(&mut self, block: Block16, halves: F::Halves) {
         self.ahead.fetch(LANES * F::BYTES / F::N);
@@ -351,17 +351,17 @@ impl<F: Blocks, D: Dot, const T: usize> Sink<F::Halves> for Multiply<'_, F, D, T
 /// # Safety
 /// AVX-512 F, BW and what `D` needs; 16 rows of `act.n_blocks` blocks, `T` tokens, outputs for them.
 #[inline(always)]
-unsafe fn few_tokens<D: Dot, F: Blocks, const T: usize>(
-    rows: Rows<'_>,
+unsafe fn few_tokens<D: Dot, F: Blocks, A: Fetch, const T: usize>(
+    rows: impl Rows,
     act: Act,
-    ahead: &mut Ahead<'_>,
+    ahead: &mut A,
     out: Out,
 ) {
     // SAFETY: as the caller vouches.
     unsafe {
         let mut rows = rows;
         let acc = [_mm512_setzero_ps(); T];
-        let mut sink = Multiply::<F, D, T> { act, acc, ahead: ahead.clone(), kind: PhantomData };
+        let mut sink = Multiply::<F, D, A, T> { act, acc, ahead: ahead.clone(), kind: PhantomData };
         for _ in 0..act.n_blocks / F::N {
             F::each(rows, &mut sink);
             rows = rows.advance(F::BYTES);
@@ -370,6 +370,37 @@ unsafe fn few_tokens<D: Dot, F: Blocks, const T: usize>(
             _mm512_mask_storeu_ps(out.y.wrapping_add(t * out.ld), out.mask, *acc);
         }
         *ahead = sink.ahead;
+    }
+}
+
+/// The same for rows that lie anywhere and `n_tokens` tokens, four together or one: less to
+/// compile, and the others are rare.
+///
+/// # Safety
+/// As for [`few_tokens`].
+#[inline(always)]
+unsafe fn few_tokens_scattered<D: Dot, F: Blocks>(
+    rows: Scattered<'_>,
+    act: Act,
+    n_tokens: usize,
+    ahead: &mut Ahead<'_>,
+    out: Out,
+) {
+    // The first tokens fetch for all.
+    let (mut t, mut ahead, mut nothing) = (0, ahead, Ahead::nothing());
+    while t < n_tokens {
+        let (act, out) = (act.at(t, 0), Out { y: out.y.wrapping_add(t * out.ld), ..out });
+        // SAFETY: as the caller vouches; t and the tokens taken stay within n_tokens.
+        unsafe {
+            if n_tokens - t >= FEW_TOKENS {
+                few_tokens::<D, F, _, FEW_TOKENS>(rows, act, ahead, out);
+                t += FEW_TOKENS;
+            } else {
+                few_tokens::<D, F, _, 1>(rows, act, ahead, out);
+                t += 1;
+            }
+        }
+        ahead = &mut nothing;
     }
 }
 
@@ -478,12 +509,12 @@ pub(super) unsafe fn all_tokens<D: Dot, F: Blocks, const G: usize>(
 }
 
 /// Writes blocks one behind the other.
-struct Store<'a, F: Blocks> {
+struct Store<F: Blocks, A> {
     tile: *mut Tile16<F::Halves>,
-    ahead: Ahead<'a>,
+    ahead: A,
 }
 
-impl<F: Blocks> Sink<F::Halves> for Store<'_, F> {
+impl<F: Blocks, A: Fetch> Sink<F::Halves> for Store<F, A> {
     #[inline(always)]
     unsafe fn take(&mut self, block: Block16, halves: F::Halves) {
         self.ahead.fetch(LANES * F::BYTES / F::N);
@@ -500,13 +531,13 @@ impl<F: Blocks> Sink<F::Halves> for Store<'_, F> {
 /// # Safety
 /// AVX-512 F, BW; the rows have `n` blocks and `tile` has room for them.
 #[inline(always)]
-unsafe fn unpack<F: Blocks>(
-    rows: Rows<'_>,
+unsafe fn unpack<F: Blocks, A: Fetch>(
+    rows: impl Rows,
     n: usize,
     tile: *mut Tile16<F::Halves>,
-    ahead: &mut Ahead<'_>,
+    ahead: &mut A,
 ) {
-    let (mut rows, mut sink) = (rows, Store::<F> { tile, ahead: ahead.clone() });
+    let (mut rows, mut sink) = (rows, Store::<F, A> { tile, ahead: ahead.clone() });
     for _ in 0..n / F::N {
         // SAFETY: as the caller vouches.
         unsafe { F::each(rows, &mut sink) };
@@ -527,20 +558,29 @@ unsafe fn mul_mat<D: Dot, F: Blocks>(a: &MulMatQ8<'_>) {
     let mut i = 0;
     while i < a.n_rows {
         let left = a.n_rows - i;
+        // Groups that are not full take the last row several times.
+        let even = a.ids.is_none() && left >= LANES;
         let mask = if left < LANES { (1 << left) - 1 } else { !0 };
         let out = Out { y: a.y.wrapping_add(i), ld: a.ld, mask, fresh: true };
         // SAFETY: as the caller vouches; no more rows are written than are left.
         unsafe {
+            if few && even {
+                let rows = a.even_rows_from(i);
+                let ahead = &mut Onwards::of(rows, LANES);
+                match a.n_tokens {
+                    1 => few_tokens::<D, F, _, 1>(rows, act, ahead, out),
+                    2 => few_tokens::<D, F, _, 2>(rows, act, ahead, out),
+                    3 => few_tokens::<D, F, _, 3>(rows, act, ahead, out),
+                    _ => few_tokens::<D, F, _, FEW_TOKENS>(rows, act, ahead, out),
+                }
+                i += LANES;
+                continue;
+            }
             if few {
                 ahead.ask_for_pages(LANES);
-                let (starts, ahead) = (a.rows_from(i), &mut ahead);
-                let rows = Rows::new(&starts);
-                match a.n_tokens {
-                    1 => few_tokens::<D, F, 1>(rows, act, ahead, out),
-                    2 => few_tokens::<D, F, 2>(rows, act, ahead, out),
-                    3 => few_tokens::<D, F, 3>(rows, act, ahead, out),
-                    _ => few_tokens::<D, F, FEW_TOKENS>(rows, act, ahead, out),
-                }
+                let rows = a.rows_from(i);
+                let rows = Scattered::new(&rows);
+                few_tokens_scattered::<D, F>(rows, act, a.n_tokens, &mut ahead, out);
                 i += LANES;
                 continue;
             }
@@ -549,9 +589,16 @@ unsafe fn mul_mat<D: Dot, F: Blocks>(a: &MulMatQ8<'_>) {
             let starts: [_; GROUPS] = std::array::from_fn(|g| a.rows_from(i + g * LANES));
             for b in (0..a.n_blocks).step_by(chunk(F::N)) {
                 let n = chunk(F::N).min(a.n_blocks - b);
+                let byte = b / F::N * F::BYTES;
                 for (g, starts) in starts[..n_groups].iter().enumerate() {
-                    let rows = Rows::new(starts).advance(b / F::N * F::BYTES);
-                    unpack::<F>(rows, n, tile.add(g * chunk(F::N)), &mut ahead);
+                    let tile = tile.add(g * chunk(F::N));
+                    if even {
+                        let rows = a.even_rows_from(i + g * LANES).advance(byte);
+                        unpack::<F, _>(rows, n, tile, &mut ());
+                    } else {
+                        let rows = Scattered::new(starts).advance(byte);
+                        unpack::<F, _>(rows, n, tile, &mut ahead);
+                    }
                 }
                 let (act, out) = (act.at(0, b), Out { fresh: b == 0, ..out });
                 match n_groups {

@@ -14,7 +14,7 @@ use crate::backend::cpu::kernels::int8::Rows;
 /// # Safety
 /// AVX-512 F; the 4 bytes before `end` can be read.
 #[inline(always)]
-unsafe fn last_half(rows: Rows<'_>, end: usize) -> __m512 {
+unsafe fn last_half(rows: impl Rows, end: usize) -> __m512 {
     // SAFETY: as the caller vouches.
     unsafe { low_halves(_mm512_srli_epi32::<16>(heads(rows.advance(end - 4)))) }
 }
@@ -29,7 +29,7 @@ unsafe impl Blocks for Q1_0 {
     const HAS_MIN: bool = false;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let (scale, min) = (low_halves(heads(rows)), _mm512_setzero_ps());
@@ -52,7 +52,7 @@ unsafe impl Blocks for Q2_0 {
     const HAS_MIN: bool = false;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let (scale, min) = (low_halves(heads(rows)), _mm512_setzero_ps());
@@ -86,7 +86,7 @@ unsafe impl Blocks for TQ2_0 {
     const HAS_MIN: bool = false;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let (scale, min) = (last_half(rows, 66), _mm512_setzero_ps());
@@ -132,7 +132,7 @@ unsafe impl Blocks for TQ1_0 {
     const HAS_MIN: bool = false;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let (scale, min) = (last_half(rows, 54), _mm512_setzero_ps());

@@ -11,7 +11,7 @@ use crate::backend::cpu::kernels::int8::{IQ4_NL_VALUES, MXFP4_VALUES, Rows, unsi
 /// # Safety
 /// AVX-512 F; the bytes can be read.
 #[inline(always)]
-pub(super) unsafe fn heads8(rows: Rows<'_>) -> [__m512; 2] {
+pub(super) unsafe fn heads8(rows: impl Rows) -> [__m512; 2] {
     // SAFETY: as the caller vouches.
     unsafe {
         let head = |r: usize| rows.row(r).cast::<i64>().read_unaligned();
@@ -70,7 +70,7 @@ pub(super) unsafe fn with_bits(mut codes: [__m512i; 8], high: __m512i, value: i8
 /// # Safety
 /// AVX-512 F, BW; the 16 bytes at `offset` of each row can be read.
 #[inline(always)]
-pub(super) unsafe fn looked_up(rows: Rows<'_>, offset: usize, table: &[u8; 16]) -> [__m512i; 8] {
+pub(super) unsafe fn looked_up(rows: impl Rows, offset: usize, table: &[u8; 16]) -> [__m512i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
@@ -90,7 +90,7 @@ unsafe impl Format for Q5_0 {
     const BITS: u32 = 5;
     const HAS_MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block16 {
+    unsafe fn unpack(rows: impl Rows) -> Block16 {
         // SAFETY: as the caller vouches.
         unsafe {
             let [lo, hi] = heads8(rows).map(|head| _mm512_castps_si512(head));
@@ -109,7 +109,7 @@ unsafe impl Format for Q5_1 {
     const BITS: u32 = 5;
     const HAS_MIN: bool = true;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block16 {
+    unsafe fn unpack(rows: impl Rows) -> Block16 {
         // SAFETY: as the caller vouches.
         unsafe {
             let [halves, high] = heads8(rows).map(|head| _mm512_castps_si512(head));
@@ -131,7 +131,7 @@ unsafe impl Format for IQ4_NL {
     const BITS: u32 = 8;
     const HAS_MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block16 {
+    unsafe fn unpack(rows: impl Rows) -> Block16 {
         const TABLE: [u8; 16] = unsigned_values(IQ4_NL_VALUES, IQ4_NL::OFFSET);
         // SAFETY: as the caller vouches.
         unsafe {
@@ -152,7 +152,7 @@ unsafe impl Format for MXFP4 {
     const BITS: u32 = 5;
     const HAS_MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block16 {
+    unsafe fn unpack(rows: impl Rows) -> Block16 {
         const TABLE: [u8; 16] = unsigned_values(MXFP4_VALUES, MXFP4::OFFSET);
         // SAFETY: as the caller vouches.
         unsafe {

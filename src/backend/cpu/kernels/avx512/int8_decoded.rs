@@ -16,7 +16,7 @@ unsafe impl Format for Decoded {
     const HAS_MIN: bool = false;
     const TWO_SCALES: bool = true;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block16 {
+    unsafe fn unpack(rows: impl Rows) -> Block16 {
         const CODES: usize = offset_of!(DecodedBlock, codes);
         // SAFETY: as the caller vouches.
         unsafe {

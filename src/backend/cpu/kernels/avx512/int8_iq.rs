@@ -17,7 +17,7 @@ unsafe impl Blocks for IQ4_XS {
     const HAS_MIN: bool = false;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<()>>(rows: impl Rows, sink: &mut S) {
         const TABLE: [u8; 16] = unsigned_values(IQ4_NL_VALUES, IQ4_XS::OFFSET);
         // SAFETY: as the caller vouches.
         unsafe {

@@ -15,7 +15,7 @@ use crate::backend::cpu::kernels::int8::Rows;
 /// # Safety
 /// AVX-512 F; the bytes can be read.
 #[inline(always)]
-pub(super) unsafe fn dwords(rows: Rows<'_>, offset: usize) -> [__m512i; 8] {
+pub(super) unsafe fn dwords(rows: impl Rows, offset: usize) -> [__m512i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let [a, b, c, d] = transpose(load_16x16(rows, offset));
@@ -111,7 +111,7 @@ pub(super) unsafe fn scale_and_minimum([halves, a, b, c]: [__m512i; 4], i: usize
 /// # Safety
 /// AVX-512 F, BW; 16 bytes can be read at each row.
 #[inline(always)]
-unsafe fn scales_and_minimums(rows: Rows<'_>) -> [[__m512; 8]; 2] {
+unsafe fn scales_and_minimums(rows: impl Rows) -> [[__m512; 8]; 2] {
     // SAFETY: as the caller vouches.
     unsafe {
         let fields = transpose(load_16x16(rows, 0));
@@ -133,7 +133,7 @@ unsafe impl Blocks for Q4_K {
     const HAS_MIN: bool = true;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let [scales, mins] = scales_and_minimums(rows);
@@ -162,7 +162,7 @@ unsafe impl Blocks for Q5_K {
     const HAS_MIN: bool = true;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let [scales, mins] = scales_and_minimums(rows);
@@ -193,7 +193,7 @@ unsafe impl Blocks for Q6_K {
     const HAS_MIN: bool = false;
     type Halves = Halves;
     #[inline(always)]
-    unsafe fn each<S: Sink<Halves>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<Halves>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let scale = low_halves(_mm512_srli_epi32::<16>(heads(rows.advance(206))));
@@ -226,7 +226,7 @@ unsafe impl Blocks for Q3_K {
     const HAS_MIN: bool = false;
     type Halves = Halves;
     #[inline(always)]
-    unsafe fn each<S: Sink<Halves>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<Halves>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             // Twelve bytes of scales and the half, two bytes further in than dwords are wanted.
@@ -272,7 +272,7 @@ unsafe impl Blocks for Q2_K {
     const HAS_MIN: bool = true;
     type Halves = Halves;
     #[inline(always)]
-    unsafe fn each<S: Sink<Halves>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<Halves>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe {
             let halves = heads(rows.advance(80));

@@ -83,7 +83,7 @@ pub(super) unsafe trait Blocks {
     ///
     /// # Safety
     /// AVX-512 F, BW and what `sink` needs; `BYTES` bytes can be read at every row.
-    unsafe fn each<S: Sink<Self::Halves>>(rows: Rows<'_>, sink: &mut S);
+    unsafe fn each<S: Sink<Self::Halves>>(rows: impl Rows, sink: &mut S);
 }
 
 // SAFETY: reads what `unpack` reads.
@@ -96,7 +96,7 @@ unsafe impl<F: Format> Blocks for F {
     const TWO_SCALES: bool = F::TWO_SCALES;
     type Halves = ();
     #[inline(always)]
-    unsafe fn each<S: Sink<()>>(rows: Rows<'_>, sink: &mut S) {
+    unsafe fn each<S: Sink<()>>(rows: impl Rows, sink: &mut S) {
         // SAFETY: as the caller vouches.
         unsafe { sink.take(F::unpack(rows), ()) };
     }
@@ -116,7 +116,7 @@ pub(super) unsafe trait Format {
     const TWO_SCALES: bool = false;
     /// # Safety
     /// AVX-512 F, BW; a whole block can be read at every row.
-    unsafe fn unpack(rows: Rows<'_>) -> Block16;
+    unsafe fn unpack(rows: impl Rows) -> Block16;
 }
 
 /// 16 bytes at `offset` of each block: row `4i + p` in 128-bit lane `i` of register `p`.
@@ -124,7 +124,7 @@ pub(super) unsafe trait Format {
 /// # Safety
 /// AVX-512 F; the bytes can be read.
 #[inline(always)]
-pub(super) unsafe fn load_16x16(rows: Rows<'_>, offset: usize) -> [__m512i; 4] {
+pub(super) unsafe fn load_16x16(rows: impl Rows, offset: usize) -> [__m512i; 4] {
     // SAFETY: as the caller vouches.
     unsafe {
         let mut x = [_mm512_setzero_si512(); 4];
@@ -165,7 +165,7 @@ pub(super) unsafe fn transpose(x: [__m512i; 4]) -> [__m512i; 4] {
 /// # Safety
 /// AVX-512 F; the bytes can be read.
 #[inline(always)]
-pub(super) unsafe fn heads(rows: Rows<'_>) -> __m512i {
+pub(super) unsafe fn heads(rows: impl Rows) -> __m512i {
     // SAFETY: as the caller vouches.
     unsafe {
         let head = |r: usize| rows.row(r).cast::<i32>().read_unaligned();
@@ -205,7 +205,7 @@ pub(super) unsafe fn low_halves(x: __m512i) -> __m512 {
 /// # Safety
 /// AVX-512 F; the 16 bytes at `offset` of each row can be read.
 #[inline(always)]
-pub(super) unsafe fn nibbles(rows: Rows<'_>, offset: usize) -> [__m512i; 8] {
+pub(super) unsafe fn nibbles(rows: impl Rows, offset: usize) -> [__m512i; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
         let bytes = transpose(load_16x16(rows, offset));
@@ -227,7 +227,7 @@ unsafe impl Format for Q4_0 {
     const BITS: u32 = 4;
     const HAS_MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block16 {
+    unsafe fn unpack(rows: impl Rows) -> Block16 {
         // SAFETY: as the caller vouches.
         unsafe {
             Block16 {
@@ -247,7 +247,7 @@ unsafe impl Format for Q4_1 {
     const BITS: u32 = 4;
     const HAS_MIN: bool = true;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block16 {
+    unsafe fn unpack(rows: impl Rows) -> Block16 {
         // SAFETY: as the caller vouches.
         unsafe {
             let heads = heads(rows);
@@ -268,7 +268,7 @@ unsafe impl Format for Q8_0 {
     const BITS: u32 = 8;
     const HAS_MIN: bool = false;
     #[inline(always)]
-    unsafe fn unpack(rows: Rows<'_>) -> Block16 {
+    unsafe fn unpack(rows: impl Rows) -> Block16 {
         // SAFETY: as the caller vouches.
         unsafe {
             let lo = transpose(load_16x16(rows, 2));

@@ -1,7 +1,7 @@
 //! Rows of weights as f32, f32 to half, and matrix products with f32 activations.
 
 use super::Lanes;
-use crate::backend::cpu::kernels::int8::Ahead;
+use crate::backend::cpu::kernels::int8::{Ahead, Fetch};
 use crate::backend::cpu::kernels::scalar::float::{DequantRow, MatF32, SCRATCH_PAD};
 use crate::backend::cpu::pool::ColsMut;
 use crate::quant::QuantType;
