@@ -319,8 +319,9 @@ pub(crate) trait Fetch: Clone {
 /// How far ahead, in bytes: what RAM delivers in about a microsecond.
 #[cfg(target_arch = "x86_64")]
 const DISTANCE: usize = 16 << 10;
+/// Bytes that come from memory together.
 #[cfg(target_arch = "x86_64")]
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// Leaves it to the processor: for rows that are multiplied with more tokens than memory is the
 /// limit for.
@@ -453,7 +454,7 @@ impl Fetch for Ahead<'_> {
 /// Fetches the line that this byte is in.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn to_l2(p: *const u8) {
+pub(crate) fn to_l2(p: *const u8) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     // SAFETY: prefetches are part of SSE, which all x86-64 has, and never fault.
     unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) };

@@ -45,11 +45,11 @@ unsafe fn sum_plain<V: Lanes, W: Plain>(a: &SumRows<'_>) {
             for i in (0..whole).step_by(GROUP) {
                 let (rows, h) = a.group(i);
                 let rows = rows.map(|row| row.wrapping_add(byte));
-                add::<V, W, GROUP>(rows, h, n, y, Ahead::of(a, i, byte));
+                add::<V, W, GROUP>(rows, h, n, y, Ahead::of(a, i, byte, n * W::BYTES));
             }
             for i in whole..a.ids.len() {
                 let row = a.row(i).wrapping_add(byte);
-                add::<V, W, 1>([row], [a.h[i]], n, y, Ahead::of(a, i, byte));
+                add::<V, W, 1>([row], [a.h[i]], n, y, Ahead::of(a, i, byte, n * W::BYTES));
             }
         }
     }

@@ -8,8 +8,10 @@
 //! No closures where intrinsics are: a closure that is not inlined has no instruction set, and its
 //! intrinsics become calls.
 
+use std::ops::Range;
+
 use super::sum_formats::Format;
-use crate::backend::cpu::kernels::int8::BLOCK;
+use crate::backend::cpu::kernels::int8::{BLOCK, LINE, to_l2};
 use crate::backend::cpu::kernels::sum_rows::{GROUP, SumRows};
 
 /// 16 lanes of 32 bits: of four bytes or two words, one for a row each.
@@ -87,7 +89,8 @@ pub(in super::super) struct Factors {
 /// Fetches rows that will be needed soon, while others are summed.
 ///
 /// The list jumps, so that the processor foresees nothing. Into L2: few lines can be on their way
-/// to L1 at a time, and from RAM that is 1.5x slower.
+/// to L1 at a time, and from RAM that is 1.5x slower. A fetch that has to wait for the address of
+/// its page holds up what comes after it, so the pages are asked for still earlier, a line of each.
 pub(super) struct Ahead {
     rows: [*const u8; GROUP],
     /// Bytes of each row that were asked for.
@@ -98,26 +101,54 @@ impl Ahead {
     /// Groups ahead.
     const DISTANCE: usize = 4;
 
+    /// To be used beside the group that begins at entry `i` of the list; `n_bytes` bytes of each
+    /// row are wanted, from `byte` on.
     #[inline(always)]
-    pub(super) fn of(a: &SumRows<'_>, i: usize, byte: usize) -> Self {
+    pub(super) fn of(a: &SumRows<'_>, i: usize, byte: usize, n_bytes: usize) -> Self {
+        let n_ahead = GROUP * Self::DISTANCE;
+        if i == 0 {
+            Self::start(a, byte, n_bytes);
+        }
+        Self::ask_for_pages(a, i + 2 * n_ahead..i + 2 * n_ahead + GROUP, byte, n_bytes);
         let last = a.ids.len() - 1;
         let mut rows = [a.w; GROUP];
         for (r, row) in rows.iter_mut().enumerate() {
-            *row = a.row((i + GROUP * Self::DISTANCE + r).min(last)).wrapping_add(byte);
+            *row = a.row((i + n_ahead + r).min(last)).wrapping_add(byte);
         }
         Self { rows, asked: 0 }
+    }
+
+    /// Fetches the first groups, which no other is before.
+    #[inline(never)]
+    fn start(a: &SumRows<'_>, byte: usize, n_bytes: usize) {
+        let n_ahead = GROUP * Self::DISTANCE;
+        Self::ask_for_pages(a, 0..2 * n_ahead, byte, n_bytes);
+        for i in 0..n_ahead.min(a.ids.len()) {
+            let row = a.row(i).wrapping_add(byte);
+            (0..n_bytes).step_by(LINE).for_each(|at| to_l2(row.wrapping_add(at)));
+        }
+    }
+
+    /// Fetches a line of every page of these entries' rows, of those that exist.
+    #[inline(always)]
+    fn ask_for_pages(a: &SumRows<'_>, entries: Range<usize>, byte: usize, n_bytes: usize) {
+        /// The smallest page there is.
+        const PAGE: usize = 4096;
+        for i in entries.start..entries.end.min(a.ids.len()) {
+            let row = a.row(i).wrapping_add(byte);
+            (0..n_bytes).step_by(PAGE).for_each(|at| to_l2(row.wrapping_add(at)));
+            to_l2(row.wrapping_add(n_bytes.saturating_sub(1)));
+        }
     }
 
     /// Fetches the bytes of each row up to the `end`th.
     #[inline(always)]
     pub(super) fn fetch(&mut self, end: usize) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         while self.asked < end {
             for row in self.rows {
-                // SAFETY: prefetches are part of SSE, which all x86-64 has, and never fault.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(self.asked).cast()) };
+                to_l2(row.wrapping_add(self.asked));
             }
-            self.asked += 64;
+            self.asked += LINE;
         }
     }
 }
@@ -173,12 +204,13 @@ pub(in super::super) unsafe fn sum_rows<V: Words, F: Format>(a: &SumRows<'_>) {
     for col in (0..a.n_cols).step_by(STRIP) {
         let n_blocks = STRIP.min(a.n_cols - col) / BLOCK;
         let byte = col / BLOCK / F::N * F::BYTES;
+        let n_bytes = n_blocks / F::N * F::BYTES;
         for i in (0..a.ids.len()).step_by(GROUP) {
             let (mut rows, h) = a.group(i);
             for row in &mut rows {
                 *row = row.wrapping_add(byte);
             }
-            let mut ahead = Ahead::of(a, i, byte);
+            let mut ahead = Ahead::of(a, i, byte, n_bytes);
             // SAFETY: the caller vouches for rows and y of n_cols columns; units of a strip fit
             // into Factors, also when 16 are computed together, as 16 divides UNITS.
             unsafe {
