@@ -91,7 +91,7 @@ fn tiled(
     if !tiles::can_tile(ty, n_ff, n_embd) {
         return Ok(None);
     }
-    let mut out = AlignedVec::try_zeroed(rows.len())?;
+    let mut out = AlignedVec::try_zeroed_in_huge_pages(rows.len())?;
     let (bytes, n_tiles) = (tiles::tile_bytes(ty, n_embd), n_ff / tiles::neurons(ty));
     out.par_chunks_mut(TOGETHER * bytes).enumerate().for_each(|(i, out)| {
         let tiles = i * TOGETHER..((i + 1) * TOGETHER).min(n_tiles);
@@ -111,7 +111,7 @@ fn transposed(
         QuantType::F16 | QuantType::BF16 => 2,
         _ => return Ok(None),
     };
-    let mut out = AlignedVec::try_zeroed(rows.len())?;
+    let mut out = AlignedVec::try_zeroed_in_huge_pages(rows.len())?;
     let together = 32 * TOGETHER;
     out.par_chunks_mut(together * n_embd * size).enumerate().for_each(|(i, out)| {
         let neurons = i * together..((i + 1) * together).min(n_ff);

@@ -1,10 +1,13 @@
 //! Zeroed, 64-byte aligned, growable memory for scratch, caches and outputs.
 #![allow(unsafe_code, reason = "owns a raw allocation with an alignment Vec cannot give")]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+
+use crate::util::sys;
 
 /// Cache-line and AVX-512 register size.
 pub const ALIGN: usize = 64;
@@ -67,6 +70,25 @@ impl<T: Pod> AlignedVec<T> {
         Ok(Self { ptr, len, own: PhantomData })
     }
 
+    /// As [`Self::try_zeroed`], in huge pages where the system gives them: for weights of which rows
+    /// here and there are read, each of them in a page whose address must be looked up.
+    pub fn try_zeroed_in_huge_pages(len: usize) -> Result<Self, OutOfMemory> {
+        if len == 0 {
+            return Ok(Self::new());
+        }
+        let layout = Self::layout(len).ok_or(OutOfMemory { bytes: usize::MAX })?;
+        let n_bytes = layout.size();
+        // SAFETY: the layout has a non-zero size because len > 0 and T is not zero-sized.
+        let ptr = unsafe { alloc(layout) };
+        let ptr = NonNull::new(ptr).ok_or(OutOfMemory { bytes: n_bytes })?;
+        // SAFETY: the allocation is n_bytes long, and nothing else knows of it.
+        let memory = unsafe { std::slice::from_raw_parts_mut(ptr.as_ptr().cast(), n_bytes) };
+        // Pages are taken when they are first touched: advice comes before the zeros.
+        sys::advise_huge_pages(memory);
+        memory.fill(MaybeUninit::new(0));
+        Ok(Self { ptr: ptr.cast(), len, own: PhantomData })
+    }
+
     /// Makes the buffer at least `len` long; contents are zeroed when it has to grow.
     pub fn ensure(&mut self, len: usize) {
         if self.len < len {
@@ -89,7 +111,7 @@ impl<T: Pod> Default for AlignedVec<T> {
 impl<T: Pod> Drop for AlignedVec<T> {
     fn drop(&mut self) {
         if let (true, Some(layout)) = (self.len > 0, Self::layout(self.len)) {
-            // SAFETY: ptr came from alloc_zeroed with this very layout and is freed once.
+            // SAFETY: ptr came from the allocator with this very layout and is freed once.
             unsafe { dealloc(self.ptr.as_ptr().cast(), layout) };
         }
     }
@@ -127,7 +149,19 @@ mod tests {
     }
 
     #[test]
+    fn huge_pages_are_zeroed_and_aligned_too() {
+        for len in [0, 1, 5000, (4 << 20) + 3] {
+            let mut v = AlignedVec::<u8>::try_zeroed_in_huge_pages(len).unwrap();
+            assert_eq!(v.len(), len);
+            assert_eq!(v.as_ptr() as usize % ALIGN, 0);
+            assert!(v.iter().all(|&x| x == 0));
+            v.fill(1);
+        }
+    }
+
+    #[test]
     fn an_impossible_size_is_an_error() {
+        assert!(AlignedVec::<f32>::try_zeroed_in_huge_pages(usize::MAX / 2).is_err());
         assert!(AlignedVec::<f32>::try_zeroed(usize::MAX / 2).is_err());
         assert!(AlignedVec::<u8>::try_zeroed(0).is_ok());
     }

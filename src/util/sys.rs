@@ -2,7 +2,10 @@
 #![allow(unsafe_code, reason = "calls libc")]
 
 use once_cell::sync::OnceCell;
+use std::mem::MaybeUninit;
 use std::time::Instant;
+
+use crate::log_debug;
 
 /// Microseconds since the first call of this function in the process; never goes back.
 pub fn time_us() -> i64 {
@@ -44,6 +47,28 @@ pub fn unlock_memory(bytes: &[u8]) {
     // SAFETY: the range is a live slice; munlock does not change its contents.
     unsafe { libc::munlock(bytes.as_ptr().cast(), bytes.len()) };
 }
+
+/// Asks for huge pages for the whole pages of this memory, which nothing should have touched yet.
+/// Only advice: where it is not possible, a debug line says so and the memory stays as it is.
+#[cfg(target_os = "linux")]
+pub fn advise_huge_pages(memory: &mut [MaybeUninit<u8>]) {
+    let skip = memory.as_ptr().align_offset(page_size()).min(memory.len());
+    let whole = &mut memory[skip..];
+    let n_bytes = whole.len() / page_size() * page_size();
+    if n_bytes == 0 {
+        return;
+    }
+    // SAFETY: the range is whole pages of a live slice; the advice does not change their contents.
+    let done = unsafe { libc::madvise(whole.as_mut_ptr().cast(), n_bytes, libc::MADV_HUGEPAGE) };
+    if done != 0 {
+        let e = std::io::Error::last_os_error();
+        log_debug!("no huge pages for {n_bytes} bytes of weights: {e}");
+    }
+}
+
+/// Huge pages cannot be asked for here.
+#[cfg(not(target_os = "linux"))]
+pub fn advise_huge_pages(_memory: &mut [MaybeUninit<u8>]) {}
 
 /// The most memory that this process ever held in RAM, in bytes.
 pub fn peak_rss() -> u64 {
