@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use c_programs::{Build, Run, command, compile, example, sanitized, scratch};
-use common::known_neurons;
+use common::{known_neurons, tiny};
 
 /// The model, for one test.
 fn model(test: &str) -> PathBuf {
@@ -140,6 +140,36 @@ fn a_program_that_knows_nothing_obeys_the_environment() {
     assert_eq!(code, Some(1));
     assert!(stderr.contains("POWERINFER_SPARSE: fast is not auto"), "{stderr}");
     std::fs::remove_file(model).unwrap();
+}
+
+#[test]
+fn a_calibration_is_found_by_the_next_load() {
+    let model = scratch("sparse").join("calibrate.gguf");
+    let spec = tiny::spec("gqa");
+    std::fs::write(&model, tiny::bytes(&spec)).unwrap();
+    let sidecar = model.with_extension("thresholds");
+    let _ = std::fs::remove_file(&sidecar);
+    let program = compile("tests/c_programs/calibrate.c", Build::Sanitized);
+    let fired = |target: &str| {
+        let arguments = [model.to_str().unwrap(), sidecar.to_str().unwrap(), target];
+        let run: Run = output(&program, &arguments, &[]).into();
+        for message in ["the model is NULL", "no 2000 tokens", "has 100 tokens", "sparsity NaN"] {
+            assert!(run.stderr.contains(message), "{run:?}");
+        }
+        let mut lines = run.text().lines();
+        let silent = lines.next().unwrap().strip_prefix("silent ").unwrap().parse::<f32>().unwrap();
+        let target: f32 = target.parse().unwrap();
+        assert!((silent - target).abs() < 0.03, "{run:?}");
+        let layers = format!("layers {} fired ", spec.n_layer);
+        lines.next().unwrap().strip_prefix(&layers[..]).unwrap().parse::<f32>().unwrap()
+    };
+    // Eight tokens are a small sample of the text.
+    for (target, expected) in [("0", 1.0), ("0.4", 0.6), ("0.8", 0.2)] {
+        let found = fired(target);
+        assert!((found - expected).abs() < 0.1, "{target}: {found}");
+    }
+    std::fs::remove_file(model).unwrap();
+    std::fs::remove_file(sidecar).unwrap();
 }
 
 /// The line of the table that begins with this.

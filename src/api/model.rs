@@ -112,9 +112,12 @@ impl Model {
             let places = places(&inner, path, sparse_options.sidecar.as_deref());
             sparse_options.find_thresholds(&inner, places.as_ref())?;
         }
-        let sparse = Arc::new(Sparse::new(inner.plan(), &sparse_options));
-        let (inner, path) = (Arc::new(inner), path.map(Path::to_owned));
-        let tuned = OnceCell::new();
+        let mut sparse = Sparse::new(inner.plan(), &sparse_options);
+        if sparse_options.mode == Mode::Sign && inner.has_data() {
+            sparse = sparse.with_signs(&inner);
+        }
+        let (sparse, inner) = (Arc::new(sparse), Arc::new(inner));
+        let (path, tuned) = (path.map(Path::to_owned), OnceCell::new());
         Ok(Self { inner, sparse, options: sparse_options, tuned, vocab, path })
     }
 

@@ -18,6 +18,7 @@ mod magnitude;
 mod options;
 mod pt;
 mod sidecar;
+mod signs;
 mod stats;
 mod tuning;
 
@@ -26,10 +27,16 @@ pub use gates::Gates;
 pub use magnitude::{BadMagnitude, Magnitude};
 pub use options::{BadOption, Mode, Options, Request};
 pub use sidecar::{Places, Sidecar, SidecarError};
+pub use signs::{SIGN_ALPHA, SignPlanes, set_signs};
 pub use stats::{LayerReport, LayerStats, Stats};
 pub use tuning::Tuning;
 
-use crate::plan::{Plan, StepKind};
+use std::sync::Arc;
+
+use crate::model::Model;
+use crate::plan::{Plan, SkippingFfn, StepKind};
+use crate::tensor::Activation;
+use crate::{log_info, log_warn};
 
 /// How the neurons to compute are guessed before the gate is read.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +47,12 @@ pub enum Guess {
     LowRank {
         /// In the predictor's units.
         threshold: f32,
+    },
+    /// By the signs of gate weights and inputs: neurons with
+    /// `n_equal * alpha >= n_different` (SparseInfer, arXiv 2411.12692).
+    Sign {
+        /// 1 weighs both alike; more computes more neurons and misses fewer.
+        alpha: f32,
     },
 }
 
@@ -62,6 +75,7 @@ impl Selector {
         match self.guess {
             _ if self.all_rows_from <= 0.0 => Mode::Off,
             Guess::LowRank { .. } => Mode::Predictor,
+            Guess::Sign { .. } => Mode::Sign,
             Guess::None if self.least > 0.0 => Mode::Magnitude,
             Guess::None => Mode::Exact,
         }
@@ -75,6 +89,8 @@ pub struct Sparse {
     stats: bool,
     count_activations: bool,
     layers: Vec<Option<Selector>>,
+    /// Signs of gates, for the layers that guess by them.
+    signs: Arc<Vec<Option<SignPlanes>>>,
 }
 
 impl Sparse {
@@ -82,14 +98,17 @@ impl Sparse {
     pub fn new(plan: Option<&Plan>, options: &Options) -> Self {
         let mut layers = vec![None; plan.map_or(0, |plan| plan.layers.len())];
         for step in plan.into_iter().flat_map(|plan| &plan.steps) {
-            let (layer, has_predictor) = match &step.kind {
-                StepKind::SkippingFfn(ffn) => (ffn.layer, ffn.predictor.is_some()),
-                StepKind::SkippingExperts(experts) => (experts.layer, false),
+            let (layer, has_predictor, has_signs) = match &step.kind {
+                StepKind::SkippingFfn(ffn) => (ffn.layer, ffn.predictor.is_some(), signs_tell(ffn)),
+                StepKind::SkippingExperts(experts) => (experts.layer, false, false),
                 _ => continue,
             };
             let guess = match (options.mode, has_predictor) {
                 (Mode::Auto | Mode::Predictor, true) => {
                     Guess::LowRank { threshold: options.threshold }
+                }
+                (Mode::Sign, _) if has_signs => {
+                    Guess::Sign { alpha: options.sign_alpha.unwrap_or(SIGN_ALPHA) }
                 }
                 _ => Guess::None,
             };
@@ -102,7 +121,7 @@ impl Sparse {
             layers[layer] = Some(Selector { guess, least, all_rows_from: from });
         }
         let Options { mode, stats, count_activations, .. } = *options;
-        Self { mode, stats, count_activations, layers }
+        Self { mode, stats, count_activations, layers, signs: Arc::default() }
     }
 
     /// The same with another share of rows from which on all are read: see
@@ -115,6 +134,40 @@ impl Sparse {
             }
         }
         sparse
+    }
+
+    /// Makes the signs of the gates of layers that guess by them, if any do. Where they are missing
+    /// every gate is computed.
+    pub fn with_signs(mut self, model: &Model) -> Self {
+        let mut signs = vec![None; self.layers.len()];
+        for step in model.plan().into_iter().flat_map(|plan| &plan.steps) {
+            if let StepKind::SkippingFfn(ffn) = &step.kind
+                && let (Some(gate), Some(Selector { guess: Guess::Sign { .. }, .. })) =
+                    (&ffn.gate, self.layer(ffn.layer))
+            {
+                signs[ffn.layer] = SignPlanes::new(model, gate);
+            }
+        }
+        self.signs = Arc::new(signs);
+        match self.signs.iter().flatten().count() {
+            0 => log_warn!(
+                "sparse mode 'sign' is for gated networks with ReLU, and architecture '{}' has \
+                 none here: gates are computed exactly",
+                model.arch_name()
+            ),
+            n => log_info!("signs of {n} gates: {:.1} MiB", self.n_bytes() as f64 / 1_048_576.0),
+        }
+        self
+    }
+
+    /// Signs of a layer's gate.
+    pub fn signs(&self, il: usize) -> Option<&SignPlanes> {
+        self.signs.get(il)?.as_ref()
+    }
+
+    /// Bytes of what was made at load.
+    pub fn n_bytes(&self) -> usize {
+        self.signs.iter().flatten().map(SignPlanes::n_bytes).sum()
     }
 
     /// What was asked for.
@@ -146,4 +199,11 @@ impl Sparse {
     pub fn n_layers(&self) -> usize {
         self.layers.iter().flatten().count()
     }
+}
+
+/// Whether the signs of a gate's weights say something of which neurons fire.
+fn signs_tell(ffn: &SkippingFfn) -> bool {
+    let act = ffn.act;
+    ffn.gate.is_some()
+        && matches!(act, Activation::Relu | Activation::ReluSquared | Activation::DoubleRelu)
 }

@@ -105,6 +105,8 @@ pub struct Options {
     pub min_recall: Option<f32>,
     /// Thresholds of the mode `magnitude`: see [`Options::find_thresholds`].
     pub magnitude: Option<Magnitude>,
+    /// How careful guesses by signs are: see [`Guess::Sign`](super::Guess::Sign).
+    pub sign_alpha: Option<f32>,
     /// Where what was measured of the model is kept; beside the model when nobody says.
     pub sidecar: Option<PathBuf>,
     /// Whether times and recall are measured.
@@ -135,12 +137,14 @@ const ADAPTIVE: Key = Key { name: "powerinfer.adaptive", vars: &["POWERINFER_ADA
 const STATS: Key = Key { name: "powerinfer.stats", vars: &["POWERINFER_STATS"] };
 const COUNT: Key =
     Key { name: "powerinfer.count_activations", vars: &["POWERINFER_COUNT_ACTIVATIONS"] };
+const ALPHA: Key = Key { name: "powerinfer.sign_alpha", vars: &["POWERINFER_SIGN_ALPHA"] };
 /// A key of files that `model` reads.
 const ACTIVATION: Key = Key { name: "powerinfer.activation", vars: &[] };
 
 /// All options.
-const KEYS: [Key; 10] =
-    [MODE, THRESHOLD, RECALL, BUDGET, SIDECAR, PLACEMENT, ADAPTIVE, STATS, COUNT, ACTIVATION];
+const KEYS: [Key; 11] = [
+    MODE, THRESHOLD, RECALL, ALPHA, BUDGET, SIDECAR, PLACEMENT, ADAPTIVE, STATS, COUNT, ACTIVATION,
+];
 
 impl Options {
     /// What the request, the overrides, the environment and the file say, in this order.
@@ -168,6 +172,10 @@ impl Options {
         if let Some(recall) = &recall {
             recall.check(|x| (0.0..=1.0).contains(x), "a share from 0 to 1")?;
         }
+        let alpha = number_of(&ALPHA, None)?;
+        if let Some(alpha) = &alpha {
+            alpha.check(|x| *x >= 0.0, "a number from 0 on")?;
+        }
         let budget = number_of(&BUDGET, request.vram_budget_gib)?;
         if let Some(budget) = &budget {
             budget.check(|x| *x >= 0.0, "a size in GiB")?;
@@ -187,6 +195,7 @@ impl Options {
             mode: mode.map_or(Mode::Auto, |found| found.value),
             threshold: threshold.map_or(0.0, |found| found.value),
             min_recall: recall.map(|found| found.value),
+            sign_alpha: alpha.map(|found| found.value),
             magnitude: None,
             sidecar: path_of(&SIDECAR, &request.sidecar)?,
             stats: flag_of(&STATS, request.stats)?.is_some_and(|found| found.value),

@@ -8,6 +8,7 @@ mod cut;
 mod experts;
 mod mat_mul;
 mod rows;
+mod signs;
 mod skipping;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,6 +75,8 @@ struct Scratch {
     attend: attend::Scratch,
     route: experts::Scratch,
     lists: skipping::ListScratch,
+    /// Signs of one row.
+    signs: Vec<u64>,
 }
 
 /// The buffers of a plan, and everything that stays the same from ubatch to ubatch.

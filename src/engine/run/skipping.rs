@@ -156,9 +156,14 @@ impl Run<'_> {
         let guess = match (&selector.guess, &ffn.predictor) {
             (Guess::LowRank { threshold }, Some(predictor)) => {
                 self.predict(worker, scratch, ffn, predictor, n);
-                self.guess(worker, scratch, *threshold, n);
+                self.guess(worker, scratch, ffn, *threshold, n);
                 Some(any(&m.guessed, &m.guessed_any))
             }
+            (Guess::Sign { alpha }, _) => self.sparse.signs(ffn.layer).map(|planes| {
+                self.score_by_signs(worker, scratch, ffn, planes, *alpha, n, &m.first);
+                self.guess(worker, scratch, ffn, 0.0, n);
+                any(&m.guessed, &m.guessed_any)
+            }),
             _ => None,
         };
         let share = |list: &Lists| list.len(0) as f32 / ffn.n_ff as f32;
@@ -201,12 +206,19 @@ impl Run<'_> {
     }
 
     /// Lists of the neurons whose scores are not below the threshold.
-    fn guess(&self, worker: &Worker<'_>, scratch: &mut Scratch, threshold: f32, n: usize) {
+    fn guess(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        ffn: &SkippingFfn,
+        threshold: f32,
+        n: usize,
+    ) {
         let m = self.runner.firing.made();
-        let n_ff = m.first.ld();
         worker.step(n, |task| {
             let scores = m.first.read_rows(task, task.index()..task.index() + 1);
-            m.guessed.write(task, |ids| self.table().places_from(&scores[..n_ff], threshold, ids));
+            m.guessed
+                .write(task, |ids| self.table().places_from(&scores[..ffn.n_ff], threshold, ids));
         });
         if n > 1 {
             self.unite(worker, scratch, &m.guessed, &m.guessed_any, n);

@@ -9,6 +9,7 @@ pub mod attn;
 mod float;
 mod int8;
 mod listed;
+mod signs;
 mod sum_rows;
 mod tiles;
 mod vec;
@@ -17,6 +18,7 @@ mod weights;
 use std::fmt;
 
 use super::kernels::int8::Int8Kernels;
+use super::kernels::scalar::signs::CountDifferentFn;
 use super::kernels::sum_rows::SumKernels;
 use super::kernels::tiles::TileKernels;
 pub use attn::{AttnState, AttnTile};
@@ -30,7 +32,7 @@ pub use weights::WeightRows;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     Scalar,
-    /// AVX2 with FMA and F16C.
+    /// AVX2 with FMA, F16C and POPCNT.
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -62,6 +64,7 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("popcnt")
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("f16c");
             let avx512 = avx2
@@ -98,6 +101,7 @@ pub struct KernelTable {
     vec: vec::VecKernels,
     attn: attn::AttnKernels,
     places: listed::PlaceKernels,
+    count_different: CountDifferentFn,
     sum: SumKernels,
 }
 
@@ -118,6 +122,7 @@ impl KernelTable {
             vec: vec::VecKernels::of(isa),
             attn: attn::AttnKernels::of(isa),
             places: listed::PlaceKernels::of(isa),
+            count_different: signs::kernel(isa),
             sum: SumKernels::of(isa),
         }
     }

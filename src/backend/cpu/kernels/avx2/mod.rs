@@ -9,5 +9,6 @@ mod int8_iq;
 mod int8_k;
 mod int8_unpack;
 pub(crate) mod places;
+pub(crate) mod signs;
 pub(crate) mod sum_rows;
 pub(crate) mod tiles;

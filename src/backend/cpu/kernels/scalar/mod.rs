@@ -8,6 +8,7 @@ mod int8_bits;
 mod int8_blocks;
 mod int8_k;
 pub(crate) mod places;
+pub(crate) mod signs;
 pub(crate) mod sum_rows;
 pub(crate) mod tiles;
 pub(crate) mod vec;

@@ -1,0 +1,10 @@
+//! Counting signs that differ: the plain loop, compiled for this instruction set.
+
+use crate::backend::cpu::kernels::scalar;
+
+/// # Safety
+/// As [`scalar::signs::CountDifferentFn`] says.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]
+pub(crate) unsafe fn count_different(rows: &[u64], x: &[u64], out: &mut [f32]) {
+    scalar::signs::count_different(rows, x, out);
+}
