@@ -7,132 +7,25 @@
 //! is long, all rows are read. With many tokens nearly every neuron fires for one of them: gate and
 //! up are whole products.
 
+mod down;
+mod lists;
 mod observe;
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use lists::Lists;
+pub(super) use lists::{Firing, ListScratch};
 
 use super::mat_mul::{MAX_COLS, ROWS};
 use super::rows::rows_per_task;
 use super::{Run, Scratch};
-use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::{ColsMut, Grid, Shared, Task, Worker};
 use crate::engine::buffers::uses_q8;
-use crate::model::Layout;
-use crate::plan::{DownRows, Mat, Plan, Predictor, SkippingFfn, SlotId, StepKind};
-use crate::quant::tiles;
+use crate::plan::{Mat, Predictor, SkippingFfn, SlotId};
 use crate::sparse::{Guess, LayerStats, Selector};
 use crate::tensor::Activation;
-use crate::util::aligned::{AlignedVec, OutOfMemory};
+use crate::util::aligned::AlignedVec;
 
 /// Most tokens that have lists.
 pub(super) const MAX_TOKENS: usize = 8;
-/// Rows and columns of a task of the down projection with many tokens: its weights stay in the L2
-/// cache from token to token.
-const DOWN_TILE: Grid = Grid { rows: 64, cols: KernelTable::SUM_COLS };
-
-/// Ascending lists of neurons, one per row.
-struct Lists {
-    ids: Shared<u32>,
-    len: Vec<AtomicU32>,
-}
-
-impl Lists {
-    fn new(rows: usize, n_ff: usize) -> Result<Self, OutOfMemory> {
-        let len = (0..rows).map(|_| AtomicU32::new(0)).collect();
-        Ok(Self { ids: Shared::new(rows, n_ff)?, len })
-    }
-
-    /// Length of a list that an earlier step made.
-    fn len(&self, row: usize) -> usize {
-        self.len[row].load(Ordering::Acquire) as usize
-    }
-
-    fn read<'t>(&'t self, task: &'t Task, row: usize) -> &'t [u32] {
-        &self.ids.read_rows(task, row..row + 1)[..self.len(row)]
-    }
-
-    /// Makes the list of this task's row: `fill` writes it and returns its length.
-    fn write(&self, task: &Task, fill: impl FnOnce(&mut [u32]) -> usize) {
-        let grid = Grid { rows: 1, cols: self.ids.ld() };
-        let mut tile = self.ids.tile(task, self.len.len(), grid);
-        let n = fill(tile.view.row(0));
-        self.len[tile.rows.start].store(n as u32, Ordering::Release);
-    }
-}
-
-/// What layers that skip neurons share, one after the other.
-#[derive(Default)]
-pub(super) struct Firing {
-    made: Option<Made>,
-}
-
-struct Made {
-    /// Neurons that were guessed to fire, by token, and for any of them.
-    guessed: Lists,
-    guessed_any: Lists,
-    /// Neurons that fire, likewise.
-    fired: Lists,
-    fired_any: Lists,
-    /// Neurons with an output that is not zero.
-    down: Lists,
-    /// Scores of guesses, then outputs of the first projection: all neurons, or those of a list.
-    first: Shared<f32>,
-    /// The gate's outputs for the neurons that fire.
-    gate: Shared<f32>,
-    /// Outputs of up, like `first`.
-    up: Shared<f32>,
-    /// Outputs of the neurons of `down`.
-    h: Shared<f32>,
-}
-
-/// Memory of one thread for lists.
-#[derive(Default)]
-pub(super) struct ListScratch {
-    places: AlignedVec<u32>,
-    values: AlignedVec<f32>,
-    bits: Vec<u64>,
-}
-
-impl Firing {
-    /// Makes room, if the plan has networks that skip neurons.
-    pub(super) fn ensure(&mut self, plan: &Plan) -> Result<(), OutOfMemory> {
-        let widths = plan.steps.iter().filter_map(|step| match &step.kind {
-            StepKind::SkippingFfn(ffn) => Some(ffn.n_ff),
-            _ => None,
-        });
-        if let (None, Some(n_ff)) = (&self.made, widths.max()) {
-            let lists = |rows| Lists::new(rows, n_ff);
-            let floats = || Shared::new(MAX_TOKENS, n_ff);
-            self.made = Some(Made {
-                guessed: lists(MAX_TOKENS)?,
-                guessed_any: lists(1)?,
-                fired: lists(MAX_TOKENS)?,
-                fired_any: lists(1)?,
-                down: lists(MAX_TOKENS)?,
-                first: floats()?,
-                gate: floats()?,
-                up: floats()?,
-                h: floats()?,
-            });
-        }
-        Ok(())
-    }
-
-    /// Bytes of memory.
-    pub(super) fn n_bytes(&mut self) -> usize {
-        let Some(made) = &mut self.made else { return 0 };
-        let Made { guessed, guessed_any, fired, fired_any, down, first, gate, up, h } = made;
-        let lists = [guessed, guessed_any, fired, fired_any, down];
-        let floats = [first, gate, up, h];
-        lists.into_iter().map(|l| l.ids.n_bytes()).sum::<usize>()
-            + floats.into_iter().map(Shared::n_bytes).sum::<usize>()
-    }
-
-    fn made(&self) -> &Made {
-        self.made.as_ref().expect("ensure() made the lists of a plan with such networks")
-    }
-}
 
 impl Run<'_> {
     pub(super) fn skipping_ffn(
@@ -237,7 +130,7 @@ impl Run<'_> {
         worker.step(1, |task| {
             let bits = &mut scratch.lists.bits;
             bits.clear();
-            bits.resize(lists.ids.ld().div_ceil(64), 0);
+            bits.resize(lists.width().div_ceil(64), 0);
             for t in 0..n {
                 for &id in lists.read(task, t) {
                     bits[id as usize / 64] |= 1 << (id % 64);
@@ -516,89 +409,6 @@ impl Run<'_> {
         }
     }
 
-    /// The way back from the lists of `n` tokens.
-    fn down(&self, worker: &Worker<'_>, scratch: &mut Scratch, ffn: &SkippingFfn, n: usize) {
-        let m = self.runner.firing.made();
-        if worker.index() == 0 {
-            let w = self.rows_of(ffn.down.weight);
-            // Tokens may share some.
-            let neurons = (0..n).map(|t| m.down.len(t)).sum::<usize>().min(ffn.n_ff);
-            let bytes = match self.layout(ffn.down.weight) {
-                Layout::Tiles => tiles::bytes_of(w.ty, ffn.n_ff, w.n_rows, neurons),
-                _ if ffn.down.rows == DownRows::Neurons => neurons * w.row_bytes(),
-                _ => w.data.len(),
-            };
-            LayerStats::add(&self.runner.stats.layer(ffn.layer).bytes, bytes);
-        }
-        match self.sums_neurons(ffn) {
-            false => self.down_by_outputs(worker, scratch, ffn),
-            true => {
-                let width = self.slot(ffn.dst).width;
-                let cols = width.div_ceil(worker.n_threads());
-                let grid =
-                    Grid { rows: usize::MAX, cols: cols.next_multiple_of(KernelTable::SUM_COLS) };
-                worker.step(width.div_ceil(grid.cols), |task| {
-                    let mut tile = self.slot(ffn.dst).tile_f32(task, n, grid);
-                    for t in 0..n {
-                        let ids = m.down.read(task, t);
-                        let h = &m.h.read_rows(task, t..t + 1)[..ids.len()];
-                        let cols = tile.cols.clone();
-                        self.add_neurons(scratch, ffn, ids, h, cols, tile.view.row(t));
-                    }
-                });
-            }
-        }
-    }
-
-    /// Whether the way back sums neurons one by one. Those that the file has by outputs are summed
-    /// as such in reference mode.
-    fn sums_neurons(&self, ffn: &SkippingFfn) -> bool {
-        let file_has = self.layout(ffn.down.weight) == Layout::Rows;
-        ffn.down.rows == DownRows::Neurons && (file_has || !self.runner.reference)
-    }
-
-    fn down_by_outputs(&self, worker: &Worker<'_>, scratch: &mut Scratch, ffn: &SkippingFfn) {
-        let down = &ffn.down;
-        let mat = Mat {
-            weight: down.weight,
-            ty: down.ty,
-            first_row: 0,
-            n_out: self.slot(ffn.dst).width,
-            scale: down.scale,
-            bias: down.bias,
-            scale_last: true,
-        };
-        self.mat_mul(worker, scratch, ffn.acted, &[mat], ffn.dst, ffn.add.then_some(ffn.scale));
-    }
-
-    /// Adds the neurons `ids` with outputs `h` to some columns of a token's row of the stream.
-    fn add_neurons(
-        &self,
-        scratch: &mut Scratch,
-        ffn: &SkippingFfn,
-        ids: &[u32],
-        h: &[f32],
-        cols: Range<usize>,
-        y: &mut [f32],
-    ) {
-        let w = self.rows_of(ffn.down.weight);
-        scratch.rows.ensure(cols.len());
-        let sum = &mut scratch.rows[..cols.len()];
-        sum.fill(0.0);
-        let reference = self.runner.reference;
-        self.table().sum_rows(&w, ids, h, cols.clone(), sum, reference, &mut scratch.tiles);
-        if let Some(bias) = ffn.down.bias {
-            self.table().add(&self.vector(bias)[cols], sum);
-        }
-        if let Some(scale) = ffn.down.scale {
-            self.table().scale(self.vector(scale)[0], sum);
-        }
-        if !ffn.add {
-            y.fill(0.0);
-        }
-        self.table().axpy(ffn.scale, sum, y);
-    }
-
     /// The network with all of its neurons: for many tokens, or where nothing is to be skipped.
     fn all_neurons(
         &self,
@@ -656,30 +466,6 @@ impl Run<'_> {
                 });
                 LayerStats::add(&stats.guessed, ffn.n_ff);
             }
-        });
-    }
-
-    /// The way back of many tokens, neuron by neuron.
-    fn down_all(&self, worker: &Worker<'_>, scratch: &mut Scratch, ffn: &SkippingFfn) {
-        let n = self.n_rows(ffn.dst);
-        let width = self.slot(ffn.dst).width;
-        let n_tasks = n.div_ceil(DOWN_TILE.rows) * width.div_ceil(DOWN_TILE.cols);
-        worker.step(n_tasks, |task| {
-            let mut tile = self.slot(ffn.dst).tile_f32(task, n, DOWN_TILE);
-            let (rows, cols) = (tile.rows.clone(), tile.cols.clone());
-            let acted = self.slot(ffn.acted).read(task, rows);
-            let mut places = std::mem::take(&mut scratch.lists.places);
-            let mut values = std::mem::take(&mut scratch.lists.values);
-            places.ensure(ffn.n_ff);
-            values.ensure(ffn.n_ff);
-            for (r, acted) in acted.chunks_exact(ffn.n_ff).enumerate() {
-                let ids_len = self.table().places_nonzero(acted, &mut places);
-                let ids = &places[..ids_len];
-                let h = &mut values[..ids_len];
-                h.iter_mut().zip(ids).for_each(|(h, &id)| *h = acted[id as usize]);
-                self.add_neurons(scratch, ffn, ids, h, cols.clone(), tile.view.row(r));
-            }
-            (scratch.lists.places, scratch.lists.values) = (places, values);
         });
     }
 }
