@@ -2,7 +2,7 @@
 //!
 //! SiLU and GELU give no zeros, but many values near it. Neurons whose activated gate is nearer to
 //! zero than their layer's threshold count as silent: an approximation that the user asks for by
-//! the mode [`Mode::Magnitude`](super::Mode::Magnitude). A calibration over a text
+//! the mode [`Mode::Magnitude`]. A calibration over a text
 //! (`tools::calibrate`) finds the thresholds for a share of silent neurons and says what they cost.
 
 use super::{Mode, Options, Places};
