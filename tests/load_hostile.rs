@@ -288,7 +288,8 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
 #[test]
 fn tensors_of_every_architecture_are_refused_by_name() {
     let may_lack = |arch: &str, name: &str| {
-        let bias = name.ends_with(".bias") || name.starts_with("rope_factors");
+        let bias = [".bias", ".scale"].iter().any(|end| name.ends_with(end))
+            || name.starts_with("rope_factors");
         let choices = match arch {
             "falcon" => &["blk.0.attn_norm_2.weight"][..],
             "qwen2moe" => &["blk.0.ffn_gate_inp_shexp.weight"],

@@ -44,6 +44,9 @@ impl Gates {
             if n > 0 && wanted <= n as f64 {
                 let edge = |bucket: usize| f64::from(f32::from_bits((bucket as u32) << SHIFT));
                 let (low, high) = (edge(bucket), edge((bucket + 1).min(BUCKETS - 1)));
+                if low.is_infinite() {
+                    break;
+                }
                 return (low + (high - low) * wanted / n as f64) as f32;
             }
             wanted -= n as f64;
