@@ -2,8 +2,8 @@
 //! measuring and testing sparse decoding without downloading one.
 //!
 //! ```text
-//! cargo run --release --example make_sparse_model -- --out /tmp/tiny
-//! cargo run --release --example make_sparse_model -- --out /tmp/7b --type q4_0 --layers 32 \
+//! cargo run --release --example make_sparse_model -- --out tiny
+//! cargo run --release --example make_sparse_model -- --out 7b --type q4_0 --layers 32 \
 //!     --embd 4096 --ff 11008 --heads 32 --pred 1024 --vocab-size 32000
 //! ```
 //!
