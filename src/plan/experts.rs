@@ -1,6 +1,6 @@
 //! Blocks for networks of experts: router, the experts' matrices, the weighted sum.
 
-use super::skipping::{Skipping, gives_zeros};
+use super::skipping::Skipping;
 use super::{BuildError, Builder, ExpertMat, Router, SlotId, StepKind, TensorId};
 use crate::quant::QuantType;
 use crate::tensor::Activation;
@@ -125,7 +125,7 @@ impl Builder<'_> {
         let gate_up = self.slot_of_many("expert_gate_up", 2 * n_ff, n_used);
         let out = self.slot_of_many("expert_out", n_embd, n_used);
         match mats[..] {
-            [gate, up] if gives_zeros(act) && self.skipping() != Skipping::AsStored => {
+            [gate, up] if act.gives_zeros() && self.skipping() != Skipping::AsStored => {
                 let acted = self.slot_of_many("ffn_act", n_ff, n_used);
                 let (src, dst) = (sorted, out);
                 let step = SkippingExperts { layer, src, gate, up, down, act, gate_up, acted, dst };

@@ -117,16 +117,11 @@ pub struct FfnShape {
     pub scale: f32,
 }
 
-/// Whether an activation is zero for many neurons.
-pub(super) fn gives_zeros(act: Activation) -> bool {
-    matches!(act, Activation::Relu | Activation::ReluSquared | Activation::DoubleRelu)
-}
-
 impl Builder<'_> {
     /// Whether the layer's network is to be one step: see [`Skipping`].
     pub fn skips(&self, layer: usize, shape: &FfnShape) -> bool {
         let has = |name: &str| self.has(&format!("blk.{layer}.{name}.weight"));
-        let zeros = gives_zeros(shape.act);
+        let zeros = shape.act.gives_zeros();
         // A gate and up in one matrix are left as they are, and so is an activation that looks at
         // both.
         let apart = !shape.gated || (has("ffn_gate") && shape.act != Activation::SwigluOai);

@@ -35,7 +35,6 @@ use std::sync::Arc;
 
 use crate::model::Model;
 use crate::plan::{Plan, SkippingFfn, StepKind};
-use crate::tensor::Activation;
 use crate::{log_info, log_warn};
 
 /// How the neurons to compute are guessed before the gate is read.
@@ -203,7 +202,5 @@ impl Sparse {
 
 /// Whether the signs of a gate's weights say something of which neurons fire.
 fn signs_tell(ffn: &SkippingFfn) -> bool {
-    let act = ffn.act;
-    ffn.gate.is_some()
-        && matches!(act, Activation::Relu | Activation::ReluSquared | Activation::DoubleRelu)
+    ffn.gate.is_some() && ffn.act.gives_zeros()
 }

@@ -43,6 +43,19 @@ impl Activation {
         Activation::DoubleRelu,
     ];
 
+    /// Whether it is exactly zero for much of its input, so that neurons can be skipped.
+    pub fn gives_zeros(self) -> bool {
+        matches!(self, Activation::Relu | Activation::ReluSquared | Activation::DoubleRelu)
+    }
+
+    /// What it makes of the gate alone: zero where the whole is, whatever the other half.
+    pub fn of_gate(self) -> Self {
+        match self {
+            Activation::DoubleRelu => Activation::Relu,
+            act => act,
+        }
+    }
+
     /// Whether it has no meaning without the other half of a gated layer.
     pub fn is_gated_only(self) -> bool {
         matches!(self, Activation::SwigluOai | Activation::DoubleRelu)

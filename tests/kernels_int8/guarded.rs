@@ -46,6 +46,27 @@ impl Drop for Pages {
     }
 }
 
+/// Pages for activations: codes, scales, sums.
+pub struct ActPages([Pages; 3]);
+
+impl ActPages {
+    pub fn new(act: &Act) -> Self {
+        Self([act.q.len(), 4 * act.d.len(), 4 * act.s.len()].map(Pages::new))
+    }
+
+    /// A copy of the activations in the pages.
+    pub fn guarded(&mut self, act: &Act, at_end: bool) -> ActQ8<'_> {
+        let [q_pages, d_pages, s_pages] = &mut self.0;
+        let q = q_pages.slice(act.q.len(), at_end);
+        let d = d_pages.slice(act.d.len(), at_end);
+        let s = s_pages.slice(act.s.len(), at_end);
+        q.copy_from_slice(&act.q);
+        d.copy_from_slice(&act.d);
+        s.copy_from_slice(&act.s);
+        ActQ8 { k: act.k, n: act.q.len() / act.k, q, d, s }
+    }
+}
+
 #[test]
 fn nothing_outside_the_inputs_is_touched() {
     let scalar = KernelTable::for_isa(Isa::Scalar).unwrap();
@@ -61,15 +82,8 @@ fn nothing_outside_the_inputs_is_touched() {
                     let w = WeightRows { ty, data, k, n_rows };
 
                     let act = Act::new(scalar, k, &activations(k, n, Pattern::Random));
-                    let mut pages = [act.q.len(), 4 * act.d.len(), 4 * act.s.len()].map(Pages::new);
-                    let [q_pages, d_pages, s_pages] = &mut pages;
-                    let q = q_pages.slice(act.q.len(), at_end);
-                    let d = d_pages.slice(act.d.len(), at_end);
-                    let s = s_pages.slice(act.s.len(), at_end);
-                    q.copy_from_slice(&act.q);
-                    d.copy_from_slice(&act.d);
-                    s.copy_from_slice(&act.s);
-                    let guarded = ActQ8 { k, n, q, d, s };
+                    let mut pages = ActPages::new(&act);
+                    let guarded = pages.guarded(&act, at_end);
 
                     let expected = mul_mat(scalar, &w, 0..n_rows, &guarded, &mut scratch);
                     let mut y_pages = Pages::new(4 * n * n_rows);

@@ -241,7 +241,7 @@ fn sizes_of_tiles_that_do_not_fit_are_refused() {
 #[cfg(unix)]
 #[test]
 fn nothing_outside_the_tiles_is_touched() {
-    use super::guarded::Pages;
+    use super::guarded::{ActPages, Pages};
     let scalar = KernelTable::for_isa(Isa::Scalar).unwrap();
     let mut scratch = AlignedVec::new();
     for ty in TILED {
@@ -256,15 +256,8 @@ fn nothing_outside_the_tiles_is_touched() {
                 data.copy_from_slice(&packed);
                 let tiled = TiledRows { ty, data, k, n_rows: n_embd };
                 let act = Act::new(scalar, k, &activations(k, n, Pattern::Random));
-                let mut pages = [act.q.len(), 4 * act.d.len(), 4 * act.s.len()].map(Pages::new);
-                let [q_pages, d_pages, s_pages] = &mut pages;
-                let q = q_pages.slice(act.q.len(), at_end);
-                let d = d_pages.slice(act.d.len(), at_end);
-                let s = s_pages.slice(act.s.len(), at_end);
-                q.copy_from_slice(&act.q);
-                d.copy_from_slice(&act.d);
-                s.copy_from_slice(&act.s);
-                let guarded = ActQ8 { k, n, q, d, s };
+                let mut pages = ActPages::new(&act);
+                let guarded = pages.guarded(&act, at_end);
                 let expected = mul_mat(scalar, &w, 0..n_embd, &guarded, &mut scratch);
                 let mut y_pages = Pages::new(4 * n * n_embd);
                 for table in tables() {

@@ -233,12 +233,7 @@ impl Run<'_> {
         places.ensure(first.len());
         values.ensure(first.len());
         let acted = &mut values[..first.len()];
-        let act = match ffn.act {
-            // Which of its two halves is zero is not known yet.
-            Activation::DoubleRelu => Activation::Relu,
-            act => act,
-        };
-        self.table().activate(act, first, None, acted);
+        self.table().activate(ffn.act.of_gate(), first, None, acted);
         if let Some(gates) = &self.runner.gates {
             gates.add(ffn.layer, acted);
         }

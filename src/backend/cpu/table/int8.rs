@@ -31,6 +31,25 @@ pub struct ActQ8<'a> {
     pub s: &'a [[i16; 2]],
 }
 
+impl ActQ8<'_> {
+    /// # Panics
+    /// When the lengths are not those of `n` rows of `k` elements.
+    pub(super) fn assert_whole(&self) {
+        let n_blocks = self.k / BLOCK;
+        assert!(
+            self.n.checked_mul(self.k) == Some(self.q.len())
+                && self.d.len() == self.n * n_blocks
+                && self.s.len() == self.n * n_blocks,
+            "{} tokens of {} elements with {} codes, {} scales, {} sums",
+            self.n,
+            self.k,
+            self.q.len(),
+            self.d.len(),
+            self.s.len()
+        );
+    }
+}
+
 impl Int8Kernels {
     pub(super) const fn of(isa: Isa) -> Self {
         match isa {
@@ -120,17 +139,7 @@ impl KernelTable {
             w.k,
             act.k
         );
-        assert!(
-            act.n.checked_mul(act.k) == Some(act.q.len())
-                && act.d.len() == act.n * n_blocks
-                && act.s.len() == act.n * n_blocks,
-            "{} tokens of {} elements with {} codes, {} scales, {} sums",
-            act.n,
-            act.k,
-            act.q.len(),
-            act.d.len(),
-            act.s.len()
-        );
+        act.assert_whole();
         assert!(
             y.n_rows() == act.n && y.width() == w.n_rows,
             "an output of {} x {} for {} tokens x {} rows",

@@ -91,17 +91,7 @@ impl KernelTable {
         check_rows(w, &rows);
         let n_blocks = w.k / BLOCK;
         assert_eq!(w.k, act.k, "weights and activations differ in length");
-        assert!(
-            act.n.checked_mul(act.k) == Some(act.q.len())
-                && act.d.len() == act.n * n_blocks
-                && act.s.len() == act.n * n_blocks,
-            "{} tokens of {} elements with {} codes, {} scales, {} sums",
-            act.n,
-            act.k,
-            act.q.len(),
-            act.d.len(),
-            act.s.len()
-        );
+        act.assert_whole();
         assert_eq!((y.n_rows(), y.width()), (act.n, rows.len()), "tokens and outputs");
         if rows.is_empty() || act.n == 0 {
             return;

@@ -10,7 +10,6 @@ use super::{Outs, Run, ThreadScratch, made};
 use crate::backend::cpu::pool::{ColsMut, Grid, Worker};
 use crate::plan::{ExpertMat, SkippingExperts};
 use crate::sparse::LayerStats;
-use crate::tensor::Activation;
 use crate::util::aligned::{AlignedVec, Pod};
 
 /// Neurons of a task: whole blocks of 8-bit activations, enough for rows of a list to be fetched
@@ -67,11 +66,6 @@ impl Run<'_> {
         let n_ff = step.up.n_out;
         let selector = self.sparse.layer(step.layer).expect("made for this plan");
         let stats = self.runner.stats.layer(step.layer);
-        let firing = match step.act {
-            // Which of its two halves is zero is not known yet.
-            Activation::DoubleRelu => Activation::Relu,
-            act => act,
-        };
         let cols = n_ff.div_ceil(4 * worker.n_threads()).next_multiple_of(32).min(NEURONS);
         let grid = Grid { rows: usize::MAX, cols };
         let n_tasks = if n == 0 { 0 } else { n_ff.div_ceil(cols) };
@@ -92,7 +86,7 @@ impl Run<'_> {
                 }
                 any.fill(0.0);
                 for place in rows.clone() {
-                    self.table().activate(firing, gate(place), None, acted);
+                    self.table().activate(step.act.of_gate(), gate(place), None, acted);
                     let fired = any.iter_mut().zip(&*acted).filter(|(_, a)| **a != 0.0);
                     LayerStats::add(&stats.fired, fired.map(|(any, _)| *any = 1.0).count());
                 }
