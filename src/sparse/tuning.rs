@@ -1,7 +1,7 @@
 //! What was measured of a model on one machine: the choices of [`Mode::Auto`], kept so that they,
 //! and with them the text, are the same in every later run.
 
-use super::{Guess, Mode, Selector, Sparse};
+use super::{Guess, Mode, Sparse};
 use crate::backend::cpu::KernelTable;
 use crate::gguf::{self, Array, Metadata, Value, Writer};
 use crate::util::sys;
@@ -16,7 +16,7 @@ const LAYERS: &str = "powerinfer.tuning.layers";
 pub struct Tuning {
     /// Processor and instruction set that this was measured on.
     pub machine: String,
-    /// See [`Selector::all_rows_from`].
+    /// See [`super::Selector::all_rows_from`].
     pub all_rows_from: f32,
     /// How each layer chooses its neurons: `Exact`, `Predictor` or `Off`.
     pub layers: Vec<Mode>,
@@ -61,20 +61,43 @@ impl Tuning {
 impl Sparse {
     /// The same with what was measured. Choices count only where nobody asked for a mode.
     pub fn tuned(&self, tuning: &Tuning) -> Self {
-        let layer = |(il, selector): (usize, &Option<Selector>)| {
-            let mut selector = selector.clone()?;
-            if selector.all_rows_from > 0.0 {
-                selector.all_rows_from = tuning.all_rows_from;
-            }
-            if self.mode == Mode::Auto {
-                match tuning.layers.get(il) {
-                    Some(Mode::Off) => selector.all_rows_from = 0.0,
-                    Some(Mode::Exact) => selector.guess = Guess::None,
+        let mut sparse = self.with_all_rows_from(tuning.all_rows_from);
+        if self.mode == Mode::Auto {
+            for (selector, mode) in sparse.layers.iter_mut().zip(&tuning.layers) {
+                match (selector, mode) {
+                    (Some(selector), Mode::Off) => selector.all_rows_from = 0.0,
+                    (Some(selector), Mode::Exact) => selector.guess = Guess::None,
                     _ => {}
                 }
             }
-            Some(selector)
+        }
+        sparse
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Selector;
+    use super::*;
+
+    #[test]
+    fn choices_count_only_in_auto() {
+        let guess = Guess::LowRank { threshold: 0.5 };
+        let selector = Selector { guess: guess.clone(), least: 0.0, all_rows_from: 0.6 };
+        let layers = vec![None, Some(selector.clone()), Some(selector.clone()), Some(selector)];
+        let tuning = Tuning {
+            machine: String::new(),
+            all_rows_from: 0.25,
+            layers: vec![Mode::Off, Mode::Off, Mode::Exact, Mode::Predictor],
         };
-        Self { layers: self.layers.iter().enumerate().map(layer).collect(), ..self.clone() }
+        let seen = |mode: Mode| {
+            let sparse = Sparse { mode, layers: layers.clone(), ..Sparse::default() };
+            let tuned = sparse.tuned(&tuning);
+            assert!(tuned.layer(0).is_none());
+            [1, 2, 3].map(|il| tuned.layer(il).map(|s| (s.guess.clone(), s.all_rows_from)).unwrap())
+        };
+        let auto = [(guess.clone(), 0.0), (Guess::None, 0.25), (guess.clone(), 0.25)];
+        assert_eq!(seen(Mode::Auto), auto);
+        assert_eq!(seen(Mode::Predictor), [0.25; 3].map(|share| (guess.clone(), share)));
     }
 }
