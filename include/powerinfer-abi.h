@@ -1112,6 +1112,9 @@ struct llama_logit_bias {
     float bias;
 };
 
+// Bits that choose what a saved sequence holds.
+typedef uint32_t llama_state_seq_flags;
+
 // Training data.
 typedef struct ggml_opt_dataset *ggml_opt_dataset_t;
 
@@ -1123,9 +1126,6 @@ typedef struct ggml_opt_context *ggml_opt_context_t;
 
 // Fills a tensor of a model that is made without a file.
 typedef void (*llama_model_set_tensor_data_t)(struct ggml_tensor *tensor, void *userdata);
-
-// Bits that choose what a saved sequence holds.
-typedef uint32_t llama_state_seq_flags;
 
 // Says whether a tensor is trained.
 typedef bool (*llama_opt_param_filter)(const struct ggml_tensor *tensor, void *userdata);
@@ -2323,6 +2323,124 @@ llama_token llama_sampler_sample(struct llama_sampler *smpl,
                                  struct llama_context *ctx,
                                  int32_t idx);
 
+// Bytes that llama_state_get_data would write now.
+LLAMA_API size_t llama_state_get_size(struct llama_context *ctx);
+
+// Old name of llama_state_get_size.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_state_get_size instead")
+size_t llama_get_state_size(struct llama_context *ctx);
+
+// Copies the state into a buffer; returns the bytes written, 0 on failure.
+LLAMA_API size_t llama_state_get_data(struct llama_context *ctx, uint8_t *dst, size_t size);
+
+// Old form of llama_state_get_data that trusts the buffer.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_state_get_data instead")
+size_t llama_copy_state_data(struct llama_context *ctx,
+                             uint8_t *dst);
+
+// Restores a state; returns the bytes read, 0 on failure. On failure the context is as it was.
+LLAMA_API size_t llama_state_set_data(struct llama_context *ctx, const uint8_t *src, size_t size);
+
+// Old form of llama_state_set_data that trusts the buffer.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_state_set_data instead")
+size_t llama_set_state_data(struct llama_context *ctx,
+                            const uint8_t *src);
+
+// Restores state and tokens from a file; false on failure, and then everything is as it was.
+LLAMA_API
+bool llama_state_load_file(struct llama_context *ctx,
+                           const char *path_session,
+                           llama_token *tokens_out,
+                           size_t n_token_capacity,
+                           size_t *n_token_count_out);
+
+// Old name of llama_state_load_file.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_state_load_file instead")
+bool llama_load_session_file(struct llama_context *ctx,
+                             const char *path_session,
+                             llama_token *tokens_out,
+                             size_t n_token_capacity,
+                             size_t *n_token_count_out);
+
+// Writes state and tokens to a file; false on failure.
+LLAMA_API
+bool llama_state_save_file(struct llama_context *ctx,
+                           const char *path_session,
+                           const llama_token *tokens,
+                           size_t n_token_count);
+
+// Old name of llama_state_save_file.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_state_save_file instead")
+bool llama_save_session_file(struct llama_context *ctx,
+                             const char *path_session,
+                             const llama_token *tokens,
+                             size_t n_token_count);
+
+// Bytes that llama_state_seq_get_data would write now.
+LLAMA_API size_t llama_state_seq_get_size(struct llama_context *ctx, llama_seq_id seq_id);
+
+// Copies the state of one sequence into a buffer; returns the bytes written, 0 on failure.
+LLAMA_API
+size_t llama_state_seq_get_data(struct llama_context *ctx,
+                                uint8_t *dst,
+                                size_t size,
+                                llama_seq_id seq_id);
+
+// Restores the state of one sequence, in place of what the sequence has; returns the bytes read,
+// 0 on failure. On failure the context is as it was.
+LLAMA_API
+size_t llama_state_seq_set_data(struct llama_context *ctx,
+                                const uint8_t *src,
+                                size_t size,
+                                llama_seq_id dest_seq_id);
+
+// Writes one sequence and its tokens to a file; returns the bytes written, 0 on failure.
+LLAMA_API
+size_t llama_state_seq_save_file(struct llama_context *ctx,
+                                 const char *filepath,
+                                 llama_seq_id seq_id,
+                                 const llama_token *tokens,
+                                 size_t n_token_count);
+
+// Restores one sequence from a file; returns the bytes read, 0 on failure. Without a place for
+// tokens it only tells how many there are.
+LLAMA_API
+size_t llama_state_seq_load_file(struct llama_context *ctx,
+                                 const char *filepath,
+                                 llama_seq_id dest_seq_id,
+                                 llama_token *tokens_out,
+                                 size_t n_token_capacity,
+                                 size_t *n_token_count_out);
+
+// llama_state_seq_get_size with flags.
+LLAMA_API
+size_t llama_state_seq_get_size_ext(struct llama_context *ctx,
+                                    llama_seq_id seq_id,
+                                    llama_state_seq_flags flags);
+
+// llama_state_seq_get_data with flags. PARTIAL_ONLY: only what the layers with a window keep,
+// where they keep less than the others. ON_DEVICE: the state stays with the context, which has
+// one for each sequence, and the buffer gets what restores it.
+LLAMA_API
+size_t llama_state_seq_get_data_ext(struct llama_context *ctx,
+                                    uint8_t *dst,
+                                    size_t size,
+                                    llama_seq_id seq_id,
+                                    llama_state_seq_flags flags);
+
+// llama_state_seq_set_data with the flags that the state was taken with.
+LLAMA_API
+size_t llama_state_seq_set_data_ext(struct llama_context *ctx,
+                                    const uint8_t *src,
+                                    size_t size,
+                                    llama_seq_id dest_seq_id,
+                                    llama_state_seq_flags flags);
+
 // Version of the llama.h interface that this library offers.
 LLAMA_API const char *llama_version(void);
 
@@ -2489,120 +2607,6 @@ int32_t llama_set_adapter_cvec(struct llama_context *ctx,
                                int32_t n_embd,
                                int32_t il_start,
                                int32_t il_end);
-
-// Bytes that llama_state_get_data would write now.
-LLAMA_API size_t llama_state_get_size(struct llama_context *ctx);
-
-// Old name of llama_state_get_size.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_state_get_size instead")
-size_t llama_get_state_size(struct llama_context *ctx);
-
-// Copies the state into a buffer; returns the bytes written, 0 on failure.
-LLAMA_API size_t llama_state_get_data(struct llama_context *ctx, uint8_t *dst, size_t size);
-
-// Old form of llama_state_get_data that trusts the buffer.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_state_get_data instead")
-size_t llama_copy_state_data(struct llama_context *ctx,
-                             uint8_t *dst);
-
-// Restores a state; returns the bytes read, 0 on failure.
-LLAMA_API size_t llama_state_set_data(struct llama_context *ctx, const uint8_t *src, size_t size);
-
-// Old form of llama_state_set_data that trusts the buffer.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_state_set_data instead")
-size_t llama_set_state_data(struct llama_context *ctx,
-                            const uint8_t *src);
-
-// Restores state and tokens from a file; false on failure.
-LLAMA_API
-bool llama_state_load_file(struct llama_context *ctx,
-                           const char *path_session,
-                           llama_token *tokens_out,
-                           size_t n_token_capacity,
-                           size_t *n_token_count_out);
-
-// Old name of llama_state_load_file.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_state_load_file instead")
-bool llama_load_session_file(struct llama_context *ctx,
-                             const char *path_session,
-                             llama_token *tokens_out,
-                             size_t n_token_capacity,
-                             size_t *n_token_count_out);
-
-// Writes state and tokens to a file; false on failure.
-LLAMA_API
-bool llama_state_save_file(struct llama_context *ctx,
-                           const char *path_session,
-                           const llama_token *tokens,
-                           size_t n_token_count);
-
-// Old name of llama_state_save_file.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_state_save_file instead")
-bool llama_save_session_file(struct llama_context *ctx,
-                             const char *path_session,
-                             const llama_token *tokens,
-                             size_t n_token_count);
-
-// Bytes that llama_state_seq_get_data would write now.
-LLAMA_API size_t llama_state_seq_get_size(struct llama_context *ctx, llama_seq_id seq_id);
-
-// Copies the state of one sequence into a buffer; returns the bytes written, 0 on failure.
-LLAMA_API
-size_t llama_state_seq_get_data(struct llama_context *ctx,
-                                uint8_t *dst,
-                                size_t size,
-                                llama_seq_id seq_id);
-
-// Restores the state of one sequence; returns the bytes read, 0 on failure.
-LLAMA_API
-size_t llama_state_seq_set_data(struct llama_context *ctx,
-                                const uint8_t *src,
-                                size_t size,
-                                llama_seq_id dest_seq_id);
-
-// Writes one sequence and its tokens to a file; returns the bytes written, 0 on failure.
-LLAMA_API
-size_t llama_state_seq_save_file(struct llama_context *ctx,
-                                 const char *filepath,
-                                 llama_seq_id seq_id,
-                                 const llama_token *tokens,
-                                 size_t n_token_count);
-
-// Restores one sequence from a file; returns the bytes read, 0 on failure.
-LLAMA_API
-size_t llama_state_seq_load_file(struct llama_context *ctx,
-                                 const char *filepath,
-                                 llama_seq_id dest_seq_id,
-                                 llama_token *tokens_out,
-                                 size_t n_token_capacity,
-                                 size_t *n_token_count_out);
-
-// llama_state_seq_get_size with flags.
-LLAMA_API
-size_t llama_state_seq_get_size_ext(struct llama_context *ctx,
-                                    llama_seq_id seq_id,
-                                    llama_state_seq_flags flags);
-
-// llama_state_seq_get_data with flags.
-LLAMA_API
-size_t llama_state_seq_get_data_ext(struct llama_context *ctx,
-                                    uint8_t *dst,
-                                    size_t size,
-                                    llama_seq_id seq_id,
-                                    llama_state_seq_flags flags);
-
-// llama_state_seq_set_data with flags.
-LLAMA_API
-size_t llama_state_seq_set_data_ext(struct llama_context *ctx,
-                                    const uint8_t *src,
-                                    size_t size,
-                                    llama_seq_id dest_seq_id,
-                                    llama_state_seq_flags flags);
 
 // Allows only text of a GBNF grammar. NULL when the grammar does not parse.
 LLAMA_API

@@ -7,8 +7,10 @@ mod calibrate;
 mod model;
 
 pub use crate::engine::kv::KvCache;
+pub use crate::engine::state::{PREFIX_BYTES, claimed_len, count_tokens};
 pub use crate::engine::{
     Abort, Batch, Context, ContextError, ContextParams, DecodeError, Input, MemoryUse, Perf, Sizes,
+    StateError, StateScope,
 };
 pub use crate::gguf::{KvOverride, LoadMode, LoadOptions, OverrideValue, Progress};
 pub use crate::model::{Ftype, Hparams, Pooling, RopeParams, RopeScaling};

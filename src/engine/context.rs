@@ -9,6 +9,7 @@ use super::outputs::Outputs;
 use super::params::{ContextParams, Sizes};
 use super::perf::Perf;
 use super::run::{Abort, Runner, Stop, Ubatch};
+use super::state::KeptStates;
 use super::token::Token;
 use super::{ContextError, DecodeError};
 use crate::backend::cpu::KernelTable;
@@ -41,6 +42,7 @@ pub struct Context {
     runner: Runner,
     ubatch: Ubatch,
     outputs: Outputs,
+    kept_states: KeptStates,
     perf: Perf,
     abort: Option<Box<dyn Abort>>,
     /// Threads for single tokens; made when they are first needed.
@@ -82,6 +84,7 @@ impl Context {
             runner,
             ubatch: Ubatch::default(),
             outputs: Outputs::default(),
+            kept_states: KeptStates::default(),
             perf: Perf::start(),
             abort: None,
             pool: None,
@@ -150,6 +153,11 @@ impl Context {
     /// The cache, to change.
     pub fn kv_mut(&mut self) -> &mut KvCache {
         &mut self.kv
+    }
+
+    /// States that stay with the context.
+    pub(super) fn kept_states(&mut self) -> &mut KeptStates {
+        &mut self.kept_states
     }
 
     /// What the last batch gave.

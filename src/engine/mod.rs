@@ -2,7 +2,7 @@
 //!
 //! [`Context::decode`] checks a batch ([`batch`]), gives its tokens cells ([`kv`]), and lets all
 //! threads walk the plan's steps ubatch by ubatch ([`run`]) over buffers that are allocated once
-//! (`buffers`).
+//! (`buffers`). What a context remembers becomes bytes and comes back from them in [`state`].
 //!
 //! To add a format of the KV cache: its name in `kv/format.rs`; rows are written by the codec of
 //! `quant`, or faster there, and read by the kernel table's `dequant_row`. To add a step: see
@@ -18,6 +18,7 @@ mod outputs;
 mod params;
 mod perf;
 pub mod run;
+pub mod state;
 pub mod token;
 
 pub use batch::{Batch, Input};
@@ -26,6 +27,7 @@ pub use measure::all_rows_from;
 pub use params::{ContextParams, Sizes};
 pub use perf::Perf;
 pub use run::Abort;
+pub use state::{StateError, StateScope};
 
 use crate::util::aligned::OutOfMemory;
 

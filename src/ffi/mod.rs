@@ -35,6 +35,7 @@ pub mod names;
 pub mod params;
 pub mod powerinfer;
 pub mod sampler;
+pub mod state;
 mod strings;
 pub mod system;
 pub mod types;

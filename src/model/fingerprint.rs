@@ -5,6 +5,7 @@ use std::fmt;
 use super::Weight;
 use crate::gguf::{Array, Metadata, Value};
 use crate::util::bytes;
+use crate::util::hash::Hash;
 
 /// A model's keys, its tensor table and a sample of its data in 64 bits. The paths of its files,
 /// how it was split and overrides do not count. No protection against forgery.
@@ -65,55 +66,4 @@ fn add_facts(hash: &mut Hash, weight: &Weight) {
     hash.add(weight.name.as_bytes());
     hash.add_number(weight.ty as u64);
     weight.shape.dims().iter().for_each(|&n| hash.add_number(n));
-}
-
-/// FNV-1a's step over words of eight bytes, turned so that upper bits reach lower ones.
-struct Hash(u64);
-
-impl Default for Hash {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hash {
-    fn add_number(&mut self, x: u64) {
-        self.0 = (self.0 ^ x).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        self.add_number(bytes.len() as u64);
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.add_number(u64::from_le_bytes(word));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_byte_counts() {
-        let of = |bytes: &[u8]| {
-            let mut hash = Hash::default();
-            hash.add(bytes);
-            hash.0
-        };
-        let plain = [7u8; 20];
-        for i in 0..20 {
-            for bit in 0..8 {
-                let mut other = plain;
-                other[i] ^= 1 << bit;
-                assert_ne!(of(&plain), of(&other));
-            }
-        }
-        assert_ne!(of(&[0; 3]), of(&[0; 4]), "lengths count");
-        let mut twice = Hash::default();
-        twice.add(b"ab");
-        twice.add(b"c");
-        assert_ne!(twice.0, of(b"abc"), "where one ends counts");
-    }
 }

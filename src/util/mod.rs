@@ -1,6 +1,7 @@
-//! What every layer may use: the log sink, aligned memory, checked byte reads, system calls.
+//! What every layer may use: the log sink, aligned memory, checked byte reads, a hash, system calls.
 
 pub mod aligned;
 pub mod bytes;
+pub mod hash;
 pub mod log;
 pub mod sys;

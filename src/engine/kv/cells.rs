@@ -4,7 +4,7 @@
 pub const MAX_SEQS: usize = 256;
 
 /// A set of sequence numbers below [`MAX_SEQS`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeqSet([u64; MAX_SEQS / 64]);
 
 impl SeqSet {
@@ -62,11 +62,22 @@ pub struct Entry {
     pub cell: u32,
 }
 
+/// What a cell holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellState {
+    /// Position.
+    pub pos: i32,
+    /// Rotation that the keys still lack, in positions: they are rotated as for `pos - shift`.
+    pub shift: i32,
+    /// Sequences that it belongs to, at least one.
+    pub seqs: SeqSet,
+}
+
 /// The cells of one stream. A cell without sequences is free.
 ///
 /// The lists are as long as cells were ever used: a context can be made for far more tokens than
 /// it will see.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cells {
     n_cells: usize,
     pos: Vec<i32>,
@@ -107,6 +118,18 @@ impl Cells {
         all.filter(|(_, seqs)| !seqs.is_empty())
     }
 
+    /// The cells that hold a token, with their numbers, in ascending order.
+    pub fn states(&self) -> impl Iterator<Item = (u32, CellState)> {
+        let all = (0..self.seqs.len() as u32).filter(|&c| !self.seqs[c as usize].is_empty());
+        all.map(|cell| (cell, self.state(cell)))
+    }
+
+    /// What a cell holds that is not free.
+    pub fn state(&self, cell: u32) -> CellState {
+        let c = cell as usize;
+        CellState { pos: self.pos[c], shift: self.shift[c], seqs: self.seqs[c] }
+    }
+
     /// Cells without a token.
     pub fn n_free(&self) -> usize {
         self.n_cells - self.n_used
@@ -129,6 +152,35 @@ impl Cells {
 
     /// Gives a token a free cell; `None` when there is none.
     pub fn place(&mut self, pos: i32, seqs: SeqSet) -> Option<u32> {
+        let cell = self.take(pos, seqs)?;
+        for seq in seqs.iter() {
+            insert_sorted(&mut self.by_seq[seq], Entry { pos, cell });
+        }
+        Some(cell)
+    }
+
+    /// Gives tokens in any order of positions free cells, in ascending order; `None`, and some of
+    /// them are placed, when there are too few.
+    pub fn place_all(&mut self, tokens: &[CellState]) -> Option<Vec<u32>> {
+        let mut touched = SeqSet::default();
+        let cells: Option<Vec<u32>> = tokens
+            .iter()
+            .map(|token| {
+                let cell = self.take(token.pos, token.seqs)?;
+                self.set_pending_shift(cell, token.shift);
+                for seq in token.seqs.iter() {
+                    self.by_seq[seq].push(Entry { pos: token.pos, cell });
+                    touched.insert(seq);
+                }
+                Some(cell)
+            })
+            .collect();
+        touched.iter().for_each(|seq| self.by_seq[seq].sort_unstable());
+        cells
+    }
+
+    /// Makes a free cell a token's, but for the lists of the sequences.
+    fn take(&mut self, pos: i32, seqs: SeqSet) -> Option<u32> {
         if self.n_free() == 0 {
             return None;
         }
@@ -147,11 +199,7 @@ impl Cells {
         self.head = at + 1;
         self.n_used += 1;
         (self.pos[at], self.seqs[at], self.shift[at]) = (pos, seqs, 0);
-        let entry = Entry { pos, cell: at as u32 };
-        for seq in seqs.iter() {
-            insert_sorted(&mut self.by_seq[seq], entry);
-        }
-        Some(entry.cell)
+        Some(at as u32)
     }
 
     /// Frees cells, whatever sequences they belong to.
@@ -352,6 +400,28 @@ mod tests {
         assert_eq!(positions(&c, 0), [1]);
         c.seq_div(1, 0, 10, 2);
         assert_eq!(positions(&c, 1), [0, 0, 0]);
+    }
+
+    #[test]
+    fn tokens_placed_together_are_as_if_placed_one_by_one() {
+        let mut one = filled(6);
+        one.seq_rm(0, 1, 3);
+        let mut all = one.clone();
+        let both = {
+            let mut both = SeqSet::one(1);
+            both.insert(0);
+            both
+        };
+        let token = |pos, shift, seqs| CellState { pos, shift, seqs };
+        let tokens = [token(9, 2, both), token(7, 0, SeqSet::one(1)), token(8, -3, SeqSet::one(1))];
+        let cells: Vec<u32> = tokens.iter().map(|t| one.place(t.pos, t.seqs).unwrap()).collect();
+        cells.iter().zip(&tokens).for_each(|(&c, t)| one.set_pending_shift(c, t.shift));
+        assert_eq!(all.place_all(&tokens), Some(cells));
+        assert_eq!((all.of(0), all.of(1)), (one.of(0), one.of(1)));
+        assert_eq!(positions(&all, 1), [7, 8, 9]);
+        assert!(all.states().eq(one.states()) && all.states().count() == 7);
+        assert_eq!(all.take_shifts(), one.take_shifts());
+        assert_eq!(all.place_all(&tokens), None, "one cell is free");
     }
 
     #[test]

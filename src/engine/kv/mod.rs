@@ -10,12 +10,15 @@
 mod cells;
 mod format;
 mod part;
+mod restore;
+mod save;
 pub mod window;
 
-pub use cells::{Cells, Entry, MAX_SEQS, SeqSet};
+pub use cells::{CellState, Cells, Entry, MAX_SEQS, SeqSet};
 pub use format::{TYPES, check as check_types, store_row};
 pub use part::KvSizes;
 use part::Part;
+pub use restore::Restored;
 
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::Shared;

@@ -64,6 +64,16 @@ impl Part {
         Self { n_cells, streams: streams.collect(), windows }
     }
 
+    /// Whether it keeps less than everything.
+    pub fn forgets(&self) -> bool {
+        !self.windows.is_empty()
+    }
+
+    /// First position that a token at `pos` sees in any of the layers.
+    pub fn first_seen(&self, pos: i32) -> i32 {
+        self.windows.iter().map(|&w| first_seen(Some(w), pos)).min().unwrap_or(0)
+    }
+
     /// Rows of the layers' buffers.
     pub fn n_rows(&self) -> usize {
         self.streams.len() * self.n_cells
@@ -110,7 +120,7 @@ impl Part {
 
     /// For each sequence the first position that is still needed once `before` was placed and
     /// `rest` is to come.
-    fn first_needed(&self, cells: &Cells, before: &[Token], rest: &[Token]) -> Vec<i32> {
+    pub fn first_needed(&self, cells: &Cells, before: &[Token], rest: &[Token]) -> Vec<i32> {
         let mut next: Vec<i32> = (0..cells.n_seqs()).map(|s| cells.pos_max(s) + 1).collect();
         for token in before {
             token.seqs.iter().for_each(|s| next[s] = next[s].max(token.pos + 1));
@@ -118,9 +128,7 @@ impl Part {
         for token in rest.iter().rev() {
             token.seqs.iter().for_each(|s| next[s] = next[s].min(token.pos));
         }
-        let windows = self.windows.iter();
-        let first = |pos| windows.clone().map(|&w| first_seen(Some(w), pos)).min().unwrap_or(0);
-        next.into_iter().map(first).collect()
+        next.into_iter().map(|pos| self.first_seen(pos)).collect()
     }
 
     /// Gives the first `n` of `tokens` cells and appends their rows; the others come later.
