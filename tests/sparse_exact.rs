@@ -11,7 +11,7 @@ use common::tiny_archs;
 use powerinfer::engine::{Batch, Context, ContextParams, Input};
 use powerinfer::gguf::{LoadOptions, ModelFiles, Value};
 use powerinfer::model::Model;
-use powerinfer::quant::{QuantType, can_quantize};
+use powerinfer::quant::{QuantType, can_quantize, dequantize_row};
 use powerinfer::sparse::{Mode, Options, Sparse};
 
 const PROMPT: usize = 21;
@@ -122,6 +122,23 @@ fn architectures_with_silent_neurons() {
     }
     // The way back of experts is the dense product.
     check("smallthinker", &tiny_archs::bytes(&tiny_archs::spec("smallthinker")), false);
+}
+
+/// Gates that do not stand out, in the first ten of 22 layers: many enough to make much of the order
+/// of a sum, so that the way back is of a type whose sums are the dense ones.
+#[test]
+fn gates_that_must_stand_out() {
+    let bytes = tiny_archs::edited_bytes(&tiny_archs::spec("gemma3n"), |_, all| {
+        for t in all.iter_mut().filter(|t| t.name.ends_with("ffn_down.weight")) {
+            let mut numbers = vec![0.0; t.dims.iter().product()];
+            dequantize_row(t.ty, &t.data, &mut numbers).unwrap();
+            (t.ty, t.data) = (QuantType::Q8_0, tiny::quantized(QuantType::Q8_0, &numbers));
+        }
+    });
+    check("gemma3n", &bytes, false);
+    let way = way(&bytes, &mode(Mode::Exact));
+    assert_eq!(way.sparse.n_layers(), 10);
+    assert!((0..10).all(|il| way.sparse.layer(il).is_some()));
 }
 
 /// A llama with ReLU whose matrices are all of this type.

@@ -72,10 +72,24 @@ impl Formats {
                 f32[src.0] = true;
                 f32[dst.0] |= add;
             }
-            StepKind::Activate { src, .. } => f32[src.0] = true,
-            StepKind::NormHeads { slot, .. } | StepKind::Map { slot, .. } => f32[slot.0] = true,
-            StepKind::Add { src, gate, dst } => {
-                for slot in [src, gate, dst] {
+            StepKind::Activate { src, .. } | StepKind::Multiply { src, .. } => f32[src.0] = true,
+            StepKind::NormHeads { slot, .. }
+            | StepKind::Map { slot, .. }
+            | StepKind::CutGates { slot, .. } => f32[slot.0] = true,
+            StepKind::ActivateBy { src, by, .. } => (f32[src.0], f32[by.0]) = (true, true),
+            StepKind::Add { src, gate: other, dst }
+            | StepKind::Rescale { src, like: other, dst, .. } => {
+                for slot in [src, other, dst] {
+                    f32[slot.0] = true;
+                }
+            }
+            StepKind::MixStreams { streams, coefs } => {
+                for slot in streams.iter().chain([coefs]) {
+                    f32[slot.0] = true;
+                }
+            }
+            StepKind::CorrectStreams { streams, src, coefs, .. } => {
+                for slot in streams.iter().chain([src, coefs]) {
                     f32[slot.0] = true;
                 }
             }
@@ -115,8 +129,8 @@ impl Formats {
             StepKind::StoreKv { qkv, .. } | StepKind::Attend { qkv, .. } => f32[qkv.0] = true,
             // Rows of 8 bits are copied where the source has them, else made from its f32.
             StepKind::Copy { src, dst } | StepKind::ToExperts { src, dst } => {
-                f32[src.0] |= f32[dst.0] || plan.is_summed(*src);
-                self.q8[src.0] |= self.q8[dst.0] && !plan.is_summed(*src);
+                f32[src.0] |= f32[dst.0] || plan.is_f32_alone(*src);
+                self.q8[src.0] |= self.q8[dst.0] && !plan.is_f32_alone(*src);
             }
         }
     }

@@ -124,6 +124,16 @@ pub struct Hparams {
     pub max_alibi_bias: f32,
     /// Factor on queries by position, for architectures that have one.
     pub temperature: Option<Temperature>,
+    /// Residual streams.
+    pub n_streams: usize,
+    /// The stream that layers compute; they predict the others.
+    pub active_stream: usize,
+    /// Elements of the input that each layer has for itself; 0 when there is none.
+    pub n_embd_per_layer: usize,
+    /// Layers with keys and values of their own; the later ones see those of earlier ones.
+    pub n_layer_kv: usize,
+    /// How far a gate of each layer has to stand out, in standard deviations.
+    pub cutoffs: Vec<Option<f32>>,
 }
 
 impl Hparams {
@@ -255,6 +265,11 @@ impl Hparams {
             activation: read_activation(meta, arch)?,
             max_alibi_bias: factor("attention.max_alibi_bias")?.unwrap_or(0.0),
             temperature: None,
+            n_streams: 1,
+            active_stream: 0,
+            n_embd_per_layer: 0,
+            n_layer_kv: n_layer,
+            cutoffs: vec![None; n_layer],
         })
     }
 
@@ -300,6 +315,11 @@ impl Hparams {
         let base = number(meta, &key("rope.freq_base_swa"), f32::MIN_POSITIVE..=f32::MAX)?;
         self.rope_swa.freq_base = base.unwrap_or(self.rope_swa.freq_base);
         Ok(())
+    }
+
+    /// The most that [`Self::n_embd_per_layer`] can be: all layers' stand side by side.
+    pub fn widest_per_layer(&self) -> usize {
+        limits::WIDTH / self.n_layer
     }
 
     /// The window of a layer that looks back, if it has one.

@@ -1,8 +1,8 @@
 //! Blocks that architectures share: several weights or steps in one call.
 
 use super::{
-    Attention, BuildError, Builder, Classifier, Mat, NormKind, Rope, RopeFactors, RopeStyle,
-    RopeTable, SlotId,
+    Attention, BuildError, Builder, Classifier, Mat, Norm, NormKind, Rope, RopeFactors, RopeStyle,
+    RopeTable, SlotId, StepKind,
 };
 use crate::tensor::Activation;
 
@@ -38,6 +38,26 @@ impl Builder<'_> {
         Ok(if apart { mats } else { vec![fused] })
     }
 
+    /// Queries of a layer that sees the keys and values of another one. Those of its own that the
+    /// file may have are of no use.
+    pub fn queries(
+        &mut self,
+        layer: usize,
+        n_embd: usize,
+        spec: &Attention,
+    ) -> Result<Mat, BuildError> {
+        let (blk, n_q) = (format!("blk.{layer}"), spec.n_embd_q());
+        if self.has(&format!("{blk}.attn_qkv.weight")) {
+            let n_out = n_q + spec.n_embd_k() + spec.n_embd_v();
+            return Ok(Mat { n_out: n_q, ..self.mat(&format!("{blk}.attn_qkv"), n_embd, n_out)? });
+        }
+        for (name, n) in [("attn_k", spec.n_embd_k()), ("attn_v", spec.n_embd_v())] {
+            self.optional(&format!("{blk}.{name}.weight"), &[n_embd, n])?;
+        }
+        self.optional(&format!("{blk}.attn_k_norm.weight"), &[spec.head_dim_k])?;
+        self.mat(&format!("{blk}.attn_q"), n_embd, n_q)
+    }
+
     /// Norm of the queries (`attn_q_norm`) and keys (`attn_k_norm`) of a layer, head by head.
     pub fn qk_norm(
         &mut self,
@@ -48,7 +68,8 @@ impl Builder<'_> {
         eps: f32,
     ) -> Result<(), BuildError> {
         let parts = [("q", "Qcur", 0, spec.n_head), ("k", "Kcur", spec.n_embd_q(), spec.n_head_kv)];
-        for (part, node, first, n_head) in parts {
+        let n_parts = if spec.kv_of.is_none() { 2 } else { 1 };
+        for (part, node, first, n_head) in parts.into_iter().take(n_parts) {
             let name = format!("blk.{layer}.attn_{part}_norm");
             let node = format!("{node}_normed-{layer}");
             self.norm_heads(&node, qkv, first, n_head, spec.head_dim_k, kind, &name, eps)?;
@@ -56,14 +77,41 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// A gated feed-forward network up to its activation: `ffn_gate` and `ffn_up`, or both in one
-    /// `ffn_up` twice as wide whose first half is the gate.
+    /// Norm of the values of a layer, head by head, without weights.
+    pub fn norm_values(
+        &mut self,
+        layer: usize,
+        spec: &Attention,
+        qkv: SlotId,
+        kind: NormKind,
+        eps: f32,
+    ) {
+        let (first, n_head) = (spec.n_embd_q() + spec.n_embd_k(), spec.n_head_kv);
+        let norm = Norm { kind, weight: None, bias: None, eps };
+        let (slot, head_dim) = (qkv, spec.head_dim_v);
+        let step = StepKind::NormHeads { slot, first, n_head, head_dim, norm };
+        self.push(format!("Vcur_normed-{layer}"), step);
+    }
+
+    /// A gated feed-forward network up to its activation: see [`Self::ffn_gate_up`].
     pub fn ffn_gated(
         &mut self,
         layer: usize,
         src: SlotId,
         n_ff: usize,
         act: Activation,
+    ) -> Result<SlotId, BuildError> {
+        let gate_up = self.ffn_gate_up(layer, src, n_ff)?;
+        Ok(self.activate_gated(&format!("ffn_gate_par-{layer}"), gate_up, act))
+    }
+
+    /// The products of a gated feed-forward network, `[gate | up]`: `ffn_gate` and `ffn_up`, or
+    /// both in one `ffn_up` twice as wide whose first half is the gate.
+    fn ffn_gate_up(
+        &mut self,
+        layer: usize,
+        src: SlotId,
+        n_ff: usize,
     ) -> Result<SlotId, BuildError> {
         let n_embd = self.width(src);
         let tensor = |name: &str| format!("blk.{layer}.{name}");
@@ -76,8 +124,22 @@ impl Builder<'_> {
             ],
             false => vec![self.ffn_mat(&tensor("ffn_up"), n_embd, 2 * n_ff)?],
         };
-        let gate_up = self.mat_mul(&format!("ffn_gate_up-{layer}"), "ffn_gate_up", src, mats);
-        Ok(self.activate_gated(&format!("ffn_gate_par-{layer}"), gate_up, act))
+        Ok(self.mat_mul(&format!("ffn_gate_up-{layer}"), "ffn_gate_up", src, mats))
+    }
+
+    /// A gated feed-forward network up to its activation, where gates must stand out: see
+    /// [`crate::plan::FfnShape::cutoff`].
+    pub fn ffn_cut(
+        &mut self,
+        layer: usize,
+        src: SlotId,
+        n_ff: usize,
+        act: Activation,
+        cutoff: f32,
+    ) -> Result<SlotId, BuildError> {
+        let slot = self.ffn_gate_up(layer, src, n_ff)?;
+        self.push(format!("ffn_gate_cut-{layer}"), StepKind::CutGates { slot, cutoff });
+        Ok(self.activate_gated(&format!("ffn_gate_par-{layer}"), slot, act))
     }
 
     /// Adds a gated network that computes every token beside the experts (`ffn_*_shexp`), times the

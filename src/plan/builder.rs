@@ -164,6 +164,21 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// The matrices `[n_in, n_out]` of a tensor `name.weight` that holds `n` of them.
+    pub fn mats(
+        &mut self,
+        name: &str,
+        n_in: usize,
+        n_out: usize,
+        n: usize,
+    ) -> Result<Vec<Mat>, BuildError> {
+        let facts = self.weight(&format!("{name}.weight"), &[n_in, n_out, n])?;
+        let (weight, ty, scale, bias) = (facts.id, facts.ty, None, None);
+        let mat =
+            |i| Mat { weight, ty, first_row: i * n_out, n_out, scale, bias, scale_last: false };
+        Ok((0..n).map(mat).collect())
+    }
+
     /// Lets the matrices of feed-forward networks have factors too. llama.cpp knows them there
     /// only for some architectures, unlike those of attention.
     pub fn use_ffn_scales(&mut self) {
@@ -243,11 +258,24 @@ impl<'a> Builder<'a> {
         row: RowOf,
         dst: SlotId,
     ) -> Result<(), BuildError> {
+        self.add_row_scaled(node, tensor, n_rows, row, 1.0, dst)
+    }
+
+    /// The same with a factor on the rows.
+    pub fn add_row_scaled(
+        &mut self,
+        node: &str,
+        tensor: &str,
+        n_rows: usize,
+        row: RowOf,
+        scale: f32,
+        dst: SlotId,
+    ) -> Result<(), BuildError> {
         let table = self.weight(tensor, &[self.width(dst), n_rows])?.id;
         if let RowOf::Position(offset) = row {
             self.plan.n_pos = Some(n_rows.saturating_sub(offset));
         }
-        self.push(node, StepKind::AddRow { table, row, dst });
+        self.push(node, StepKind::AddRow { table, row, scale, dst });
         Ok(())
     }
 
@@ -365,16 +393,16 @@ impl<'a> Builder<'a> {
         self.push(node, StepKind::MatMul { src, mats, dst, add: Some(scale) });
     }
 
-    /// Attention of the next layer over `qkv = [queries | keys | values]`.
+    /// Attention of the next layer over `qkv = [queries | keys | values]`, or the queries alone
+    /// where it sees another layer's keys and values.
     pub fn attend(&mut self, spec: Attention, qkv: SlotId) -> SlotId {
         let layer = self.plan.layers.len();
-        debug_assert_eq!(
-            self.width(qkv),
-            spec.n_embd_q() + spec.n_embd_k() + spec.n_embd_v(),
-            "queries, keys and values side by side"
-        );
+        let own = if spec.kv_of.is_none() { spec.n_embd_k() + spec.n_embd_v() } else { 0 };
+        debug_assert_eq!(self.width(qkv), spec.n_embd_q() + own, "side by side");
         self.plan.layers.push(spec);
-        self.push(format!("Kcur-{layer}"), StepKind::StoreKv { layer, qkv });
+        if spec.kv_of.is_none() {
+            self.push(format!("Kcur-{layer}"), StepKind::StoreKv { layer, qkv });
+        }
         let dst = self.slot("attn", spec.n_head * spec.head_dim_v);
         self.push(format!("kqv_out-{layer}"), StepKind::Attend { layer, qkv, dst });
         dst

@@ -12,10 +12,12 @@ mod blocks;
 mod builder;
 mod experts;
 mod skipping;
+mod streams;
 
 pub use builder::{BuildError, Builder, TensorFacts, Tensors};
 pub use experts::{Experts, SkippingExperts};
 pub use skipping::{Down, DownRows, FfnShape, Predictor, Skipping, SkippingFfn};
+pub use streams::STREAMS;
 
 use crate::quant::QuantType;
 use crate::tensor::Activation;
@@ -216,6 +218,8 @@ pub struct Attention {
     pub max_alibi_bias: f32,
     /// Factor on queries by position.
     pub temperature: Option<Temperature>,
+    /// The earlier layer whose keys and values it sees, in place of its own (Gemma 3n).
+    pub kv_of: Option<usize>,
 }
 
 impl Attention {
@@ -233,6 +237,7 @@ impl Attention {
             sinks: None,
             max_alibi_bias: 0.0,
             temperature: None,
+            kv_of: None,
         }
     }
 
@@ -277,6 +282,8 @@ pub struct Norm {
 /// Which row of a table belongs to a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowOf {
+    /// Its id; 0 where the caller gives embeddings.
+    Token,
     /// Its position, plus this.
     Position(usize),
     /// Always this one.
@@ -290,6 +297,8 @@ pub enum Map {
     Scale(f32),
     /// `cap * tanh(x / cap)`
     SoftCap(f32),
+    /// `tanh(factor * x)`
+    Tanh(f32),
 }
 
 /// The head that makes scores of a pooled embedding (classifiers, rerankers):
@@ -320,12 +329,14 @@ pub enum StepKind {
         /// Factor on the caller's embeddings.
         input_scale: f32,
     },
-    /// Adds a row of a table to each token's row: positions, token types.
+    /// Adds a row of a table, times `scale`, to each token's row: positions, token types.
     AddRow {
         /// `[n_embd, rows]`.
         table: TensorId,
         /// Which row.
         row: RowOf,
+        /// Factor on the row.
+        scale: f32,
         /// Residual stream.
         dst: SlotId,
     },
@@ -390,6 +401,65 @@ pub enum StepKind {
         gated: bool,
         /// Output.
         dst: SlotId,
+    },
+    /// `dst = act(src) * by`, which is some columns of a wider buffer.
+    ActivateBy {
+        /// Input.
+        src: SlotId,
+        /// Which function.
+        act: Activation,
+        /// The other factors.
+        by: SlotId,
+        /// Column of the first of them.
+        first: usize,
+        /// Output.
+        dst: SlotId,
+    },
+    /// Sets the gates of `[gate | up]` that do not stand out to zero, and leaves of the others what
+    /// is beyond the cutoff: see [`FfnShape::cutoff`].
+    CutGates {
+        /// `[gate | up]`.
+        slot: SlotId,
+        /// Standard deviations beyond the mean.
+        cutoff: f32,
+    },
+    /// `dst = src * factors`, a factor for each column.
+    Multiply {
+        /// Input.
+        src: SlotId,
+        /// As wide as a row.
+        factors: TensorId,
+        /// Output.
+        dst: SlotId,
+    },
+    /// `dst = src * |like| / |src|`, row by row; with `add`, `dst += …`.
+    Rescale {
+        /// Input.
+        src: SlotId,
+        /// Has the length that rows shall have.
+        like: SlotId,
+        /// Output.
+        dst: SlotId,
+        /// Adds to what is in `dst`.
+        add: bool,
+    },
+    /// Adds sums of all residual streams to each: see [`Builder::mix_streams`].
+    MixStreams {
+        /// The streams.
+        streams: Vec<SlotId>,
+        /// A factor for each pair of them.
+        coefs: SlotId,
+    },
+    /// Adds what a layer changed in one stream to all: see [`Builder::correct_streams`].
+    CorrectStreams {
+        /// The streams.
+        streams: Vec<SlotId>,
+        /// Which one the layer had.
+        active: usize,
+        /// What became of it.
+        src: SlotId,
+        /// A factor for each stream, less 1.
+        coefs: SlotId,
     },
     /// Changes every element in place.
     Map {
@@ -500,15 +570,19 @@ impl Plan {
         })
     }
 
-    /// Whether steps add to a buffer, which then is kept in f32 alone: the residual stream.
-    pub fn is_summed(&self, id: SlotId) -> bool {
+    /// Whether steps write products to a buffer or add to it, which then is kept in f32 alone: the
+    /// residual stream.
+    pub fn is_f32_alone(&self, id: SlotId) -> bool {
         self.steps.iter().any(|step| match &step.kind {
-            StepKind::SkippingFfn(ffn) => ffn.add && ffn.dst == id,
-            StepKind::MatMul { dst, add: Some(_), .. } | StepKind::Norm { dst, add: true, .. } => {
-                *dst == id
+            StepKind::SkippingFfn(ffn) => ffn.dst == id,
+            StepKind::MatMul { dst, .. } | StepKind::Norm { dst, add: true, .. } => *dst == id,
+            StepKind::MixStreams { streams, .. } | StepKind::CorrectStreams { streams, .. } => {
+                streams.contains(&id)
             }
             StepKind::Embed { dst, .. } | StepKind::AddRow { dst, .. } => *dst == id,
-            StepKind::Add { dst, .. } | StepKind::FromExperts { dst, .. } => *dst == id,
+            StepKind::Rescale { dst, .. }
+            | StepKind::Add { dst, .. }
+            | StepKind::FromExperts { dst, .. } => *dst == id,
             _ => false,
         })
     }

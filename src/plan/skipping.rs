@@ -77,6 +77,8 @@ pub struct SkippingFfn {
     pub up: Mat,
     /// Activation.
     pub act: Activation,
+    /// How far a gate has to stand out: see [`FfnShape::cutoff`].
+    pub cutoff: Option<f32>,
     /// Norm of the activated neurons, before the way back (BitNet); zeros stay zeros.
     pub norm: Option<Norm>,
     /// The way back.
@@ -111,6 +113,10 @@ pub struct FfnShape {
     pub gated: bool,
     /// Activation.
     pub act: Activation,
+    /// Standard deviations that a token's gate has to be above the mean of all its gates: what is
+    /// beyond goes on to the activation, and zero in place of the others (Gemma 3n's Gaussian
+    /// top-k; 1.64 leaves some 5 % of the neurons).
+    pub cutoff: Option<f32>,
     /// Norm of the activated neurons: of roots of mean squares, so that zeros stay zeros.
     pub norm: Option<Norm>,
     /// Factor on the output.
@@ -121,7 +127,7 @@ impl Builder<'_> {
     /// Whether the layer's network is to be one step: see [`Skipping`].
     pub fn skips(&self, layer: usize, shape: &FfnShape) -> bool {
         let has = |name: &str| self.has(&format!("blk.{layer}.{name}.weight"));
-        let zeros = shape.act.gives_zeros();
+        let zeros = shape.act.gives_zeros() || shape.cutoff.is_some();
         // A gate and up in one matrix are left as they are, and so is an activation that looks at
         // both.
         let apart = !shape.gated || (has("ffn_gate") && shape.act != Activation::SwigluOai);
@@ -176,7 +182,7 @@ impl Builder<'_> {
         seen: Option<SlotId>,
         shape: &FfnShape,
     ) -> Result<SkippingFfn, BuildError> {
-        let FfnShape { n_ff, gated, act, norm, scale } = *shape;
+        let FfnShape { n_ff, gated, act, cutoff, norm, scale } = *shape;
         debug_assert!(norm.is_none_or(|norm| norm.kind == NormKind::Rms), "zeros stay zeros");
         let n_embd = self.width(src);
         let tensor = |name: &str| format!("blk.{layer}.{name}");
@@ -196,6 +202,7 @@ impl Builder<'_> {
             gate,
             up,
             act,
+            cutoff,
             norm,
             down,
             predictor,

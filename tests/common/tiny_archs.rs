@@ -88,6 +88,8 @@ pub struct Spec {
     pub scales: bool,
     /// `powerinfer.activation`, if not empty.
     pub activation: &'static str,
+    /// Several residual streams, and inputs that each layer has for itself.
+    pub altup: bool,
     /// Normed embeddings with token types; no norm and no logits at the end.
     pub encoder: bool,
     /// Matrices of the classifier, with their outputs.
@@ -101,6 +103,10 @@ const N_EMBD: usize = 64;
 const N_FF: usize = 96;
 const N_FF_EXP: usize = 32;
 const N_EXPERT: usize = 8;
+// What llama.cpp takes for given of Gemma 3n.
+const N_STREAMS: usize = 4;
+const N_EMBD_PER_LAYER: usize = 256;
+const LAUREL_RANK: usize = 64;
 const TYPES: &[QuantType] = &[F16, Q8_0, BF16, Q4_1, F32, Q4_0];
 
 const LLAMA: Spec = Spec {
@@ -126,6 +132,7 @@ const LLAMA: Spec = Spec {
     long_rope: false,
     scales: false,
     activation: "",
+    altup: false,
     encoder: false,
     classifier: &[],
     keys: &[],
@@ -221,6 +228,28 @@ pub const SPECS: &[Spec] = &[
             Key::F("rope.scaling.factor", 8.0),
         ],
         seed: 107,
+        ..LLAMA
+    },
+    Spec {
+        name: "gemma3n",
+        arch: "gemma3n",
+        norms: SANDWICH,
+        qk_norm: QkNorm::Head,
+        tied: true,
+        altup: true,
+        // The last two see keys and values of the 19th and 20th.
+        n_layer: 22,
+        keys: &[
+            Key::U("attention.sliding_window", 12),
+            Key::U("attention.sliding_window_pattern", 2),
+            Key::U("attention.shared_kv_layers", 2),
+            Key::U("altup.num_inputs", 4),
+            Key::U("altup.active_idx", 0),
+            Key::U("embedding_length_per_layer_input", N_EMBD_PER_LAYER as u32),
+            Key::F("rope.freq_base", 1e6),
+            Key::F("final_logit_softcapping", 30.0),
+        ],
+        seed: 133,
         ..LLAMA
     },
     Spec {
@@ -610,7 +639,9 @@ impl Tensors {
 
     fn norm(&mut self, s: &Spec, name: String) {
         let width = if name.ends_with("ffn_sub_norm") { N_FF } else { N_EMBD };
-        self.vector(format!("{name}.weight"), &[width], 1.0, 0.3);
+        // Through many layers rounding would grow to a size where nothing can be told.
+        let scale = if s.altup && name.contains(".post_") { 0.3 } else { 1.0 };
+        self.vector(format!("{name}.weight"), &[width], scale, 0.3 * scale);
         if s.layer_norm == Some(true) {
             self.bias(format!("{name}.bias"), &[N_EMBD]);
         }
@@ -622,6 +653,9 @@ impl Tensors {
             self.norm(s, name(norm));
         }
         self.attention(s, il);
+        if s.altup {
+            self.altup_layer(il);
+        }
         match s.ffn {
             Ffn::Gated | Ffn::Plain | Ffn::GatedFused => {
                 if s.ffn == Ffn::Gated {
@@ -678,7 +712,10 @@ impl Tensors {
                 QkNorm::OwnHead => &[s.head_dim, n_head],
                 QkNorm::All => &[s.head_dim * n_head],
             };
-            self.vector(name(&format!("attn_{part}_norm.weight")), dims, 1.2, 0.3);
+            // Where scores are not divided by the root of the width.
+            let scale = if s.altup { 0.5 } else { 1.0 };
+            let name = name(&format!("attn_{part}_norm.weight"));
+            self.vector(name, dims, 1.2 * scale, 0.3 * scale);
         }
         if s.sinks {
             self.vector(name("attn_sinks.weight"), &[s.n_head], 0.5, 1.0);
@@ -687,6 +724,27 @@ impl Tensors {
         if s.out_bias {
             self.bias(name("attn_output.bias"), &[N_EMBD]);
         }
+    }
+
+    /// Routers over a norm divided by its width, so that they have large weights.
+    fn altup_layer(&mut self, il: usize) {
+        let name = |part: &str| format!("blk.{il}.{part}.weight");
+        let n = N_STREAMS;
+        self.vector(name("altup_router"), &[N_EMBD, n], 0.0, 4.0);
+        self.vector(name("altup_predict_coef"), &[n, n * n], 0.0, 0.1);
+        self.vector(name("altup_correct_coef"), &[n, n], 0.0, 0.3);
+        for (part, mean) in [
+            ("altup_router_norm", 1.0),
+            ("altup_correct_scale", 1.0),
+            ("laurel_post_norm", 0.3),
+            ("post_norm", 0.3),
+        ] {
+            self.vector(name(part), &[N_EMBD], mean, 0.3 * mean);
+        }
+        self.matrix(name("laurel_l"), &[N_EMBD, LAUREL_RANK], 1.0);
+        self.matrix(name("laurel_r"), &[LAUREL_RANK, N_EMBD], 1.0);
+        self.matrix(name("inp_gate"), &[N_EMBD, N_EMBD_PER_LAYER], 1.0);
+        self.matrix(name("proj"), &[N_EMBD_PER_LAYER, N_EMBD], 1.0);
     }
 
     fn experts(&mut self, s: &Spec, il: usize) {
@@ -741,6 +799,15 @@ fn tensors(s: &Spec, twin: bool) -> Vec<Tensor> {
             let divisors: Vec<f32> = (0..pairs).map(|i| 1.0 + i as f32 * step).collect();
             t.push(format!("rope_factors_{part}.weight"), &[pairs], F32, &divisors);
         }
+    }
+    if s.altup {
+        let n = N_EMBD_PER_LAYER * s.n_layer;
+        for part in ["altup_proj", "altup_unembd_proj"] {
+            t.matrix(format!("{part}.weight"), &[N_EMBD, N_EMBD, N_STREAMS - 1], 1.0);
+        }
+        t.matrix("per_layer_token_embd.weight".into(), &[n, N_VOCAB], 0.06 * (n as f32).sqrt());
+        t.matrix("per_layer_model_proj.weight".into(), &[N_EMBD, n], 1.0);
+        t.vector("per_layer_proj_norm.weight".into(), &[N_EMBD_PER_LAYER], 1.0, 0.3);
     }
     for il in 0..s.n_layer {
         t.layer(s, il);

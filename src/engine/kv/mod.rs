@@ -45,8 +45,11 @@ pub struct KvCache {
     n_seq_max: usize,
     /// Cells for everything, and those for what windows show if there are such.
     parts: Vec<Part>,
+    /// Layers that have keys and values of their own, and what these are like.
     layers: Vec<KvLayer>,
     specs: Vec<Attention>,
+    /// Which one of them each layer sees.
+    of: Vec<usize>,
 }
 
 impl KvCache {
@@ -59,7 +62,16 @@ impl KvCache {
         let too_much = OutOfMemory { bytes: usize::MAX };
         let n_streams = if sizes.unified { 1 } else { sizes.n_seq_max };
         sizes.n_ctx_seq.checked_mul(n_streams).ok_or(too_much)?;
-        let (parts, part_of) = Part::all(specs, sizes);
+        let (mut own, mut of) = (Vec::new(), Vec::new());
+        for spec in specs {
+            let seen = spec.kv_of.map_or(own.len(), |layer| of[layer]);
+            of.push(seen);
+            if spec.kv_of.is_none() {
+                own.push(*spec);
+            }
+        }
+        let specs = own;
+        let (parts, part_of) = Part::all(&specs, sizes);
         let buffer = |part: usize, ty: QuantType, width: usize| {
             let row = ty.row_bytes(width as u64).and_then(|b| usize::try_from(b).ok());
             Shared::new(parts[part].n_rows(), row.ok_or(OutOfMemory { bytes: usize::MAX })?)
@@ -69,7 +81,7 @@ impl KvCache {
             Ok(KvLayer { k, v: buffer(part, ty_v, spec.n_embd_v())?, part })
         });
         let layers = layers.collect::<Result<_, OutOfMemory>>()?;
-        Ok(Self { ty_k, ty_v, n_seq_max: sizes.n_seq_max, parts, layers, specs: specs.to_vec() })
+        Ok(Self { ty_k, ty_v, n_seq_max: sizes.n_seq_max, parts, layers, specs, of })
     }
 
     /// Number formats of keys and values.
@@ -77,9 +89,9 @@ impl KvCache {
         (self.ty_k, self.ty_v)
     }
 
-    /// A layer's buffers.
+    /// The buffers of what a layer sees.
     pub fn layer(&self, layer: usize) -> &KvLayer {
-        &self.layers[layer]
+        &self.layers[self.of[layer]]
     }
 
     /// Parts of the cache, each with cells of its own.

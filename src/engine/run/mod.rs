@@ -10,6 +10,7 @@ mod mat_mul;
 mod rows;
 mod signs;
 mod skipping;
+mod streams;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -283,8 +284,8 @@ impl Run<'_> {
                 StepKind::Embed { weight, dst, scale, input_scale } => {
                     self.embed(worker, *weight, *dst, *scale, *input_scale);
                 }
-                StepKind::AddRow { table, row, dst } => {
-                    self.add_row(worker, scratch, *table, *row, *dst);
+                StepKind::AddRow { table, row, scale, dst } => {
+                    self.add_row(worker, scratch, *table, *row, *scale, *dst);
                 }
                 StepKind::Norm { src, norm, dst, add } => {
                     self.norm(worker, scratch, *src, norm, *dst, *add);
@@ -302,6 +303,24 @@ impl Run<'_> {
                 }
                 StepKind::Activate { src, act, gated, dst } => {
                     self.activate(worker, scratch, *src, *act, *gated, *dst);
+                }
+                StepKind::ActivateBy { src, act, by, first, dst } => {
+                    self.activate_by(worker, scratch, *src, *act, *by, *first, *dst);
+                }
+                StepKind::CutGates { slot, cutoff } => {
+                    self.cut_gates(worker, scratch, *slot, *cutoff);
+                }
+                StepKind::Multiply { src, factors, dst } => {
+                    self.multiply(worker, scratch, *src, *factors, *dst);
+                }
+                StepKind::Rescale { src, like, dst, add } => {
+                    self.rescale(worker, *src, *like, *dst, *add);
+                }
+                StepKind::MixStreams { streams, coefs } => {
+                    self.mix_streams(worker, scratch, streams, *coefs);
+                }
+                StepKind::CorrectStreams { streams, active, src, coefs } => {
+                    self.correct_streams(worker, scratch, streams, *active, *src, *coefs);
                 }
                 StepKind::Map { slot, map } => self.map(worker, *slot, *map),
                 StepKind::Add { src, gate, dst } => self.add(worker, *src, *gate, *dst),

@@ -14,6 +14,21 @@ pub(super) fn rows_per_task(n: usize, worker: &Worker<'_>) -> usize {
     n.div_ceil(4 * worker.n_threads()).clamp(1, 1024)
 }
 
+/// Parts of `n` rows of `width` elements; few rows are cut into columns too, in whole blocks of 8-bit
+/// activations.
+pub(super) fn few_rows_grid(n: usize, width: usize, worker: &Worker<'_>) -> Grid {
+    let cols = match n < 2 * worker.n_threads() {
+        true => width.div_ceil(2 * worker.n_threads()).next_multiple_of(32).min(width),
+        false => width,
+    };
+    Grid { rows: rows_per_task(n, worker), cols }
+}
+
+/// Tasks of a grid over `n` rows of `width` elements.
+pub(super) fn n_tasks(n: usize, width: usize, grid: Grid) -> usize {
+    n.div_ceil(grid.rows) * width.div_ceil(grid.cols)
+}
+
 impl Run<'_> {
     /// Cosines and sines for each token's position.
     pub(super) fn rope_tables(&self, worker: &Worker<'_>) {
@@ -80,6 +95,7 @@ impl Run<'_> {
         scratch: &mut Scratch,
         table: TensorId,
         row: RowOf,
+        scale: f32,
         dst: SlotId,
     ) {
         let table = self.rows_of(table);
@@ -89,12 +105,19 @@ impl Run<'_> {
         let summand = &mut scratch.rows[..width];
         self.change_rows(worker, dst, |t, out| {
             let at = match row {
+                RowOf::Token => match self.input {
+                    Input::Tokens(ids) => ids[t] as usize,
+                    Input::Embeddings(_) => 0,
+                },
                 // Batches with positions beyond the table were refused.
                 RowOf::Position(offset) => self.ubatch.pos[t] as usize + offset,
                 RowOf::Fixed(row) => row,
             };
             self.table().dequant_row(table.ty, &table.data[at * row_bytes..][..row_bytes], summand);
-            self.table().add(summand, out);
+            match scale {
+                1.0 => self.table().add(summand, out),
+                scale => self.table().axpy(scale, summand, out),
+            }
         });
     }
 
@@ -186,15 +209,9 @@ impl Run<'_> {
     ) {
         let n = self.n_rows(dst);
         let width = self.slot(dst).width;
-        // Few rows are cut into columns, in whole blocks of 8-bit activations.
-        let cols = match n < 2 * worker.n_threads() {
-            true => width.div_ceil(2 * worker.n_threads()).next_multiple_of(32).min(width),
-            false => width,
-        };
-        let grid = Grid { rows: rows_per_task(n, worker), cols };
-        let n_tasks = n.div_ceil(grid.rows) * width.div_ceil(cols);
-        scratch.rows.ensure(cols);
-        worker.step(n_tasks, |task| {
+        let grid = few_rows_grid(n, width, worker);
+        scratch.rows.ensure(grid.cols);
+        worker.step(n_tasks(n, width, grid), |task| {
             let mut tile = self.slot(dst).tile(task, n, grid);
             let cols = tile.cols();
             let x = self.slot(src).read(task, tile.rows());
@@ -212,6 +229,28 @@ impl Run<'_> {
         self.change_rows(worker, slot, |_, x| match map {
             Map::Scale(factor) => self.table().scale(factor, x),
             Map::SoftCap(cap) => self.table().soft_cap(cap, x),
+            Map::Tanh(factor) => {
+                self.table().scale(factor, x);
+                self.table().soft_cap(1.0, x);
+            }
+        });
+    }
+
+    /// Leaves of the gates of `[gate | up]` what is beyond the cutoff.
+    pub(super) fn cut_gates(
+        &self,
+        worker: &Worker<'_>,
+        scratch: &mut Scratch,
+        slot: SlotId,
+        cutoff: f32,
+    ) {
+        let n_ff = self.slot(slot).width / 2;
+        scratch.rows.ensure(n_ff);
+        let before = &mut scratch.rows[..n_ff];
+        self.change_rows(worker, slot, |_, row| {
+            let gates = &mut row[..n_ff];
+            before.copy_from_slice(gates);
+            self.table().beyond(cutoff, before, gates);
         });
     }
 

@@ -47,6 +47,8 @@ impl Run<'_> {
         let any = |own, all| if n == 1 { own } else { all };
 
         let guess = match (&selector.guess, &ffn.predictor) {
+            // A cutoff is of all gates.
+            _ if ffn.cutoff.is_some() => None,
             (Guess::LowRank { threshold }, Some(predictor)) => {
                 self.predict(worker, scratch, ffn, predictor, n);
                 self.guess(worker, scratch, ffn, *threshold, n);
@@ -220,6 +222,21 @@ impl Run<'_> {
         }
     }
 
+    /// What of one token's gates goes on to the activation: the gates, or where they must stand out
+    /// what is beyond the cutoff, kept in `room`.
+    fn standing_out<'g>(
+        &self,
+        ffn: &SkippingFfn,
+        gates: &'g [f32],
+        room: &'g mut AlignedVec<f32>,
+    ) -> &'g [f32] {
+        let Some(cutoff) = ffn.cutoff else { return gates };
+        room.ensure(gates.len());
+        let beyond = &mut room[..gates.len()];
+        self.table().beyond(cutoff, gates, beyond);
+        beyond
+    }
+
     /// Activates outputs of the first projection into `values`, and finds the places of those that
     /// are not silent.
     fn firing(
@@ -229,10 +246,11 @@ impl Run<'_> {
         first: &[f32],
         lists: &mut ListScratch,
     ) -> usize {
-        let ListScratch { places, values, .. } = lists;
+        let ListScratch { places, values, gates, .. } = lists;
         places.ensure(first.len());
         values.ensure(first.len());
         let acted = &mut values[..first.len()];
+        let first = self.standing_out(ffn, first, gates);
         self.table().activate(ffn.act.of_gate(), first, None, acted);
         if let Some(gates) = &self.runner.gates {
             gates.add(ffn.layer, acted);
@@ -264,8 +282,9 @@ impl Run<'_> {
             let n_first = ids.map_or(ffn.n_ff, <[u32]>::len);
             let g = &m.first.read_rows(task, t..t + 1)[..n_first];
             let mut n_places = self.firing(ffn, selector, g, &mut scratch.lists);
-            let ListScratch { places, values, .. } = &mut scratch.lists;
+            let ListScratch { places, values, gates, .. } = &mut scratch.lists;
             let acted = &values[..n_first];
+            let g = if ffn.cutoff.is_some() { &gates[..n_first] } else { g };
             let id = |place: u32| ids.map_or(place, |ids| ids[place as usize]);
             let own = guessed.then(|| m.guessed.read(task, t));
             if let Some(own) = own
@@ -446,8 +465,9 @@ impl Run<'_> {
             for (r, x) in x.chunks_exact(self.slot(ffn.gate_up).width).enumerate() {
                 let (first, up) = x.split_at(ffn.n_ff);
                 let n_places = self.firing(ffn, selector, first, &mut scratch.lists);
-                let ListScratch { places, values, .. } = &scratch.lists;
+                let ListScratch { places, values, gates, .. } = &scratch.lists;
                 stats.add_fired(places[..n_places].iter().copied());
+                let first = if ffn.cutoff.is_some() { &gates[..ffn.n_ff] } else { first };
                 tile.put(table, r, row, |y| {
                     table.activate(ffn.act, first, ffn.gate.map(|_| up), y);
                     if selector.least > 0.0 {

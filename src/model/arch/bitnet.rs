@@ -63,7 +63,7 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
         let n_ff = hp.n_ff[il];
         let norm = b.norm_weights(kind, &format!("blk.{il}.ffn_sub_norm"), n_ff, hp.rms_eps)?;
         let act = hp.activation.unwrap_or(Activation::Silu);
-        let shape = FfnShape { n_ff, gated: true, act, norm: Some(norm), scale: 1.0 };
+        let shape = FfnShape { n_ff, gated: true, act, cutoff: None, norm: Some(norm), scale: 1.0 };
         if b.skips(il, &shape) {
             b.skipping_ffn(il, input, seen, &shape, x)?;
             continue;

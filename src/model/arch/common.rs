@@ -166,27 +166,31 @@ impl Sandwich {
             post_norm(hp, b, il, ("post_attention_norm", "sa_out"), out, x)?;
 
             let norm = pre_norm(hp, b, il, "ffn_norm", kind, x)?;
-            let out = gated_ffn(hp, b, il, norm, self.act)?;
+            let out = gated_ffn(hp, b, il, norm, (self.act, None))?;
             post_norm(hp, b, il, ("post_ffw_norm", "l_out"), out, x)?;
         }
         logits(hp, b, kind, x)
     }
 }
 
-/// A layer's gated network over `src`, for layers that norm its output.
+/// A layer's gated network over `src`, for layers that norm its output, with a cutoff on its gates
+/// if there is one.
 pub(super) fn gated_ffn(
     hp: &Hparams,
     b: &mut Builder<'_>,
     il: usize,
     src: SlotId,
-    act: Activation,
+    (act, cutoff): (Activation, Option<f32>),
 ) -> Result<SlotId, Error> {
     let (n_ff, out) = (hp.n_ff[il], "block_out");
-    let shape = FfnShape { n_ff, gated: true, act, norm: None, scale: 1.0 };
+    let shape = FfnShape { n_ff, gated: true, act, cutoff, norm: None, scale: 1.0 };
     if b.skips(il, &shape) {
         return Ok(b.skipping_ffn_alone(il, src, &shape, out)?);
     }
-    let act = b.ffn_gated(il, src, n_ff, act)?;
+    let act = match cutoff {
+        Some(cutoff) => b.ffn_cut(il, src, n_ff, act, cutoff)?,
+        None => b.ffn_gated(il, src, n_ff, act)?,
+    };
     let down = b.ffn_down(il, n_ff, hp.n_embd)?;
     Ok(b.mat_mul(&format!("ffn_out-{il}"), out, act, vec![down]))
 }
@@ -275,7 +279,7 @@ impl Ffn {
         let (n_ff, scale) = (hp.n_ff[il], hp.residual_scale);
         if let Self::Gated(act) | Self::Plain(act) = self {
             let gated = matches!(self, Self::Gated(_));
-            let shape = FfnShape { n_ff, gated, act, norm: None, scale };
+            let shape = FfnShape { n_ff, gated, act, cutoff: None, norm: None, scale };
             if b.skips(il, &shape) {
                 return Ok(b.skipping_ffn(il, src, seen, &shape, x)?);
             }

@@ -35,6 +35,7 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
 mod glm4;
 mod gpt2;
 mod gpt_oss;
@@ -95,6 +96,7 @@ pub const ARCHS: &[ArchSpec] = &[
     gemma::SPEC,
     gemma2::SPEC,
     gemma3::SPEC,
+    gemma3n::SPEC,
     glm4::SPEC,
     gpt2::SPEC,
     gpt_oss::SPEC,

@@ -45,7 +45,7 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
         post_norm(hp, b, il, ("post_attention_norm", "ffn_inp"), out, x)?;
 
         let input = b.copy(&format!("ffn_inp_copy-{il}"), "norm", x);
-        let out = gated_ffn(hp, b, il, input, Activation::Silu)?;
+        let out = gated_ffn(hp, b, il, input, (Activation::Silu, None))?;
         post_norm(hp, b, il, ("post_ffw_norm", "l_out"), out, x)?;
     }
     logits(hp, b, kind, x)?;

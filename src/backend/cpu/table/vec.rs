@@ -168,6 +168,18 @@ impl KernelTable {
         scalar::vec::softmax(y);
     }
 
+    /// `y = max(x - cutoff, 0)` with the cutoff `n_std` sample standard deviations above the mean
+    /// of `x`: of numbers that are spread like a Gaussian's it leaves a fixed share (Gemma 3n's
+    /// top-k). Mean and variance are taken in f64, by the same plain loop in every instruction set.
+    /// NaN anywhere in `x` makes all of `y` NaN.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn beyond(&self, n_std: f32, x: &[f32], y: &mut [f32]) {
+        assert_eq!(x.len(), y.len());
+        scalar::vec::beyond(n_std, x, y);
+    }
+
     /// Activation of a feed-forward layer: `out = act(gate)`, times `up` when the layer is gated.
     ///
     /// NaN stays NaN, and `-inf` becomes NaN in those functions that multiply it with 0.

@@ -72,6 +72,8 @@ pub(super) struct Made {
 pub(in super::super) struct ListScratch {
     pub(super) places: AlignedVec<u32>,
     pub(super) values: AlignedVec<f32>,
+    /// Gates beyond a cutoff.
+    pub(super) gates: AlignedVec<f32>,
     pub(super) bits: Vec<u64>,
 }
 

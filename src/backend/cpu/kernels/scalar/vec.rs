@@ -114,6 +114,30 @@ pub(crate) fn soft_cap(cap: f32, y: &mut [f32]) {
     }
 }
 
+/// `y = max(x - mean(x) - n_std * deviation(x), 0)`
+pub(crate) fn beyond(n_std: f32, x: &[f32], y: &mut [f32]) {
+    let mean = (sum(x, |x| x) / x.len() as f64) as f32;
+    let squares = sum(x, |x| (x - f64::from(mean)) * (x - f64::from(mean)));
+    let deviation = (squares / x.len().saturating_sub(1).max(1) as f64).sqrt() as f32;
+    let cutoff = mean + n_std * deviation;
+    for (y, x) in y.iter_mut().zip(x) {
+        // NaN is not below.
+        *y = if x - cutoff < 0.0 { 0.0 } else { x - cutoff };
+    }
+}
+
+/// The sum of `f(x)`, in as many running sums as the compiler can keep apart.
+fn sum(x: &[f32], f: impl Fn(f64) -> f64) -> f64 {
+    let (blocks, rest) = x.as_chunks::<16>();
+    let mut sums = [0.0; 16];
+    for block in blocks {
+        for (sum, &x) in sums.iter_mut().zip(block) {
+            *sum += f(f64::from(x));
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|&x| f(f64::from(x))).sum::<f64>()
+}
+
 /// `y = exp(y - max(y)) / sum(exp(y - max(y)))`
 pub(crate) fn softmax(y: &mut [f32]) {
     let greatest = y.iter().copied().fold(f32::NEG_INFINITY, f32::max);
