@@ -202,6 +202,11 @@ impl<'a> Builder<'a> {
         usize::try_from(self.tensors.find(name)?.shape.n_rows()).ok()
     }
 
+    /// Elements of a row of a matrix, likewise.
+    pub fn row_len(&self, name: &str) -> Option<usize> {
+        usize::try_from(self.tensors.find(name)?.shape.ne()[0]).ok()
+    }
+
     pub(super) fn slot(&mut self, name: &'static str, width: usize) -> SlotId {
         self.slot_of_many(name, width, 1)
     }

@@ -253,6 +253,51 @@ fn softmax_equals_f64() {
     reference().softmax(&mut []);
 }
 
+/// `max(x - mean - n_std * deviation, 0)`, step by step in f64.
+fn beyond_f64(n_std: f64, x: &[f32]) -> Vec<f64> {
+    let n = x.len() as f64;
+    let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    let squares: f64 = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum();
+    let cutoff = mean + n_std * (squares / (n - 1.0)).sqrt();
+    x.iter().map(|&x| (f64::from(x) - cutoff).max(0.0)).collect()
+}
+
+#[test]
+fn what_stands_out_is_beyond_the_cutoff() {
+    for n in LENGTHS.into_iter().filter(|&n| n > 1) {
+        let x: Vec<f32> = Rng::new(n as u64).floats(n).iter().map(|v| 3.0 + v * 2.0).collect();
+        for n_std in [1.644_853_6, 0.0, -1.0] {
+            let mut y = vec![9.0; n];
+            reference().beyond(n_std, &x, &mut y);
+            for (got, want) in y.iter().zip(beyond_f64(f64::from(n_std), &x)) {
+                assert!((f64::from(*got) - want).abs() < 2e-6, "{n}, {n_std}: {got} {want}");
+            }
+        }
+    }
+    // A sum of twelve even numbers is nearly a Gaussian's.
+    let mut rng = Rng::new(1);
+    let x: Vec<f32> = (0..20_000).map(|_| rng.floats(12).iter().sum()).collect();
+    let mut y = vec![0.0; x.len()];
+    reference().beyond(1.644_853_6, &x, &mut y);
+    let share = y.iter().filter(|y| **y > 0.0).count() as f64 / y.len() as f64;
+    assert!((share - 0.05).abs() < 0.006, "{share}");
+}
+
+#[test]
+fn what_stands_out_of_the_same_numbers_is_nothing() {
+    let mut y = [1.0; 3];
+    reference().beyond(1.0, &[2.0; 3], &mut y);
+    assert_eq!(y, [0.0; 3]);
+    reference().beyond(1.0, &[2.0], &mut y[..1]);
+    reference().beyond(1.0, &[], &mut []);
+    assert_eq!(y[0], 0.0);
+    let mut y = [0.0; 20];
+    let mut x = [1.0; 20];
+    x[17] = f32::NAN;
+    reference().beyond(1.0, &x, &mut y);
+    assert!(y.iter().all(|y| y.is_nan()));
+}
+
 #[test]
 #[should_panic(expected = "SwigluOai needs both halves")]
 fn gated_only_means_it() {

@@ -139,11 +139,11 @@ fn layer(
     let mut sum = b.copy(&node("active_prediction"), "layer", active);
     post_norm(hp, b, il, ("attn_norm", "laurel_in"), active, sum)?;
     let norm = pre_norm(hp, b, il, "attn_norm", NORM, active)?;
-    let rank = b.n_rows(&tensor("laurel_l.weight")).unwrap_or(0).max(1);
+    let rank = b.row_len(&tensor("laurel_r.weight")).unwrap_or(0).max(1);
+    let up = b.mat(&tensor("laurel_r"), rank, n_embd)?;
     let down = b.mat(&tensor("laurel_l"), n_embd, rank)?;
     let low = b.mat_mul(&node("laurel_l"), "laurel", norm, vec![down]);
     let low = b.copy(&node("laurel_l"), "laurel_copy", low);
-    let up = b.mat(&tensor("laurel_r"), rank, n_embd)?;
     let out = b.mat_mul(&node("laurel_r"), "block_out", low, vec![up]);
     post_norm(hp, b, il, ("laurel_post_norm", "laurel_out"), out, sum)?;
 
