@@ -85,7 +85,11 @@ fn check(name: &str, bytes: &[u8]) {
 
 #[test]
 fn every_architecture() {
-    tiny_archs::SPECS.iter().for_each(|s| check(s.name, &tiny_archs::bytes(s)));
+    for s in tiny_archs::SPECS {
+        // Enough for every kind of layer.
+        let spec = tiny_archs::Spec { n_layer: s.n_layer.min(5), ..*s };
+        check(s.name, &tiny_archs::bytes(&spec));
+    }
 }
 
 #[test]

@@ -35,10 +35,8 @@ fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
     let size = |name: &str, default: usize, from: usize, to: usize| -> Result<usize, Error> {
         let n = meta.get_u32(&key(name))?.map_or(default, |n| n as usize);
         let expected = || format!("a number from {from} to {to}");
-        (from..=to)
-            .contains(&n)
-            .then_some(n)
-            .ok_or_else(|| bad(&key(name), &n.to_string(), &expected()))
+        let fits = (from..=to).contains(&n).then_some(n);
+        fits.ok_or_else(|| bad(&key(name), &n.to_string(), &expected()))
     };
     hp.n_streams = size("altup.num_inputs", 4, 2, STREAMS.len())?;
     hp.active_stream = size("altup.active_idx", 0, 0, hp.n_streams - 1)?;
@@ -50,20 +48,26 @@ fn hparams(meta: &Metadata) -> Result<Hparams, Error> {
         let expected = format!("an earlier layer like layer {il}, with the same window");
         return Err(bad(&key("attention.shared_kv_layers"), &n_shared.to_string(), &expected));
     }
-    hp.cutoffs = match meta.get_f32s(&key("activation_sparsity_scale"))? {
-        None => (0..hp.n_layer).map(|il| (il < CUT_LAYERS).then_some(CUTOFF)).collect(),
-        // Minus infinity where all pass.
-        Some(all) => all.iter().map(|&x| (x != f32::NEG_INFINITY).then_some(x)).collect(),
-    };
-    if hp.cutoffs.len() != hp.n_layer || hp.cutoffs.iter().flatten().any(|x| !x.is_finite()) {
-        let expected = format!("a number for each of {} layers", hp.n_layer);
-        return Err(bad(
-            &key("activation_sparsity_scale"),
-            &format!("{:?}", hp.cutoffs),
-            &expected,
-        ));
-    }
+    hp.cutoffs = cutoffs(meta, "gemma3n.activation_sparsity_scale", hp.n_layer)?;
     Ok(hp)
+}
+
+/// How far gates must stand out, layer by layer.
+fn cutoffs(meta: &Metadata, key: &str, n_layer: usize) -> Result<Vec<Option<f32>>, Error> {
+    let Some(all) = meta.get_f32s(key)? else {
+        return Ok((0..n_layer).map(|il| (il < CUT_LAYERS).then_some(CUTOFF)).collect());
+    };
+    if all.len() != n_layer {
+        let expected = format!("one for each of {n_layer} layers");
+        return Err(bad(key, &format!("{} numbers", all.len()), &expected));
+    }
+    // Minus infinity where all pass.
+    let of_layer = |&x: &f32| match x {
+        f32::NEG_INFINITY => Ok(None),
+        x if x.is_finite() => Ok(Some(x)),
+        x => Err(bad(key, &x.to_string(), "standard deviations, or -inf for none")),
+    };
+    all.iter().map(of_layer).collect()
 }
 
 /// The layer whose keys and values a layer sees that has none of its own: the last one with the
@@ -80,9 +84,8 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let input = b.copy("inp_scaled", "norm", x);
     let mut per_layer = per_layer_inputs(hp, b, input)?;
     let mut streams = vec![x];
-    for (i, mat) in
-        b.mats("altup_proj", hp.n_embd, hp.n_embd, hp.n_streams - 1)?.into_iter().enumerate()
-    {
+    let mats = b.mats("altup_proj", hp.n_embd, hp.n_embd, hp.n_streams - 1)?;
+    for (i, mat) in mats.into_iter().enumerate() {
         let projected = b.mat_mul("altup_added", "block_out", input, vec![mat]);
         streams.push(b.stream("inp_stacked", i + 1, projected, x));
     }

@@ -15,7 +15,7 @@
 //!    | `Sandwich` | before and after each | `gemma2`, `gemma3`, `glm4` |
 //!    | `PostNorm` | of each block's sum; no memory (`encoder_input`) | `bert`, `nomic_bert` |
 //!    | `Parallel` | one for both, side by side | `falcon`, `command_r`, `phi2` |
-//!    | steps written out | anything else | `olmo2`, `gpt_oss` |
+//!    | steps written out | anything else | `olmo2`, `gemma3n` |
 //!
 //! 2. A line in [`ARCHS`] here (and its `mod`).
 //!
