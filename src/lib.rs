@@ -9,9 +9,9 @@
 //! |---|---|
 //! | [`ffi`] | the only `extern "C"`: checks, converts, never computes |
 //! | [`api`] | the safe façade: `Model`, `Context`, `Batch` |
-//! | [`tools`] | work over whole models and texts |
+//! | [`tools`] | work over whole models and texts: calibration, tuning |
 //! | [`sampler`], [`chat`] | choosing the next token, laying out a conversation |
-//! | [`tools`] | many runs over a text: calibration |
+//! | [`grammar`] | which tokens go on with a text of a language |
 //! | [`engine`] | runs a plan: batches, ubatches, KV cache, outputs |
 //! | [`sparse`] | which neurons fire |
 //! | [`model`] | hyper-parameters, weights, one short file per architecture |
@@ -34,6 +34,7 @@ pub mod chat;
 pub mod engine;
 pub mod ffi;
 pub mod gguf;
+pub mod grammar;
 pub mod model;
 pub mod plan;
 pub mod quant;

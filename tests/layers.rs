@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// cycles, and nothing uses `ffi`.
 const EDGES: &[(&str, &[&str])] = &[
     // The boundary: the façade, and the plain types that cross it.
-    ("ffi", &["api", "sampler", "chat", "vocab", "gguf", "quant", "backend", "tensor"]),
+    ("ffi", &["api", "sampler", "chat", "grammar", "vocab", "gguf", "quant", "backend", "tensor"]),
     (
         "api",
         &[
@@ -17,9 +17,9 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("tools", &["engine", "model", "vocab", "sparse", "plan", "quant", "gguf", "tensor"]),
-    ("sampler", &["vocab"]),
+    ("sampler", &["grammar", "vocab"]),
     ("chat", &["vocab"]),
-    ("tools", &["engine", "vocab", "sparse", "model", "plan", "gguf", "quant"]),
+    ("grammar", &["vocab"]),
     ("engine", &["plan", "model", "sparse", "backend", "quant", "tensor"]),
     ("sparse", &["plan", "model", "backend", "gguf", "quant", "tensor"]),
     ("model", &["plan", "gguf", "quant", "tensor"]),

@@ -5,3 +5,4 @@ pub mod bytes;
 pub mod hash;
 pub mod log;
 pub mod sys;
+pub mod utf8;

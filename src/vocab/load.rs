@@ -1,5 +1,7 @@
 //! Reading a vocabulary from GGUF metadata.
 
+use std::sync::OnceLock;
+
 use crate::gguf::{Array, Metadata, Value};
 
 use super::charsmap::Charsmap;
@@ -100,6 +102,7 @@ impl Vocab {
             end_of_generation,
             suppressed: read_suppressed(meta, n_tokens)?,
             flags,
+            piece_trie: OnceLock::new(),
         })
     }
 }
@@ -187,6 +190,7 @@ fn no_vocab(meta: &Metadata, n_token_types: u32) -> Result<Vocab, Error> {
         end_of_generation: Vec::new(),
         suppressed: Vec::new(),
         flags: Flags::default(),
+        piece_trie: OnceLock::new(),
     })
 }
 

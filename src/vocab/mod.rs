@@ -23,6 +23,7 @@ mod hashed;
 mod load;
 mod map_order;
 mod model;
+mod piece_trie;
 mod pieces;
 mod plamo2;
 mod pre;
@@ -37,8 +38,11 @@ mod unicode;
 mod wpm;
 
 pub use attr::TokenAttr;
+pub use piece_trie::{Node as PieceNode, PieceTrie};
 pub use pre::pre_tokenize;
 pub use special_ids::SpecialIds;
+
+use std::sync::OnceLock;
 
 use model::{Context, Model};
 use pieces::Pieces;
@@ -184,6 +188,8 @@ pub struct Vocab {
     end_of_generation: Vec<Token>,
     suppressed: Vec<Token>,
     flags: Flags,
+    /// Made when first asked for.
+    piece_trie: OnceLock<PieceTrie>,
 }
 
 impl Vocab {
@@ -276,6 +282,12 @@ impl Vocab {
         }
         let piece = self.pieces.get(token)?;
         Some(pieces::strip_left(piece, lstrip.max(0) as usize))
+    }
+
+    /// The texts of all tokens (control tokens included) as a tree of characters. The first call
+    /// builds it, which takes some ten milliseconds for a hundred thousand tokens.
+    pub fn piece_trie(&self) -> &PieceTrie {
+        self.piece_trie.get_or_init(|| PieceTrie::new(self))
     }
 
     /// The text of `tokens`: [`Vocab::join_pieces`] and then [`Vocab::clean_spaces`].

@@ -8,13 +8,15 @@ use super::chain::CChain;
 use crate::ffi::guard;
 use crate::ffi::types::{llama_sampler, llama_sampler_i, llama_token, llama_token_data_array};
 use crate::sampler::{
-    AdaptiveP, Dist, Dry, Greedy, Infill, LogitBias, MinP, Mirostat, MirostatV2, Penalties,
-    Sampler, Temp, TempExt, TopK, TopNSigma, TopP, Typical, Xtc,
+    AdaptiveP, Dist, Dry, Grammar, Greedy, Infill, LogitBias, MinP, Mirostat, MirostatV2,
+    Penalties, Sampler, Temp, TempExt, TopK, TopNSigma, TopP, Typical, Xtc,
 };
 use crate::vocab::Vocab;
 
 /// Infill over a vocabulary that the caller keeps alive, as `llama.h` demands.
 type CInfill = Infill<&'static Vocab>;
+/// The same for grammars.
+type CGrammar = Grammar<&'static Vocab>;
 
 /// A sampler that C can hold.
 pub(super) trait Kind: Sampler + Clone + 'static {
@@ -60,6 +62,7 @@ kinds! {
     AdaptiveP,
     Dist,
     Dry,
+    CGrammar,
     Greedy,
     CInfill,
     LogitBias,

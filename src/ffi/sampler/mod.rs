@@ -13,6 +13,7 @@
 
 mod candidates;
 mod chain;
+mod grammar;
 mod handle;
 mod init;
 mod kinds;
@@ -22,6 +23,7 @@ use core::ffi::{CStr, c_char};
 use core::ptr;
 
 pub use chain::*;
+pub use grammar::*;
 pub use init::*;
 pub use sample::*;
 

@@ -1,4 +1,4 @@
-//! Not there yet: adapters, quantisation, training, grammars.
+//! Not there yet: adapters, quantisation, training.
 
 use core::ffi::{c_char, c_void};
 
@@ -8,8 +8,7 @@ use super::unimplemented;
 use crate::ffi::types::{
     ggml_opt_dataset_t, ggml_opt_epoch_callback, ggml_opt_result_t, ggml_tensor, gguf_context,
     llama_adapter_lora, llama_context, llama_model, llama_model_params,
-    llama_model_quantize_params, llama_model_set_tensor_data_t, llama_opt_params, llama_sampler,
-    llama_token, llama_vocab,
+    llama_model_quantize_params, llama_model_set_tensor_data_t, llama_opt_params, llama_token,
 };
 
 /// Makes a model from metadata alone; the callback fills each tensor. NULL on failure.
@@ -144,46 +143,6 @@ pub unsafe extern "C" fn llama_set_adapter_cvec(
     il_end: i32,
 ) -> i32 {
     unimplemented("llama_set_adapter_cvec", -1)
-}
-
-/// Allows only text of a GBNF grammar. NULL when the grammar does not parse.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_sampler_init_grammar(
-    vocab: *const llama_vocab,
-    grammar_str: *const c_char,
-    grammar_root: *const c_char,
-) -> *mut llama_sampler {
-    unimplemented("llama_sampler_init_grammar", core::ptr::null_mut())
-}
-
-/// A grammar that starts at a trigger word or token.
-#[deprecated(note = "use llama_sampler_init_grammar_lazy_patterns instead")]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_sampler_init_grammar_lazy(
-    vocab: *const llama_vocab,
-    grammar_str: *const c_char,
-    grammar_root: *const c_char,
-    trigger_words: *mut *const c_char,
-    num_trigger_words: usize,
-    trigger_tokens: *const llama_token,
-    num_trigger_tokens: usize,
-) -> *mut llama_sampler {
-    unimplemented("llama_sampler_init_grammar_lazy", core::ptr::null_mut())
-}
-
-/// A grammar that starts at a trigger token or where a pattern matches the whole text so far. NULL
-/// when it does not parse.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_sampler_init_grammar_lazy_patterns(
-    vocab: *const llama_vocab,
-    grammar_str: *const c_char,
-    grammar_root: *const c_char,
-    trigger_patterns: *mut *const c_char,
-    num_trigger_patterns: usize,
-    trigger_tokens: *const llama_token,
-    num_trigger_tokens: usize,
-) -> *mut llama_sampler {
-    unimplemented("llama_sampler_init_grammar_lazy_patterns", core::ptr::null_mut())
 }
 
 /// A filter for training that takes every tensor.
