@@ -25,6 +25,7 @@
 
 struct options {
     const char *model, *prompt, *file, *system, *sparse, *save_activation, *calibrate;
+    const char *grammar, *grammar_file;
     int64_t n_predict, n_ctx, n_batch, n_ubatch, threads, threads_batch, seed, n_gpu_layers;
     int64_t top_k, repeat_last_n;
     double temp, top_p, min_p, repeat_penalty, vram_budget, sparse_threshold, target_sparsity;
@@ -43,6 +44,7 @@ struct session {
     const struct llama_vocab *vocab;
     struct llama_context *ctx;
     struct llama_sampler *sampler;
+    struct llama_sampler *grammar; /* in the chain; NULL without one */
     /* What was said so far. The first n_past tokens are in the KV cache, the others wait. */
     struct tokens history;
     size_t n_past;
@@ -130,12 +132,16 @@ static void read_options(struct options *o, int argc, char **argv) {
         {FLAG_FLOAT, {"--min-p"}, "P", &o->min_p, "keep tokens at least P times as likely as the best; 0: all", 0, 1},
         {FLAG_FLOAT, {"--repeat-penalty"}, "X", &o->repeat_penalty, "make recent tokens less likely; 1: off", 0, 1e6},
         {FLAG_INT, {"--repeat-last-n"}, "N", &o->repeat_last_n, "how many tokens are recent", 0, INT32_MAX},
+        {FLAG_STRING, {"--grammar"}, "GBNF", &o->grammar, "write only text of this grammar, from its rule 'root' on", 0, 0},
+        {FLAG_STRING, {"--grammar-file"}, "FILE", &o->grammar_file, "the same with a grammar from a file ('-' is stdin)", 0, 0},
         {FLAG_BOOL, {"--ignore-eos"}, 0, &o->ignore_eos, "never end the text: the end tokens cannot be chosen", 0, 0},
     };
     parse_flags(argc, argv, "text generation", flags, sizeof flags / sizeof *flags, NULL);
 
     if (!o->model) die("no model: give its file with -m FILE (-h lists the flags)");
     if (o->prompt && o->file) die("-p and -f both give the prompt: use one of them");
+    if (o->grammar && o->grammar_file)
+        die("--grammar and --grammar-file both give the grammar: use one of them");
     if (o->system && !o->chat) die("-sys needs --chat");
     if (o->chat && !o->prompt && !o->file) o->interactive = true;
     if (!o->prompt && !o->file && !o->interactive && !o->calibrate)
@@ -212,10 +218,22 @@ static void ban_end_of_text(struct session *s) {
     free(banned);
 }
 
+static void open_grammar(struct session *s) {
+    struct text text = {0};
+    if (s->opt.grammar_file) text_add_file(&text, s->opt.grammar_file);
+    else text_add(&text, s->opt.grammar, strlen(s->opt.grammar));
+    log_forget();
+    s->grammar = llama_sampler_init_grammar(s->vocab, text.data, "root");
+    if (!s->grammar) die_with_reason("cannot use the grammar");
+    text_free(&text);
+    llama_sampler_chain_add(s->sampler, s->grammar);
+}
+
 static void open_sampler(struct session *s) {
     const struct options *o = &s->opt;
     s->sampler = llama_sampler_chain_init(llama_sampler_chain_default_params());
     struct llama_sampler *chain = s->sampler;
+    if (o->grammar || o->grammar_file) open_grammar(s);
     if (o->ignore_eos) ban_end_of_text(s);
     llama_sampler_chain_add(chain, llama_sampler_init_penalties(llama_vocab_n_tokens(s->vocab),
         (int32_t)o->repeat_last_n, (float)o->repeat_penalty, 0.0F, 0.0F));
@@ -335,10 +353,15 @@ static void show_tokens(const struct session *s, size_t from) {
     text_free(&piece);
 }
 
-/* The sampler's penalties count what was read as well as what was written. */
+/* The sampler's penalties count what was read as well as what was written. A grammar is for what
+ * is written alone. */
 static void prompt_added(struct session *s, size_t from) {
-    for (size_t i = from; i < s->history.len; i++)
-        llama_sampler_accept(s->sampler, s->history.data[i]);
+    for (int32_t n = 0; n < llama_sampler_chain_n(s->sampler); n++) {
+        struct llama_sampler *one = llama_sampler_chain_get(s->sampler, n);
+        for (size_t i = from; i < s->history.len && one != s->grammar; i++)
+            llama_sampler_accept(one, s->history.data[i]);
+    }
+    if (s->grammar) llama_sampler_reset(s->grammar);
     if (s->opt.verbose_prompt) show_tokens(s, from);
     if (context_full(s))
         die("the prompt does not fit: %zu tokens, but the context holds %u (-c)", s->history.len,

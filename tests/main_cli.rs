@@ -42,6 +42,8 @@ fn help_explains_every_flag() {
         "--repeat-penalty",
         "--repeat-last-n",
         "--ignore-eos",
+        "--grammar",
+        "--grammar-file",
         "-ngl",
         "--vram-budget",
         "--sparse",
@@ -85,6 +87,7 @@ fn wrong_flags_are_refused_in_one_line() {
         (&["--top-p", "1.5"], "--top-p needs"),
         (&["--sparse-threshold", "low"], "--sparse-threshold needs a number"),
         (&["-m", "x.gguf", "-p", "a", "-f", "b"], "-p and -f"),
+        (&["-m", "x.gguf", "-p", "a", "--grammar", "b", "--grammar-file", "c"], "both give"),
         (&["-m", "x.gguf", "-p", "a", "-sys", "b"], "-sys needs --chat"),
         (&["-m", "x.gguf", "prompt"], "unexpected argument 'prompt'"),
         (&["-m", "x.gguf", "-f", "no/such/file"], "cannot open 'no/such/file': No such file"),
@@ -287,6 +290,29 @@ fn chat_answers_one_question() {
     let run = generate(&model, &["--chat", "-p", question, "-n", "24"]);
     assert!(run.text().contains("Paris"), "{run:?}");
     assert!(!run.text().contains("<|im_"), "{run:?}");
+}
+
+#[test]
+fn a_grammar_holds_for_answers_and_not_for_questions() {
+    let Some(model) = model() else { return };
+    let yes_or_no = r#"root ::= ("yes" | "no") [.!]"#;
+    let question = "Is the sky blue? Answer in a long poem.";
+    let run = generate(&model, &["--chat", "-p", question, "--grammar", yes_or_no]);
+    assert!(["yes.", "yes!", "no.", "no!"].contains(&run.text().trim()), "{run:?}");
+
+    let file = scratch("grammar").join("digits.gbnf");
+    fs::write(&file, "root ::= \" \"? [0-9]{3}\n").unwrap();
+    let file = file.to_str().unwrap();
+    let run = generate(&model, &["-p", "Digits:", "--grammar-file", file]);
+    let text = run.text().strip_prefix("Digits:").unwrap().trim().to_owned();
+    assert!(text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit()), "{run:?}");
+
+    let wrong = generate(&model, &["-p", "a", "--grammar", "root ::= [a"]);
+    let line = wrong.refusal();
+    assert!(
+        line.contains("cannot use the grammar") && line.contains("line 1, column 12"),
+        "{line}"
+    );
 }
 
 #[test]
