@@ -2229,6 +2229,38 @@ LLAMA_API void llama_perf_sampler_print(const struct llama_sampler *chain);
 // Sets time and count to zero.
 LLAMA_API void llama_perf_sampler_reset(struct llama_sampler *chain);
 
+// Allows only text of a GBNF grammar, from the rule `grammar_root` on; an empty grammar, or NULL,
+// allows everything. The model must live as long as the sampler. NULL when the grammar does not
+// parse; the log says where.
+LLAMA_API
+struct llama_sampler *llama_sampler_init_grammar(const struct llama_vocab *vocab,
+                                                 const char *grammar_str,
+                                                 const char *grammar_root);
+
+// A grammar that starts at a trigger word or token, and allows everything before it.
+LLAMA_API
+LLAMA_DEPRECATED_FN("use llama_sampler_init_grammar_lazy_patterns instead")
+struct llama_sampler *llama_sampler_init_grammar_lazy(const struct llama_vocab *vocab,
+                                                      const char *grammar_str,
+                                                      const char *grammar_root,
+                                                      const char **trigger_words,
+                                                      size_t num_trigger_words,
+                                                      const llama_token *trigger_tokens,
+                                                      size_t num_trigger_tokens);
+
+// A grammar that starts at a trigger token or where a pattern (a regular expression of C++)
+// matches the text so far: at the pattern's first group that matched something, or else where the
+// match begins. It allows everything before that. NULL when the grammar or a pattern does not
+// parse.
+LLAMA_API
+struct llama_sampler *llama_sampler_init_grammar_lazy_patterns(const struct llama_vocab *vocab,
+                                                               const char *grammar_str,
+                                                               const char *grammar_root,
+                                                               const char **trigger_patterns,
+                                                               size_t num_trigger_patterns,
+                                                               const llama_token *trigger_tokens,
+                                                               size_t num_trigger_tokens);
+
 // Chooses the most likely token.
 LLAMA_API struct llama_sampler *llama_sampler_init_greedy(void);
 
@@ -2607,34 +2639,6 @@ int32_t llama_set_adapter_cvec(struct llama_context *ctx,
                                int32_t n_embd,
                                int32_t il_start,
                                int32_t il_end);
-
-// Allows only text of a GBNF grammar. NULL when the grammar does not parse.
-LLAMA_API
-struct llama_sampler *llama_sampler_init_grammar(const struct llama_vocab *vocab,
-                                                 const char *grammar_str,
-                                                 const char *grammar_root);
-
-// A grammar that starts at a trigger word or token.
-LLAMA_API
-LLAMA_DEPRECATED_FN("use llama_sampler_init_grammar_lazy_patterns instead")
-struct llama_sampler *llama_sampler_init_grammar_lazy(const struct llama_vocab *vocab,
-                                                      const char *grammar_str,
-                                                      const char *grammar_root,
-                                                      const char **trigger_words,
-                                                      size_t num_trigger_words,
-                                                      const llama_token *trigger_tokens,
-                                                      size_t num_trigger_tokens);
-
-// A grammar that starts at a trigger token or where a pattern matches the whole text so far. NULL
-// when it does not parse.
-LLAMA_API
-struct llama_sampler *llama_sampler_init_grammar_lazy_patterns(const struct llama_vocab *vocab,
-                                                               const char *grammar_str,
-                                                               const char *grammar_root,
-                                                               const char **trigger_patterns,
-                                                               size_t num_trigger_patterns,
-                                                               const llama_token *trigger_tokens,
-                                                               size_t num_trigger_tokens);
 
 // A filter for training that takes every tensor.
 LLAMA_API bool llama_opt_param_filter_all(const struct ggml_tensor *tensor, void *userdata);

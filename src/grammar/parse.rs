@@ -52,6 +52,8 @@ struct Open {
     n_copies: u64,
     /// Number of symbols before the group.
     n_symbols: usize,
+    /// Where it begins in the text.
+    start: usize,
 }
 
 /// Reads a grammar.
@@ -106,8 +108,6 @@ impl<'a> Parser<'a> {
     }
 
     fn expected_at(&self, pos: usize, what: impl Into<String>) -> Error {
-        let before = &self.text[..pos.min(self.text.len())];
-        let line_start = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
         let found = match self.text.get(pos) {
             None => "the end".to_owned(),
             Some(b'\n' | b'\r') => "the end of the line".to_owned(),
@@ -117,12 +117,22 @@ impl<'a> Parser<'a> {
                 format!("'{}'", first.escape_debug())
             }
         };
-        Error::Syntax {
-            line: 1 + memchr::memchr_iter(b'\n', before).count(),
-            column: 1 + String::from_utf8_lossy(&before[line_start..]).chars().count(),
-            expected: what.into(),
-            found,
-        }
+        let (line, column) = self.place(pos);
+        Error::Syntax { line, column, expected: what.into(), found }
+    }
+
+    /// Line and column of a byte, from 1.
+    fn place(&self, pos: usize) -> (usize, usize) {
+        let before = &self.text[..pos.min(self.text.len())];
+        let line_start = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
+        let column = 1 + String::from_utf8_lossy(&before[line_start..]).chars().count();
+        (1 + memchr::memchr_iter(b'\n', before).count(), column)
+    }
+
+    /// What is expected to close something that was opened.
+    fn closing(&self, close: &str, start: usize) -> String {
+        let (line, column) = self.place(start);
+        format!("'{close}' for what line {line}, column {column} opens")
     }
 
     /// Skips spaces and comments, and line ends if they mean nothing here.
@@ -205,19 +215,22 @@ impl<'a> Parser<'a> {
 
     /// The right side of a rule, with all groups in it.
     fn alternatives(&mut self, symbol: u32) -> Result<(), Error> {
-        let open =
-            |symbol, n_symbols| Open { symbol, items: Vec::new(), last: 0, n_copies: 1, n_symbols };
+        let open = |symbol, n_symbols, start| {
+            let items = Vec::new();
+            Open { symbol, items, last: 0, n_copies: 1, n_symbols, start }
+        };
         let mut outer: Vec<Open> = Vec::new();
-        let mut rule = open(symbol, 0);
+        let mut rule = open(symbol, 0, self.pos);
         loop {
             let nested = !outer.is_empty();
             match self.peek(0) {
                 b'(' => {
+                    let start = self.pos;
                     self.pos += 1;
                     self.space(true);
                     let n_symbols = self.symbols.len();
                     let group = self.make_symbol(symbol);
-                    outer.push(std::mem::replace(&mut rule, open(group, n_symbols)));
+                    outer.push(std::mem::replace(&mut rule, open(group, n_symbols, start)));
                 }
                 b'|' => {
                     self.pos += 1;
@@ -240,7 +253,8 @@ impl<'a> Parser<'a> {
                         return self.define(symbol, &rule.items, &[]);
                     };
                     if self.peek(0) != b')' {
-                        return Err(self.expected("an item, '|' or ')'"));
+                        let close = self.closing(")", rule.start);
+                        return Err(self.expected(format!("an item, '|' or {close}")));
                     }
                     self.pos += 1;
                     self.space(!outer.is_empty());
@@ -261,9 +275,10 @@ impl<'a> Parser<'a> {
     fn item(&mut self, items: &mut Vec<Item>) -> Result<bool, Error> {
         match self.peek(0) {
             b'"' => {
+                let start = self.pos;
                 self.pos += 1;
                 while self.peek(0) != b'"' {
-                    let c = self.character("the end of the literal, '\"'")?;
+                    let c = self.character("\"", start)?;
                     items.push(Item::Chars(self.set(CharSet::new(false, vec![(c, c)]))));
                 }
                 self.pos += 1;
@@ -299,16 +314,17 @@ impl<'a> Parser<'a> {
 
     /// `[…]`; an empty one matches the empty text, as in llama.cpp.
     fn char_set(&mut self, items: &mut Vec<Item>) -> Result<(), Error> {
+        let start = self.pos;
         self.pos += 1;
         let negated = self.peek(0) == b'^';
         self.pos += usize::from(negated);
         let mut ranges = Vec::new();
         while self.peek(0) != b']' {
-            let first = self.character("the end of the set, ']'")?;
+            let first = self.character("]", start)?;
             let mut last = first;
             if self.peek(0) == b'-' && self.peek(1) != b']' {
                 self.pos += 1;
-                last = self.character("the end of the range")?;
+                last = self.character("]", start)?;
             }
             ranges.push((first, last));
         }
@@ -319,11 +335,11 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// One character of a literal or a set. `end` is what could stand in its place.
-    fn character(&mut self, end: &str) -> Result<u32, Error> {
+    /// One character of the literal or the set that began at `start`. `close` would end it.
+    fn character(&mut self, close: &str, start: usize) -> Result<u32, Error> {
         let first = self.peek(0);
         if first == 0 {
-            return Err(self.expected(format!("a character or {end}")));
+            return Err(self.expected(format!("a character or {}", self.closing(close, start))));
         }
         if first != b'\\' {
             return Ok(self.raw_character(first));

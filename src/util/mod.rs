@@ -1,4 +1,5 @@
-//! What every layer may use: the log sink, aligned memory, checked byte reads, a hash, system calls.
+//! What every layer may use: the log sink, aligned memory, checked byte reads, a hash, system calls,
+//! characters cut into pieces.
 
 pub mod aligned;
 pub mod bytes;
