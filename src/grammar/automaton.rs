@@ -79,19 +79,21 @@ impl Automaton {
         self.stacks.has_empty(self.sets[state as usize])
     }
 
-    /// Forgets all other states when there are many. Gives the state's new number if it did.
-    pub(super) fn forget(&mut self, states: &mut [State]) -> bool {
+    /// Are there so many states that it is time to forget those that are not in use?
+    #[inline]
+    pub(super) fn is_crowded(&self) -> bool {
         let many_entries = MANY_ENTRIES.max(2 * self.n_kept);
-        if self.sets.len() < MANY_STATES && self.stacks.len() < many_entries {
-            return false;
-        }
+        self.sets.len() >= MANY_STATES || self.stacks.len() >= many_entries
+    }
+
+    /// Forgets all other states. These get new numbers.
+    pub(super) fn forget_others(&mut self, states: &mut [State]) {
         let mut sets: Vec<Set> = states.iter().map(|&state| self.sets[state as usize]).collect();
         let stacks = self.stacks.only(&mut sets);
         *self = Self::with(Arc::clone(&self.grammar), stacks);
         for (state, set) in states.iter_mut().zip(sets) {
             *state = self.state(set);
         }
-        true
     }
 
     fn state(&mut self, set: Set) -> State {

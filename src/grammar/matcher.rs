@@ -114,11 +114,19 @@ impl Matcher {
     }
 
     fn forget(&mut self) {
-        let mut states = [self.start, self.state];
-        if self.automaton.forget(&mut states) {
-            [self.start, self.state] = states;
-            self.masks.clear();
+        self.forget_except(&mut []);
+    }
+
+    /// Makes room when it is time to, keeping some states, which get new numbers.
+    fn forget_except(&mut self, kept: &mut [State]) {
+        if !self.automaton.is_crowded() {
+            return;
         }
+        let mut states = [&[self.start, self.state], &*kept].concat();
+        self.automaton.forget_others(&mut states);
+        [self.start, self.state] = [states[0], states[1]];
+        kept.copy_from_slice(&states[2..]);
+        self.masks.clear();
     }
 
     /// Can the token come next? For one token it is quicker than [`Matcher::allowed`].
@@ -165,8 +173,7 @@ impl Matcher {
     /// The tokens that can come next, for all at once. Kept for when the same place comes again.
     pub fn allowed(&mut self, vocab: &Vocab) -> Arc<Mask> {
         self.forget();
-        let key = (self.state, self.open);
-        if let Some(mask) = self.masks.get(&key) {
+        if let Some(mask) = self.masks.get(&(self.state, self.open)) {
             return Arc::clone(mask);
         }
         let trie = vocab.piece_trie();
@@ -186,7 +193,7 @@ impl Matcher {
         if self.masks.len() >= MOST_MASKS {
             self.masks.clear();
         }
-        self.masks.insert(key, Arc::clone(&mask));
+        self.masks.insert((self.state, self.open), Arc::clone(&mask));
         mask
     }
 
@@ -220,6 +227,7 @@ impl Matcher {
             }
             path.truncate(depth);
             path.push(state);
+            self.forget_except(&mut path);
             at += 1;
         }
     }

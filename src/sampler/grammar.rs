@@ -66,7 +66,8 @@ impl<V: Deref<Target = Vocab>> Active<V> {
                 None => self.matcher.allows(&self.vocab, c.id),
             };
             // Few tokens end generation; the others need not be asked whether they do.
-            if !is_allowed && !(may_end && self.vocab.is_eog(c.id)) {
+            let may_come = is_allowed || may_end && self.vocab.is_eog(c.id);
+            if !may_come {
                 c.logit = f32::NEG_INFINITY;
             }
         }
