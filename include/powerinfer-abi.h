@@ -1063,6 +1063,9 @@ struct llama_model_params {
 // Takes log text; one call is not one line.
 typedef void (*ggml_log_callback)(enum ggml_log_level level, const char *text, void *user_data);
 
+// Fills a tensor of a model that is made without a file.
+typedef void (*llama_model_set_tensor_data_t)(struct ggml_tensor *tensor, void *userdata);
+
 // Settings of a sampler chain.
 struct llama_sampler_chain_params {
     bool no_perf;
@@ -1123,9 +1126,6 @@ typedef struct ggml_opt_result *ggml_opt_result_t;
 
 // A training run.
 typedef struct ggml_opt_context *ggml_opt_context_t;
-
-// Fills a tensor of a model that is made without a file.
-typedef void (*llama_model_set_tensor_data_t)(struct ggml_tensor *tensor, void *userdata);
 
 // Says whether a tensor is trained.
 typedef bool (*llama_opt_param_filter)(const struct ggml_tensor *tensor, void *userdata);
@@ -2096,6 +2096,22 @@ LLAMA_API
 LLAMA_DEPRECATED_FN("use llama_model_n_head instead")
 int32_t llama_n_head(const struct llama_model *model);
 
+// Writes a model as one GGUF file, with the metadata and the tensors of its file; overrides
+// become the file's values. Errors are logged.
+LLAMA_API void llama_model_save_to_file(const struct llama_model *model, const char *path_model);
+
+// Makes a model from metadata alone; the callback fills each tensor. NULL on failure.
+//
+// There are the tensors that the architecture cannot do without, as F32. A tensor of the same name
+// in the metadata's table gives it another type; tensors that a model may do without, such as
+// biases or an output matrix of its own, exist if the table names them. Data that the callback
+// leaves alone are zeros.
+LLAMA_API
+struct llama_model *llama_model_init_from_user(struct gguf_context *metadata,
+                                               llama_model_set_tensor_data_t set_tensor_data,
+                                               void *set_tensor_data_ud,
+                                               struct llama_model_params params);
+
 // Metadata value as text: its length, or -1 and an empty string when there is none.
 LLAMA_API
 int32_t llama_model_meta_val_str(const struct llama_model *model,
@@ -2561,16 +2577,6 @@ LLAMA_API ggml_backend_reg_t ggml_backend_load(const char *path);
 
 // Unloads a backend.
 LLAMA_API void ggml_backend_unload(ggml_backend_reg_t reg);
-
-// Makes a model from metadata alone; the callback fills each tensor. NULL on failure.
-LLAMA_API
-struct llama_model *llama_model_init_from_user(struct gguf_context *metadata,
-                                               llama_model_set_tensor_data_t set_tensor_data,
-                                               void *set_tensor_data_ud,
-                                               struct llama_model_params params);
-
-// Writes a model as a GGUF file.
-LLAMA_API void llama_model_save_to_file(const struct llama_model *model, const char *path_model);
 
 // Writes a model file in other number formats. 0 on success.
 LLAMA_API

@@ -295,9 +295,13 @@ fn damaged_files() {
         assert!(load(&bytes));
         assert_eq!((n, &out[..3], session.pos_max(0)), (2, &[3, 4, -1][..], 2));
 
-        // A number of tokens that no file has.
-        assert!(llama_state_seq_save_file(session.ctx, good.as_ptr(), 0, out.as_ptr(), 2) > 0);
+        let written = llama_state_seq_save_file(session.ctx, good.as_ptr(), 0, out.as_ptr(), 2);
         let mut bytes = read(&good);
+        write(&bad, &[&bytes[..], &[0]].concat());
+        let (o, n_out) = (out.as_mut_ptr(), &raw mut n);
+        let load = || llama_state_seq_load_file(session.ctx, bad.as_ptr(), 0, o, 9, n_out);
+        assert_eq!(load(), written, "more behind a sequence is not looked at");
+        // A number of tokens that no file has.
         bytes[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
         write(&bad, &bytes);
         let load = |out: *mut i32, n: &mut usize| {

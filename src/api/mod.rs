@@ -13,7 +13,7 @@ pub use crate::engine::{
     StateError, StateScope,
 };
 pub use crate::gguf::{KvOverride, LoadMode, LoadOptions, OverrideValue, Progress};
-pub use crate::model::{Ftype, Hparams, Pooling, RopeParams, RopeScaling};
+pub use crate::model::{Ftype, Hparams, Pooling, RopeParams, RopeScaling, SaveError, Wanted};
 pub use crate::plan::RopeStyle;
 pub use crate::sparse::{
     ActivationCounts, LayerReport, Mode as SparseMode, Request as SparseRequest,

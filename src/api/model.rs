@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::{Context, ContextError, ContextParams};
 use crate::gguf::{self, LoadOptions, Metadata, ModelFiles, Progress};
-use crate::model::{self, Ftype, Hparams};
+use crate::model::{self, Ftype, Hparams, SaveError, Wanted};
 use crate::plan::RopeStyle;
 use crate::sparse::{
     BadMagnitude, BadOption, Mode, Options, Places, Request, Sidecar, Sparse, Tuning,
@@ -95,6 +95,18 @@ impl Model {
     ) -> Result<Self, Error> {
         let files = ModelFiles::open_file(file, name, options)?;
         Self::from_files(files, None, options, &Request::default(), progress)
+    }
+
+    /// The weights of a model with the metadata of this file, which may have some in its table;
+    /// see [`model::wanted`].
+    pub fn wanted(file: File, name: &str, options: &LoadOptions) -> Result<Vec<Wanted>, Error> {
+        let options = LoadOptions { no_alloc: true, ..options.clone() };
+        Ok(model::wanted(&ModelFiles::open_file(file, name, &options)?)?)
+    }
+
+    /// Writes the model to a file, in place of what is there.
+    pub fn save(&self, path: &Path) -> Result<(), SaveError> {
+        self.inner.save(path)
     }
 
     fn from_files(

@@ -30,6 +30,7 @@ pub mod load;
 pub mod log;
 pub mod memory;
 pub mod model;
+pub mod model_make;
 pub mod model_meta;
 pub mod names;
 pub mod params;

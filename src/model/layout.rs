@@ -100,17 +100,22 @@ fn tiled(
     Ok(Some(out))
 }
 
+/// Bytes of a number of a format that is transposed.
+pub(super) fn plain_size(ty: QuantType) -> Option<usize> {
+    match ty {
+        QuantType::F32 => Some(4),
+        QuantType::F16 | QuantType::BF16 => Some(2),
+        _ => None,
+    }
+}
+
 fn transposed(
     ty: QuantType,
     rows: &[u8],
     n_ff: usize,
     n_embd: usize,
 ) -> Result<Option<AlignedVec<u8>>, OutOfMemory> {
-    let size = match ty {
-        QuantType::F32 => 4,
-        QuantType::F16 | QuantType::BF16 => 2,
-        _ => return Ok(None),
-    };
+    let Some(size) = plain_size(ty) else { return Ok(None) };
     let mut out = AlignedVec::try_zeroed_in_huge_pages(rows.len())?;
     let together = 32 * TOGETHER;
     out.par_chunks_mut(together * n_embd * size).enumerate().for_each(|(i, out)| {

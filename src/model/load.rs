@@ -203,11 +203,7 @@ fn plan_of(
     skipping: Skipping,
     predictors: bool,
 ) -> Result<Plan, Error> {
-    let index = weights.iter().enumerate().map(|(i, w)| (w.name.as_str(), i)).collect();
-    let by_name = ByName { weights, index };
-    let mut builder = Builder::new(&by_name).with_skipping(skipping, predictors);
-    (arch.build)(hparams, &mut builder)?;
-    let (plan, used) = builder.finish();
+    let (plan, used) = built(arch, hparams, weights, skipping, predictors)?;
     for (i, weight) in weights.iter().enumerate() {
         // `input_scale` belongs to activation formats of other engines and does not change results.
         if !used.contains(&TensorId(i)) && !weight.name.ends_with(".input_scale") {
@@ -219,4 +215,29 @@ fn plan_of(
         }
     }
     Ok(plan)
+}
+
+/// The plan, and the weights that it asked for in their order.
+fn built(
+    arch: &ArchSpec,
+    hparams: &Hparams,
+    weights: &[Weight],
+    skipping: Skipping,
+    predictors: bool,
+) -> Result<(Plan, Vec<TensorId>), Error> {
+    let index = weights.iter().enumerate().map(|(i, w)| (w.name.as_str(), i)).collect();
+    let by_name = ByName { weights, index };
+    let mut builder = Builder::new(&by_name).with_skipping(skipping, predictors);
+    (arch.build)(hparams, &mut builder)?;
+    Ok(builder.finish())
+}
+
+/// Numbers of the weights that a dense plan asks for, in that order.
+pub(super) fn plan_uses(
+    arch: &ArchSpec,
+    hparams: &Hparams,
+    weights: &[Weight],
+) -> Result<Vec<usize>, Error> {
+    let (_, used) = built(arch, hparams, weights, Skipping::AsStored, false)?;
+    Ok(used.into_iter().map(|id| id.0).collect())
 }

@@ -11,14 +11,18 @@ mod ftype;
 mod hparams;
 mod layout;
 mod load;
+mod outline;
 mod rope;
+mod save;
 
 pub use fingerprint::Fingerprint;
 pub use ftype::Ftype;
 pub use hparams::{Hparams, Pooling, classifier_labels};
 pub use layout::Layout;
 pub use load::{Model, Weight};
+pub use outline::{Wanted, wanted};
 pub use rope::{RopeFreqs, RopeParams, RopeScaling, RopeTraining};
+pub use save::SaveError;
 
 use crate::gguf;
 use crate::plan::BuildError;

@@ -115,14 +115,15 @@ impl Builder<'_> {
     ) -> Result<SlotId, BuildError> {
         let n_embd = self.width(src);
         let tensor = |name: &str| format!("blk.{layer}.{name}");
-        // Where one half is missing, say which.
-        let half = self.n_rows(&tensor("ffn_up.weight")) == Some(n_ff);
-        let mats = match half || self.has(&tensor("ffn_gate.weight")) {
-            true => vec![
+        // Where one of two is missing, say which.
+        let n_up = self.n_rows(&tensor("ffn_up.weight"));
+        let fused = n_up.is_some_and(|n| n != n_ff) && !self.has(&tensor("ffn_gate.weight"));
+        let mats = match fused {
+            false => vec![
                 self.ffn_mat(&tensor("ffn_gate"), n_embd, n_ff)?,
                 self.ffn_mat(&tensor("ffn_up"), n_embd, n_ff)?,
             ],
-            false => vec![self.ffn_mat(&tensor("ffn_up"), n_embd, 2 * n_ff)?],
+            true => vec![self.ffn_mat(&tensor("ffn_up"), n_embd, 2 * n_ff)?],
         };
         Ok(self.mat_mul(&format!("ffn_gate_up-{layer}"), "ffn_gate_up", src, mats))
     }

@@ -1,8 +1,12 @@
-//! System calls: clock, memory locking and advice, processor count, resident memory.
+//! System calls: clock, memory locking and advice, processor count, resident memory, files
+//! in memory.
 #![allow(unsafe_code, reason = "calls libc")]
 
 use once_cell::sync::OnceCell;
+use std::fs::File;
 use std::mem::MaybeUninit;
+#[cfg(target_os = "linux")]
+use std::os::fd::FromRawFd;
 use std::time::Instant;
 
 use crate::log_debug;
@@ -69,6 +73,28 @@ pub fn advise_huge_pages(memory: &mut [MaybeUninit<u8>]) {
 /// Huge pages cannot be asked for here.
 #[cfg(not(target_os = "linux"))]
 pub fn advise_huge_pages(_memory: &mut [MaybeUninit<u8>]) {}
+
+/// An empty file in memory, without a name in the file system.
+#[cfg(target_os = "linux")]
+pub fn memory_file() -> std::io::Result<File> {
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"powerinfer".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made, and nobody else has it.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// An empty file without a name in the file system.
+#[cfg(not(target_os = "linux"))]
+pub fn memory_file() -> std::io::Result<File> {
+    let name = format!("powerinfer-{}-{}", std::process::id(), time_us());
+    let path = std::env::temp_dir().join(name);
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
+}
 
 /// The most memory that this process ever held in RAM, in bytes.
 pub fn peak_rss() -> u64 {

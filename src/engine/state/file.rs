@@ -75,7 +75,8 @@ impl Context {
         let mut state = up_to(&mut file, PREFIX_BYTES as u64)?;
         let len = claimed_len(&state)?;
         (&mut file).take(len.saturating_sub(state.len() as u64)).read_to_end(&mut state)?;
-        if file.read(&mut [0])? > 0 {
+        // As in llama.cpp, what follows a sequence is somebody else's.
+        if scope.seq.is_none() && file.read(&mut [0])? > 0 {
             return Err(StateError::Malformed("there is more in the file behind it".into()));
         }
         self.read_state_after(scope, hash, &state)?;

@@ -52,18 +52,25 @@ impl gguf_context {
 
     /// The file without its data, padded to where that begins.
     fn header(&self) -> Result<Vec<u8>, String> {
-        let mut writer = Writer::new(Magic::Gguf);
-        for entry in &self.entries {
-            let key = entry.key.to_str().map_err(|e| e.to_string())?;
-            writer.set(key, entry.value.clone()).map_err(|e| e.to_string())?;
-        }
-        for tensor in &self.tensors {
-            let name = tensor.name.to_str().map_err(|e| e.to_string())?;
-            writer.add_tensor(name, &tensor.dims, tensor.ty).map_err(|e| e.to_string())?;
-        }
-        let mut bytes = writer.header().map_err(|e| e.to_string())?;
+        let [_, all] = self.writers()?;
+        let mut bytes = all.header().map_err(|e| e.to_string())?;
         bytes.resize(self.pad(bytes.len() as u64) as usize, 0);
         Ok(bytes)
+    }
+
+    /// A writer of the same pairs, and one of the tensor table too.
+    pub(in crate::ffi) fn writers(&self) -> Result<[Writer; 2], String> {
+        let mut pairs = Writer::new(Magic::Gguf);
+        for entry in &self.entries {
+            let key = entry.key.to_str().map_err(|e| e.to_string())?;
+            pairs.set(key, entry.value.clone()).map_err(|e| e.to_string())?;
+        }
+        let mut all = pairs.clone();
+        for tensor in &self.tensors {
+            let name = tensor.name.to_str().map_err(|e| e.to_string())?;
+            all.add_tensor(name, &tensor.dims, tensor.ty).map_err(|e| e.to_string())?;
+        }
+        Ok([pairs, all])
     }
 
     fn pad(&self, offset: u64) -> u64 {

@@ -6,30 +6,10 @@ use libc::FILE;
 
 use super::unimplemented;
 use crate::ffi::types::{
-    ggml_opt_dataset_t, ggml_opt_epoch_callback, ggml_opt_result_t, ggml_tensor, gguf_context,
-    llama_adapter_lora, llama_context, llama_model, llama_model_params,
-    llama_model_quantize_params, llama_model_set_tensor_data_t, llama_opt_params, llama_token,
+    ggml_opt_dataset_t, ggml_opt_epoch_callback, ggml_opt_result_t, ggml_tensor,
+    llama_adapter_lora, llama_context, llama_model, llama_model_quantize_params, llama_opt_params,
+    llama_token,
 };
-
-/// Makes a model from metadata alone; the callback fills each tensor. NULL on failure.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_model_init_from_user(
-    metadata: *mut gguf_context,
-    set_tensor_data: llama_model_set_tensor_data_t,
-    set_tensor_data_ud: *mut c_void,
-    params: llama_model_params,
-) -> *mut llama_model {
-    unimplemented("llama_model_init_from_user", core::ptr::null_mut())
-}
-
-/// Writes a model as a GGUF file.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_model_save_to_file(
-    model: *const llama_model,
-    path_model: *const c_char,
-) {
-    unimplemented("llama_model_save_to_file", ())
-}
 
 /// Writes a model file in other number formats. 0 on success.
 #[unsafe(no_mangle)]
