@@ -27,7 +27,6 @@ fn rules_that_begin_with_themselves_are_refused() {
         r#"root ::= root "a" | "a""#,
         r#"root ::= "a"? root "b" | "c""#,
         "root ::= a\na ::= b | \"x\"\nb ::= c\nc ::= a \"y\"",
-        r#"root ::= ("a"?)+*"#,
         // Hidden behind what can be empty in a roundabout way; llama.cpp never returns from this.
         "root ::= e root \"x\" | \"y\"\ne ::= f\nf ::= \"\" | \"z\"",
         "root ::= e e a\na ::= (e root) \"x\"\ne ::= f f\nf ::= g?\ng ::= \"z\"",
@@ -40,7 +39,7 @@ fn rules_that_begin_with_themselves_are_refused() {
     assert!(parse(&format!("root ::= r0\n{chain}r3000 ::= r7\n")).is_err());
     // Where nothing follows, the stacks do not grow and llama.cpp takes it too.
     for text in
-        [r#"root ::= ("a"? "b"?)* "c""#, "root ::= e root | \"c\"\ne ::= f\nf ::= \"\" | \"ab\""]
+        [r#"root ::= ("a"? "b"?)+* "c""#, "root ::= e root | \"c\"\ne ::= f\nf ::= \"\" | \"ab\""]
     {
         let mut matcher = matcher(text);
         assert!(matcher.accept(0, b"ababc") && matcher.is_complete(), "{text}");

@@ -36,7 +36,7 @@ def run(*command, **options):
     return subprocess.run([str(part) for part in command], check=True, text=True, **options)
 
 
-def build(folder, include):
+def build(folder, include, source="bench.c"):
     """Builds the benchmark so that it asks for `libllama.so.0`, whoever provides it.
 
     A library that we linked for real would leave its own SONAME in the binary. So we link an empty
@@ -44,7 +44,7 @@ def build(folder, include):
     """
     cc = os.environ.get("CC", "cc")
     compiled, binary = folder / "bench.o", folder / "bench"
-    run(cc, "-std=c11", "-O2", "-Wall", "-Wextra", f"-I{include}", "-c", HERE / "bench.c",
+    run(cc, "-std=c11", "-O2", "-Wall", "-Wextra", f"-I{include}", "-c", HERE / source,
         "-o", compiled)
     undefined = run("nm", "--undefined-only", "--format=posix", compiled, capture_output=True)
     names = [line.split()[0] for line in undefined.stdout.splitlines()]

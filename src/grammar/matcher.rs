@@ -103,6 +103,8 @@ impl Matcher {
         };
         for &c in &text {
             after = self.automaton.step(after, c);
+            // One text can be as long as a whole conversation.
+            self.forget_except(std::slice::from_mut(&mut after));
         }
         if self.automaton.grammar().has_tokens() {
             let by_token = self.automaton.step_token(self.state, token as u32);

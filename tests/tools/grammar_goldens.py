@@ -143,7 +143,7 @@ LAZY_CASES = [
     ("patterns", 'root ::= ":" [a-z ]+', [":"], [" go"], "ready: no"),
 ]
 VALID = [
-    'root ::= ("a"{1000}){1000}',
+    'root ::= ("a"{1000}){1000}', 'root ::= ("a"?)+*', 'root ::= ("a"? "b"?)+* "c"',
     'root ::= "a"', "root ::=", "root ::= |", "root::=a\na::=[]", 'root ::= "a" # comment',
     'root ::= (\n"a"\n)', 'root ::= "a" |\n"b"', "root ::= [a-]", "root ::= [^]", "root ::= []",
     'root ::= "" ', 'root ::= "a"{2000}', 'root ::= "a"{0,2001}', 'root ::= "a"{0}', 'root ::= "a"{0,0}',
