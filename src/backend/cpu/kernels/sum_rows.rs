@@ -1,13 +1,13 @@
 //! The contract of weighted sums of rows: `y[c] += sum over i of h[i] * w[ids[i]][c]`, the down
 //! projection of the neurons that fire, where a neuron's weights are a row.
 //!
-//! A float multiply-add for every weight is bound by arithmetic long before memory. Here four rows
-//! are summed as integers, and one conversion and one multiply-add serve the four.
+//! A float multiply-add for every weight is bound by arithmetic long before memory. Here eight rows
+//! are summed as integers, and one conversion and one multiply-add serve the eight.
 //!
 //! # The arithmetic
 //!
 //! It is the same on every instruction set, to the bit, and does not depend on which columns are
-//! computed together. The list is taken in groups of [`GROUP`] = 4 entries in a row; where the last
+//! computed together. The list is taken in groups of [`GROUP`] = 8 entries in a row; where the last
 //! group is short, its first row stands in for what is missing, with `h = 0`.
 //!
 //! Weights are codes `u` with an offset `o`, a scale `dw` and for some types a minimum `m`, as in
@@ -35,10 +35,11 @@
 //! ```
 //!
 //! and in types with a minimum after that `y = y + s` with `s = h[0] * m[0]`, then
-//! `s = fma(h[r], m[r], s)` for `r` = 1, 2, 3.
+//! `s = fma(h[r], m[r], s)` for `r` = 1 to 7.
 //!
-//! `|isum| <= 4 * 32512 * 128 < 2^24`, so its conversion is exact. In exact arithmetic `c[r] * f`
-//! would miss `p[r]` by at most `S / 65024`.
+//! `|isum| <= 8 * 32512 * 128 < 2^25`; its conversion rounds to the nearest f32, ties to even, and is
+//! exact for codes of fewer than 8 bits. In exact arithmetic `c[r] * f` would miss `p[r]` by at most
+//! `S / 65024`.
 //!
 //! # Weights that are multiplied as numbers
 //!
@@ -53,7 +54,7 @@
 use crate::quant::QuantType;
 
 /// Entries of the list that are summed as integers together.
-pub(crate) const GROUP: usize = 4;
+pub(crate) const GROUP: usize = 8;
 
 /// The largest `|c|`.
 pub(crate) const C_MAX: f32 = 32512.0;

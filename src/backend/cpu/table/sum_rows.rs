@@ -33,7 +33,10 @@ fn kernel(rows: &[(QuantType, SumRowsFn)], ty: QuantType) -> Option<SumRowsFn> {
 }
 
 /// Columns of [`GROUP`] rows that are dequantised at a time: 32 KB.
-const DEQUANT_COLS: usize = 8 * KernelTable::SUM_COLS;
+const DEQUANT_COLS: usize = 4 * KernelTable::SUM_COLS;
+
+/// Places of the rows of a group.
+const PLACES: [u32; GROUP] = [0, 1, 2, 3, 4, 5, 6, 7];
 
 impl KernelTable {
     /// Columns that a task of [`Self::sum_rows`] is cut into: multiples of this are whole blocks
@@ -46,7 +49,7 @@ impl KernelTable {
     }
 
     /// `y[c] += sum over i of h[i] * w[ids[i]][cols.start + c]`: an element has the same bits
-    /// whatever `cols` is. The list is summed in its order, four entries at a time where the type
+    /// whatever `cols` is. The list is summed in its order, eight entries at a time where the type
     /// is summed as integers ([`Self::has_int_sums`]); ascending lists are the fastest.
     ///
     /// `exact` multiplies dequantised weights in f32, one rounding per row, as other types always
@@ -125,7 +128,7 @@ impl KernelTable {
                 };
                 self.sum_rows(
                     &decoded,
-                    &[0, 1, 2, 3][..ids.len()],
+                    &PLACES[..ids.len()],
                     h,
                     0..y.len(),
                     y,

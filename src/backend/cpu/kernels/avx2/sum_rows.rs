@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::backend::cpu::kernels::lanes::sum_rows::{Factors, Words};
+use crate::backend::cpu::kernels::lanes::sum_rows::{Factors, QUAD, Quad, Words};
 use crate::backend::cpu::kernels::lanes::{sum_formats as formats, sum_rows as lanes};
 use crate::backend::cpu::kernels::sum_rows::{C_MAX, GROUP, SumKernels, SumRows};
 use crate::quant::QuantType;
@@ -87,7 +87,7 @@ impl Words for Words256 {
     unsafe fn order() {}
 
     #[inline(always)]
-    unsafe fn interleave((): (), rows: [*const u8; GROUP], at: usize) -> Self {
+    unsafe fn interleave((): (), rows: Quad, at: usize) -> Self {
         // SAFETY: as the caller vouches.
         unsafe {
             let [a, b, c, d] =
@@ -112,7 +112,7 @@ impl Words for Words256 {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
             _mm256_shuffle_epi8(table, self.0[i])
         } }
-        fn with_bits(self, words: [u32; GROUP], at: usize, value: i8) { |i| {
+        fn with_bits(self, words: [u32; QUAD], at: usize, value: i8) { |i| {
             let words = _mm_loadu_si128(words.as_ptr().cast());
             let words = _mm256_broadcastsi128_si256(words);
             // The byte that has this register's bits, of each row's word in every lane.
@@ -201,8 +201,11 @@ impl Words for Words256 {
         for i in 0..2 {
             // SAFETY: as the caller vouches.
             unsafe {
-                let p = [p[0][i], p[1][i], p[2][i], p[3][i]];
-                factors8(p, offset, unit + 8 * i, &mut *out);
+                let mut half = [_mm256_setzero_ps(); GROUP];
+                for (half, p) in half.iter_mut().zip(p) {
+                    *half = p[i];
+                }
+                factors8(half, offset, unit + 8 * i, &mut *out);
             }
         }
     }
@@ -236,10 +239,15 @@ unsafe fn factors8(p: [__m256; GROUP], offset: i32, unit: usize, out: &mut Facto
         let f = _mm256_and_ps(f, _mm256_castsi256_ps(some));
         let f = _mm256_blendv_ps(_mm256_set1_ps(f32::NAN), f, _mm256_castsi256_ps(finite));
 
-        let sum = _mm256_add_epi32(_mm256_add_epi32(c[0], c[1]), _mm256_add_epi32(c[2], c[3]));
+        let mut sum = _mm256_setzero_si256();
+        for c in c {
+            sum = _mm256_add_epi32(sum, c);
+        }
         let bias = _mm256_mullo_epi32(sum, _mm256_set1_epi32(-offset));
-        _mm256_storeu_si256(out.c02.as_mut_ptr().add(unit).cast(), pair(c[0], c[2]));
-        _mm256_storeu_si256(out.c13.as_mut_ptr().add(unit).cast(), pair(c[1], c[3]));
+        for (c, out) in c.as_chunks::<QUAD>().0.iter().zip(&mut out.c) {
+            _mm256_storeu_si256(out[0].as_mut_ptr().add(unit).cast(), pair(c[0], c[2]));
+            _mm256_storeu_si256(out[1].as_mut_ptr().add(unit).cast(), pair(c[1], c[3]));
+        }
         if offset != 0 {
             _mm256_storeu_si256(out.bias.as_mut_ptr().add(unit).cast(), bias);
         }

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::backend::cpu::kernels::lanes::sum_rows::{Factors, Words};
+use crate::backend::cpu::kernels::lanes::sum_rows::{Factors, QUAD, Quad, Words};
 use crate::backend::cpu::kernels::lanes::{sum_formats as formats, sum_rows as lanes};
 use crate::backend::cpu::kernels::sum_rows::{C_MAX, GROUP, SumKernels, SumRows};
 use crate::quant::QuantType;
@@ -83,7 +83,7 @@ impl Words for Words512 {
     }
 
     #[inline(always)]
-    unsafe fn interleave(order: [__m512i; 2], rows: [*const u8; GROUP], at: usize) -> Self {
+    unsafe fn interleave(order: [__m512i; 2], rows: Quad, at: usize) -> Self {
         // SAFETY: as the caller vouches.
         unsafe {
             let mut x = _mm512_castsi128_si512(load(rows[0], at));
@@ -147,7 +147,7 @@ impl Words for Words512 {
     }
 
     #[inline(always)]
-    unsafe fn with_bits(self, words: [u32; GROUP], at: usize, value: i8) -> Self {
+    unsafe fn with_bits(self, words: [u32; QUAD], at: usize, value: i8) -> Self {
         // SAFETY: as the caller vouches.
         unsafe {
             let words = _mm_loadu_si128(words.as_ptr().cast());
@@ -277,11 +277,16 @@ impl Words for Words512 {
             let f = _mm512_maskz_mul_ps(some, s, _mm512_set1_ps(1.0 / C_MAX));
             let f = _mm512_mask_mov_ps(_mm512_set1_ps(f32::NAN), finite, f);
 
-            let sum = _mm512_add_epi32(_mm512_add_epi32(c[0], c[1]), _mm512_add_epi32(c[2], c[3]));
+            let mut sum = _mm512_setzero_si512();
+            for c in c {
+                sum = _mm512_add_epi32(sum, c);
+            }
             let bias = _mm512_mullo_epi32(sum, _mm512_set1_epi32(-offset));
             let out = &mut *out;
-            _mm512_storeu_si512(out.c02.as_mut_ptr().add(unit).cast(), pair(c[0], c[2]));
-            _mm512_storeu_si512(out.c13.as_mut_ptr().add(unit).cast(), pair(c[1], c[3]));
+            for (c, out) in c.as_chunks::<QUAD>().0.iter().zip(&mut out.c) {
+                _mm512_storeu_si512(out[0].as_mut_ptr().add(unit).cast(), pair(c[0], c[2]));
+                _mm512_storeu_si512(out[1].as_mut_ptr().add(unit).cast(), pair(c[1], c[3]));
+            }
             if offset != 0 {
                 _mm512_storeu_si512(out.bias.as_mut_ptr().add(unit).cast(), bias);
             }

@@ -3,9 +3,8 @@
 
 #![allow(non_camel_case_types, reason = "the types are spelt so everywhere")]
 
-use super::sum_rows::{Sink, Words};
+use super::sum_rows::{QUAD, QUADS, Quad, Sink, Words};
 use crate::backend::cpu::kernels::int8::IQ4_NL_VALUES;
-use crate::backend::cpu::kernels::sum_rows::GROUP;
 
 /// A type with integer codes.
 ///
@@ -27,11 +26,11 @@ pub(in super::super) unsafe trait Format {
     /// # Safety
     /// The instruction set of `V`; `n` units from `row` on.
     unsafe fn scales<V: Words>(row: *const u8, n: usize) -> (V::F, V::F);
-    /// Hands the codes of one block of the file to `sink`.
+    /// Hands the codes of the block of the file at byte `at` of each row to `sink`.
     ///
     /// # Safety
     /// The instruction set of `V`; a block at each row, room for it in `sink`.
-    unsafe fn each<V: Words>(rows: [*const u8; GROUP], sink: &mut Sink<'_, V>);
+    unsafe fn each<V: Words>(quads: [Quad; QUADS], at: usize, sink: &mut Sink<'_, V>);
 }
 
 /// Bytes as words: those of rows 0 and 2, those of rows 1 and 3.
@@ -83,7 +82,7 @@ unsafe fn nibbles<V: Words>(bytes: V) -> [V; 2] {
 /// Blocks of 32 with a half at byte 0, and another, the minimum, at byte 2 where there is one.
 macro_rules! blocks_of_32 {
     ($(#[doc = $doc:literal] $ty:ident $bytes:literal $offset:literal $min:literal
-       |$rows:ident, $sink:ident| $codes:expr;)*) => {$(
+       |$rows:ident, $at:ident, $sink:ident| $codes:expr;)*) => {$(
         #[doc = $doc]
         pub(in super::super) struct $ty;
         // SAFETY: scales are read at the start of each block; codes as the list says.
@@ -103,9 +102,13 @@ macro_rules! blocks_of_32 {
                 }
             }
             #[inline(always)]
-            unsafe fn each<V: Words>($rows: [*const u8; GROUP], $sink: &mut Sink<'_, V>) {
+            unsafe fn each<V: Words>(quads: [Quad; QUADS], $at: usize, $sink: &mut Sink<'_, V>) {
                 // SAFETY: as the caller vouches.
-                unsafe { $sink.take::<Self>($codes) };
+                unsafe {
+                    let of_first = { let $rows = quads[0]; $codes };
+                    let of_last = { let $rows = quads[1]; $codes };
+                    $sink.take::<Self>([of_first, of_last]);
+                }
             }
         }
     )*};
@@ -113,21 +116,21 @@ macro_rules! blocks_of_32 {
 
 blocks_of_32! {
     #[doc = "Nibbles at 2."]
-    Q4_0 18 8 false |rows, sink| nibble_words(V::interleave(sink.order, rows, 2));
+    Q4_0 18 8 false |rows, at, sink| nibble_words(V::interleave(sink.order, rows, at + 2));
     #[doc = "Nibbles at 4."]
-    Q4_1 20 0 true |rows, sink| nibble_words(V::interleave(sink.order, rows, 4));
+    Q4_1 20 0 true |rows, at, sink| nibble_words(V::interleave(sink.order, rows, at + 4));
     #[doc = "Fifth bits at 2, nibbles at 6."]
-    Q5_0 22 16 false |rows, sink| five_bits(sink.order, rows, 2);
+    Q5_0 22 16 false |rows, at, sink| five_bits(sink.order, rows, at + 2);
     #[doc = "Fifth bits at 4, nibbles at 8."]
-    Q5_1 24 0 true |rows, sink| five_bits(sink.order, rows, 4);
+    Q5_1 24 0 true |rows, at, sink| five_bits(sink.order, rows, at + 4);
     #[doc = "Bytes at 2."]
-    Q8_0 34 0 false |rows, sink| [
-        widen_signed(V::interleave(sink.order, rows, 2)),
-        widen_signed(V::interleave(sink.order, rows, 18)),
+    Q8_0 34 0 false |rows, at, sink| [
+        widen_signed(V::interleave(sink.order, rows, at + 2)),
+        widen_signed(V::interleave(sink.order, rows, at + 18)),
     ];
     #[doc = "Nibbles at 2."]
-    IQ4_NL 18 0 false |rows, sink| {
-        let [lo, hi] = nibbles(V::interleave(sink.order, rows, 2));
+    IQ4_NL 18 0 false |rows, at, sink| {
+        let [lo, hi] = nibbles(V::interleave(sink.order, rows, at + 2));
         [widen_signed(lo.look_up(&IQ4_NL_VALUES)), widen_signed(hi.look_up(&IQ4_NL_VALUES))]
     };
 }
@@ -137,10 +140,10 @@ blocks_of_32! {
 /// # Safety
 /// As for `widen`; the bytes can be read.
 #[inline(always)]
-unsafe fn five_bits<V: Words>(order: V::Order, rows: [*const u8; GROUP], at: usize) -> [[V; 2]; 2] {
+unsafe fn five_bits<V: Words>(order: V::Order, rows: Quad, at: usize) -> [[V; 2]; 2] {
     // SAFETY: as the caller vouches.
     unsafe {
-        let mut fifth = [0; GROUP];
+        let mut fifth = [0; QUAD];
         for (fifth, row) in fifth.iter_mut().zip(rows) {
             *fifth = row.add(at).cast::<u32>().read_unaligned();
         }
@@ -191,14 +194,20 @@ unsafe impl Format for Q4_K {
         unsafe { packed_scales::<V>(row, Self::BYTES, n) }
     }
     #[inline(always)]
-    unsafe fn each<V: Words>(rows: [*const u8; GROUP], sink: &mut Sink<'_, V>) {
+    unsafe fn each<V: Words>(quads: [Quad; QUADS], at: usize, sink: &mut Sink<'_, V>) {
         // SAFETY: as the caller vouches.
         unsafe {
             for i in 0..4 {
-                let [lo, hi] = nibble_words(V::interleave(sink.order, rows, 16 + 32 * i));
-                let [lo2, hi2] = nibble_words(V::interleave(sink.order, rows, 32 + 32 * i));
-                sink.take::<Self>([lo, lo2]);
-                sink.take::<Self>([hi, hi2]);
+                let at = at + 16 + 32 * i;
+                // Of the low and of the high nibbles.
+                let mut codes = [[[[V::splat(0); 2]; 2]; QUADS]; 2];
+                for (q, rows) in quads.into_iter().enumerate() {
+                    for half in 0..2 {
+                        let bytes = V::interleave(sink.order, rows, at + 16 * half);
+                        [codes[0][q][half], codes[1][q][half]] = nibble_words(bytes);
+                    }
+                }
+                codes.into_iter().for_each(|codes| sink.take::<Self>(codes));
             }
         }
     }
@@ -219,21 +228,33 @@ unsafe impl Format for Q5_K {
         unsafe { packed_scales::<V>(row, Self::BYTES, n) }
     }
     #[inline(always)]
-    unsafe fn each<V: Words>(rows: [*const u8; GROUP], sink: &mut Sink<'_, V>) {
+    unsafe fn each<V: Words>(quads: [Quad; QUADS], at: usize, sink: &mut Sink<'_, V>) {
         // SAFETY: as the caller vouches.
         unsafe {
-            let fifth = [V::interleave(sink.order, rows, 16), V::interleave(sink.order, rows, 32)];
             let bit = V::splat(0x1010_1010);
+            let (mut fifth, mut bytes) = ([[bit; 2]; QUADS], [[[bit; 2]; 2]; QUADS]);
+            for (fifth, rows) in fifth.iter_mut().zip(quads) {
+                *fifth = [
+                    V::interleave(sink.order, rows, at + 16),
+                    V::interleave(sink.order, rows, at + 32),
+                ];
+            }
             for i in 0..4 {
-                let first = nibbles(V::interleave(sink.order, rows, 48 + 32 * i));
-                let bytes = [first, nibbles(V::interleave(sink.order, rows, 64 + 32 * i))];
+                for (bytes, rows) in bytes.iter_mut().zip(quads) {
+                    let at = at + 48 + 32 * i;
+                    bytes[0] = nibbles(V::interleave(sink.order, rows, at));
+                    bytes[1] = nibbles(V::interleave(sink.order, rows, at + 16));
+                }
                 for high in 0..2 {
                     let block = 2 * i as i32 + high as i32;
-                    let mut codes = [[bit; 2]; 2];
-                    for (codes, (bytes, fifth)) in codes.iter_mut().zip(bytes.iter().zip(fifth)) {
-                        let place =
-                            if block < 4 { fifth.shl(4 - block) } else { fifth.shr(block - 4) };
-                        *codes = widen(bytes[high].or(place.and(bit)));
+                    let mut codes = [[[bit; 2]; 2]; QUADS];
+                    for q in 0..QUADS {
+                        for half in 0..2 {
+                            let fifth = fifth[q][half];
+                            let place =
+                                if block < 4 { fifth.shl(4 - block) } else { fifth.shr(block - 4) };
+                            codes[q][half] = widen(bytes[q][half][high].or(place.and(bit)));
+                        }
                     }
                     sink.take::<Self>(codes);
                 }
@@ -260,28 +281,33 @@ unsafe impl Format for Q6_K {
         }
     }
     #[inline(always)]
-    unsafe fn each<V: Words>(rows: [*const u8; GROUP], sink: &mut Sink<'_, V>) {
+    unsafe fn each<V: Words>(quads: [Quad; QUADS], at: usize, sink: &mut Sink<'_, V>) {
         // SAFETY: as the caller vouches.
         unsafe {
             let bits = V::splat(0x3030_3030);
             for part in 0..2 {
-                let at = 128 + 32 * part;
-                let high =
-                    [V::interleave(sink.order, rows, at), V::interleave(sink.order, rows, at + 16)];
-                let mut low = [[bits; 2]; 4];
-                for (i, low) in low.iter_mut().enumerate() {
-                    *low = nibbles(V::interleave(sink.order, rows, 16 * i + 64 * part));
+                let (mut high, mut low) = ([[bits; 2]; QUADS], [[[bits; 2]; 4]; QUADS]);
+                for (q, rows) in quads.into_iter().enumerate() {
+                    for (half, high) in high[q].iter_mut().enumerate() {
+                        let at = at + 128 + 32 * part + 16 * half;
+                        *high = V::interleave(sink.order, rows, at);
+                    }
+                    for (i, low) in low[q].iter_mut().enumerate() {
+                        *low = nibbles(V::interleave(sink.order, rows, at + 16 * i + 64 * part));
+                    }
                 }
                 // Four blocks: low nibbles of two, then high nibbles; two bits of `high` for each.
                 for block in 0..4 {
-                    let mut codes = [[bits; 2]; 2];
-                    for (half, codes) in codes.iter_mut().enumerate() {
-                        let top = match block {
-                            0 | 1 => high[half].shl(4 - 2 * block as i32),
-                            _ => high[half].shr(2 * block as i32 - 4),
-                        };
-                        let low = low[2 * (block % 2) + half][block / 2];
-                        *codes = widen(low.or(top.and(bits)));
+                    let mut codes = [[[bits; 2]; 2]; QUADS];
+                    for q in 0..QUADS {
+                        for half in 0..2 {
+                            let top = match block {
+                                0 | 1 => high[q][half].shl(4 - 2 * block as i32),
+                                _ => high[q][half].shr(2 * block as i32 - 4),
+                            };
+                            let low = low[q][2 * (block % 2) + half][block / 2];
+                            codes[q][half] = widen(low.or(top.and(bits)));
+                        }
                     }
                     sink.take::<Self>(codes);
                 }

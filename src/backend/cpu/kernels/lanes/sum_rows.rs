@@ -1,8 +1,8 @@
 //! Weighted sums of rows, by the contract in [`crate::backend::cpu::kernels::sum_rows`].
 //!
-//! The bytes of 16 columns of four rows are interleaved, so that a 32-bit lane has the four rows
-//! of one column. Widened to words, two dot products of pairs with the integer factors make a
-//! column's sum. The factors of all units of a strip of columns are computed before, 16 side by
+//! The bytes of 16 columns of four rows, a quad, are interleaved, so that a 32-bit lane has the four
+//! rows of one column. Widened to words, two dot products of pairs with the integer factors make a
+//! column's sum over the quad; a group has two quads. The factors of all units of a strip of columns are computed before, 16 side by
 //! side; the sums of the strip stay in L1.
 //!
 //! No closures where intrinsics are: a closure that is not inlined has no instruction set, and its
@@ -13,6 +13,13 @@ use std::ops::Range;
 use super::sum_formats::Format;
 use crate::backend::cpu::kernels::int8::{BLOCK, LINE, to_l2};
 use crate::backend::cpu::kernels::sum_rows::{GROUP, SumRows};
+
+/// Rows whose bytes fit in a lane of 32 bits.
+pub(in super::super) const QUAD: usize = 4;
+/// Quads of a group.
+pub(in super::super) const QUADS: usize = GROUP / QUAD;
+/// Addresses of the rows of a quad.
+pub(in super::super) type Quad = [*const u8; QUAD];
 
 /// 16 lanes of 32 bits: of four bytes or two words, one for a row each.
 ///
@@ -26,7 +33,7 @@ pub(in super::super) trait Words: Copy {
 
     unsafe fn order() -> Self::Order;
     /// The 16 bytes at `at` of each row: lane `i` has byte `i` of rows 0, 1, 2, 3.
-    unsafe fn interleave(order: Self::Order, rows: [*const u8; GROUP], at: usize) -> Self;
+    unsafe fn interleave(order: Self::Order, rows: Quad, at: usize) -> Self;
     unsafe fn splat(x: i32) -> Self;
     unsafe fn broadcast(p: *const i32) -> Self;
     unsafe fn and(self, b: Self) -> Self;
@@ -40,7 +47,7 @@ pub(in super::super) trait Words: Copy {
     unsafe fn look_up(self, table: &[i8; 16]) -> Self;
     /// Sets the bits of `value` in the bytes where bit `at + i` of row `r`'s word is set, for byte
     /// `r` of lane `i`.
-    unsafe fn with_bits(self, words: [u32; GROUP], at: usize, value: i8) -> Self;
+    unsafe fn with_bits(self, words: [u32; QUAD], at: usize, value: i8) -> Self;
     /// Sums of the products of the two signed words of each lane.
     unsafe fn dot(self, b: Self) -> Self;
     /// Sums of dwords.
@@ -74,10 +81,8 @@ const UNITS: usize = STRIP / 16;
 /// Factors of all units of a strip.
 #[repr(C, align(64))]
 pub(in super::super) struct Factors {
-    /// Rows 0 (low word) and 2.
-    pub(in super::super) c02: [i32; UNITS],
-    /// Rows 1 (low word) and 3.
-    pub(in super::super) c13: [i32; UNITS],
+    /// Of each quad, rows 0 (low word) and 2, then rows 1 and 3.
+    pub(in super::super) c: [[[i32; UNITS]; 2]; QUADS],
     /// What the codes' offset takes from their sum.
     pub(in super::super) bias: [i32; UNITS],
     /// What sums are multiplied by.
@@ -99,7 +104,7 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Groups ahead.
-    const DISTANCE: usize = 4;
+    const DISTANCE: usize = 2;
 
     /// To be used beside the group that begins at entry `i` of the list; `n_bytes` bytes of each
     /// row are wanted, from `byte` on.
@@ -163,21 +168,25 @@ pub(in super::super) struct Sink<'a, V: Words> {
 }
 
 impl<V: Words> Sink<'_, V> {
-    /// The next 32 columns: registers of 16, of rows 0 and 2, and of rows 1 and 3.
+    /// The next 32 columns, of each quad: registers of 16, of rows 0 and 2, and of rows 1 and 3.
     ///
     /// # Safety
     /// The instruction set of `V`, and room for them.
     #[inline(always)]
-    pub(super) unsafe fn take<F: Format>(&mut self, codes: [[V; 2]; 2]) {
+    pub(super) unsafe fn take<F: Format>(&mut self, codes: [[[V; 2]; 2]; QUADS]) {
         let (u, f) = (self.unit, self.factors);
         // SAFETY: as the caller vouches.
         unsafe {
-            for (i, [even, odd]) in codes.into_iter().enumerate() {
+            for i in 0..2 {
                 let u = u + i * (F::UNITS - 1);
-                let even = even.dot(V::broadcast(f.c02.as_ptr().add(u)));
-                let mut sum = even.add(odd.dot(V::broadcast(f.c13.as_ptr().add(u))));
-                if F::OFFSET != 0 {
-                    sum = sum.add(V::broadcast(f.bias.as_ptr().add(u)));
+                let mut sum = match F::OFFSET {
+                    0 => V::splat(0),
+                    _ => V::broadcast(f.bias.as_ptr().add(u)),
+                };
+                for (codes, c) in codes.iter().zip(&f.c) {
+                    let even = codes[i][0].dot(V::broadcast(c[0].as_ptr().add(u)));
+                    let odd = codes[i][1].dot(V::broadcast(c[1].as_ptr().add(u)));
+                    sum = sum.add(even.add(odd));
                 }
                 let min = if F::HAS_MIN { Some(f.min.as_ptr().add(u)) } else { None };
                 sum.add_to(f.f.as_ptr().add(u), min, self.y.add(16 * i));
@@ -193,8 +202,7 @@ impl<V: Words> Sink<'_, V> {
 #[inline(always)]
 pub(in super::super) unsafe fn sum_rows<V: Words, F: Format>(a: &SumRows<'_>) {
     let mut factors = Factors {
-        c02: [0; UNITS],
-        c13: [0; UNITS],
+        c: [[[0; UNITS]; 2]; QUADS],
         bias: [0; UNITS],
         f: [0.0; UNITS],
         min: [0.0; UNITS],
@@ -223,13 +231,13 @@ pub(in super::super) unsafe fn sum_rows<V: Words, F: Format>(a: &SumRows<'_>) {
                     }
                 }
                 let y = a.y.add(col);
+                let quads =
+                    [[rows[0], rows[1], rows[2], rows[3]], [rows[4], rows[5], rows[6], rows[7]]];
                 let mut sink = Sink::<V> { order, factors: &factors, unit: 0, y };
                 for b in 0..n_blocks / F::N {
                     ahead.fetch((b + 1) * F::BYTES);
-                    F::each(rows, &mut sink);
-                    for row in &mut rows {
-                        *row = row.wrapping_add(F::BYTES);
-                    }
+                    // Rows stay and a place in them moves: there are not registers for more.
+                    F::each(quads, b * F::BYTES, &mut sink);
                 }
             }
         }
