@@ -57,7 +57,8 @@ pub(in super::super) trait Words: Copy {
 
     /// The half at `p`.
     unsafe fn half(p: *const u8) -> f32;
-    /// The halves at the first of `n` places at this distance; lanes from `n` on repeat the last.
+    /// The halves at the first of `n` places at this distance, each within the first four bytes of a
+    /// block of `stride` bytes that can be read; lanes from `n` on repeat the last.
     unsafe fn halves(p: *const u8, stride: usize, n: usize) -> Self::F;
     /// `d[i / 8] * x[i]`
     unsafe fn unsigned(x: [u8; 16], d: [f32; 2]) -> Self::F;
