@@ -21,6 +21,7 @@ use powerinfer::plan::Skipping;
 use powerinfer::quant::QuantType::{self, *};
 
 use common::tiny::{self, Spec};
+use common::{tiny_archs, tiny_sparse};
 
 /// The log callback is the process's.
 static LOG: Mutex<()> = Mutex::new(());
@@ -123,6 +124,24 @@ fn every_layout_is_filed_as_it_was() {
         let path = temp(&format!("layout-{types:?}.gguf"));
         model.save(&path).unwrap();
         assert_same(&std::fs::read(&path).unwrap(), &bytes, &format!("{types:?}"));
+    }
+}
+
+#[test]
+fn files_of_powerinfer_too() {
+    for spec in tiny_sparse::SPECS {
+        let bytes = tiny_sparse::bytes(spec);
+        let (path, saved) = (temp("pwri.gguf"), temp("pwri-saved.gguf"));
+        std::fs::write(&path, &bytes).unwrap();
+        let model = load(&path, |_| {});
+        // SAFETY: the model is alive.
+        unsafe {
+            llama_model_save_to_file(model, c_path(&saved).as_ptr());
+            llama_model_free(model);
+        }
+        let saved = std::fs::read(&saved).unwrap();
+        assert_eq!(saved[..4], *b"PWRI");
+        assert_same(&saved, &bytes, spec.name);
     }
 }
 
@@ -294,8 +313,10 @@ fn pairs(of: *mut gguf_context) -> *mut gguf_context {
 
 #[test]
 fn a_model_that_a_program_fills() {
-    for name in ["gqa", "biases", "fused-bias", "factors", "tied"] {
-        let bytes = tiny::bytes(&tiny::spec(name));
+    let llamas = ["gqa", "biases", "fused-bias", "factors", "tied"].map(tiny::spec);
+    let llamas = llamas.iter().map(|spec| (spec.name, tiny::bytes(spec)));
+    let others = tiny_archs::SPECS.iter().map(|spec| (spec.name, tiny_archs::bytes(spec)));
+    for (name, bytes) in llamas.chain(others) {
         let path = temp(&format!("{name}.gguf"));
         std::fs::write(&path, &bytes).unwrap();
         let (filler, meta, filed) = (Filler::of(&bytes), metadata(&bytes), load(&path, |_| {}));

@@ -1,5 +1,7 @@
 //! Which weights a model has that is made without a file.
 
+use std::collections::HashSet;
+
 use super::load::{Weight, plan_uses};
 use super::{Error, Layout, arch};
 use crate::gguf::ModelFiles;
@@ -37,8 +39,8 @@ pub fn wanted(files: &ModelFiles) -> Result<Vec<Wanted>, Error> {
     let named = files.tensors().iter();
     let mut weights: Vec<Weight> = named.map(|t| weight(&t.name, t.ty, t.shape)).collect();
     // Asks again and again, each time with one weight more or put right.
+    let mut put_right = HashSet::new();
     let used = loop {
-        let n_known = weights.len();
         match plan_uses(arch, &hparams, &weights) {
             Ok(used) => break used,
             Err(Error::Build(BuildError::Missing { name, expected })) => {
@@ -47,10 +49,9 @@ pub fn wanted(files: &ModelFiles) -> Result<Vec<Wanted>, Error> {
             }
             Err(Error::Build(BuildError::WrongShape { name, expected, .. })) => {
                 let shape = Shape::new(&expected).ok_or_else(|| no_shape(&name, &expected))?;
-                let found = weights[..n_known].iter_mut().find(|w| w.name == name);
-                match found.filter(|w| w.shape.ne() != shape.ne()) {
-                    Some(found) => found.shape = shape,
-                    None => return Err(no_shape(&name, &expected)),
+                match weights.iter_mut().find(|w| w.name == name) {
+                    Some(found) if put_right.insert(name.clone()) => found.shape = shape,
+                    _ => return Err(no_shape(&name, &expected)),
                 }
             }
             Err(error) => return Err(error),

@@ -30,44 +30,69 @@ impl Hash {
     }
 }
 
-/// The hash of a stream of bytes, however they come in pieces.
-#[derive(Clone, Copy, Debug, Default)]
+/// Words that a stream hashes side by side: a step waits for the one before it.
+const LANES: usize = 4;
+const BLOCK: usize = 8 * LANES;
+
+/// The hash of a stream of bytes, however they come in pieces. What [`Hash`] says of single words
+/// is true here too.
+#[derive(Clone, Copy, Debug)]
 pub struct StreamHash {
-    hash: Hash,
-    /// The bytes of a word that is not complete.
-    part: [u8; 8],
+    lanes: [Hash; LANES],
+    /// The bytes of a block that is not complete.
+    part: [u8; BLOCK],
     n_bytes: u64,
+}
+
+impl Default for StreamHash {
+    fn default() -> Self {
+        let mut lanes = [Hash::default(); LANES];
+        lanes.iter_mut().zip(0..).for_each(|(lane, i)| lane.add_number(i));
+        Self { lanes, part: [0; BLOCK], n_bytes: 0 }
+    }
 }
 
 impl StreamHash {
     /// Adds the next bytes.
     pub fn add(&mut self, mut bytes: &[u8]) {
-        let begun = (self.n_bytes % 8) as usize;
+        let begun = (self.n_bytes % BLOCK as u64) as usize;
         self.n_bytes += bytes.len() as u64;
         if begun > 0 {
-            let (first, rest) = bytes.split_at(bytes.len().min(8 - begun));
+            let (first, rest) = bytes.split_at(bytes.len().min(BLOCK - begun));
             self.part[begun..begun + first.len()].copy_from_slice(first);
-            if begun + first.len() < 8 {
+            if begun + first.len() < BLOCK {
                 return;
             }
-            self.hash.add_number(u64::from_le_bytes(self.part));
+            add_blocks(&mut self.lanes, &[self.part]);
             bytes = rest;
         }
-        let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().for_each(|word| self.hash.add_number(u64::from_le_bytes(*word)));
+        let (blocks, rest) = bytes.as_chunks();
+        add_blocks(&mut self.lanes, blocks);
         self.part[..rest.len()].copy_from_slice(rest);
     }
 
     /// The hash of all bytes so far.
     pub fn finish(&self) -> u64 {
-        let mut word = [0; 8];
-        let n = (self.n_bytes % 8) as usize;
-        word[..n].copy_from_slice(&self.part[..n]);
-        let mut hash = self.hash;
-        hash.add_number(u64::from_le_bytes(word));
+        let n = (self.n_bytes % BLOCK as u64) as usize;
+        let mut last = [0; BLOCK];
+        last[..n].copy_from_slice(&self.part[..n]);
+        let mut lanes = self.lanes;
+        add_blocks(&mut lanes, &[last]);
+        let mut hash = Hash::default();
+        lanes.iter().for_each(|lane| hash.add_number(lane.0));
         hash.add_number(self.n_bytes);
         hash.0
     }
+}
+
+fn add_blocks(lanes: &mut [Hash; LANES], blocks: &[[u8; BLOCK]]) {
+    let mut own = *lanes;
+    for block in blocks {
+        for (lane, word) in own.iter_mut().zip(block.as_chunks().0) {
+            lane.add_number(u64::from_le_bytes(*word));
+        }
+    }
+    *lanes = own;
 }
 
 #[cfg(test)]
@@ -105,7 +130,7 @@ mod tests {
             hash.finish()
         };
         let whole = of(&mut std::iter::once(&bytes[..]));
-        for n in [1, 3, 7, 8, 9, 64] {
+        for n in [1, 3, 7, 8, 9, 31, 32, 33, 64] {
             assert_eq!(of(&mut bytes.chunks(n)), whole, "pieces of {n}");
         }
         for i in 0..bytes.len() {

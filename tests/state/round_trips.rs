@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use powerinfer::engine::kv::TYPES;
-use powerinfer::engine::{Context, ContextParams, StateScope};
+use powerinfer::engine::{Batch, Context, ContextParams, Input, StateScope};
 use powerinfer::model::Model;
 use proptest::prelude::*;
 
-use crate::common::{tiny, windowed};
-use crate::{ALL, four, go, restore, spans, state};
+use crate::common::{tiny, tiny_archs, windowed};
+use crate::{ALL, assert_refused, four, go, restore, spans, state};
 
 /// What a caller can do to a cache.
 #[derive(Clone, Debug)]
@@ -218,4 +218,44 @@ fn embeddings_go_on_too() {
     assert_eq!(other.outputs().embeddings_ith(-1).unwrap(), own);
     // Nor does a state depend on whether its context gave embeddings.
     restore(&mut four(&model, |_| {}), ALL, &saved);
+}
+
+/// Whatever a layer keeps, or sees of another layer's.
+#[test]
+fn every_architecture() {
+    let tokens = tiny::tokens(40, 90);
+    for spec in tiny_archs::SPECS {
+        let model = tiny::bare_model_of(&tiny_archs::bytes(spec));
+        let small = |p: &mut ContextParams| p.swa_full = false;
+        let (mut plain, mut other) = (four(&model, small), four(&model, small));
+        go(&mut plain, &tokens[..30], &[0]);
+        let one = state(&mut plain, StateScope::seq(0));
+        restore(&mut other, StateScope::seq(3), &one);
+        let truth = go(&mut plain, &tokens[30..], &[0]);
+        assert_eq!(go(&mut other, &tokens[30..], &[3]), truth, "{}", spec.name);
+    }
+}
+
+/// Encoders remember nothing: their states say whose they are.
+#[test]
+fn without_a_memory() {
+    for spec in tiny_archs::EMBEDDERS {
+        let model = tiny::bare_model_of(&tiny_archs::bytes(spec));
+        let mut ctx = four(&model, |p| p.embeddings = true);
+        if ctx.has_memory() {
+            continue;
+        }
+        let empty = state(&mut ctx, ALL);
+        let tokens = tiny::tokens(9, 90);
+        let input = Input::Tokens(&tokens);
+        ctx.decode(&Batch { input, pos: None, seq_ids: None, outputs: None }).unwrap();
+        for scope in [ALL, StateScope::seq(1)] {
+            let saved = state(&mut ctx, scope);
+            assert!(saved.len() < 64, "{}: {} bytes", spec.name, saved.len());
+            restore(&mut ctx, scope, &saved);
+            let mut decoder = four(&tiny::bare_model(&tiny::MICRO), |_| {});
+            assert_refused(&mut decoder, scope, &saved, "it has no cache");
+        }
+        assert!(state(&mut ctx, ALL) == empty, "{}", spec.name);
+    }
 }
