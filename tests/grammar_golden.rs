@@ -120,6 +120,40 @@ fn lazy_grammars_start_at_the_same_token() {
 }
 
 #[test]
+fn patterns_match_as_those_of_cpp() {
+    let vocab = vocab("ggml-vocab-gpt-2.gguf");
+    // The first 256 tokens are the bytes.
+    let token = |byte: u8| {
+        let is_it = |&id: &Token| vocab.token_to_piece(id, 0, true) == Some(&[byte]);
+        (0..256).find(is_it).unwrap()
+    };
+    let grammar = compile(&vocab, br#"root ::= [^\x01]* "\x01""#);
+    let texts: Vec<String> = serde_json::from_value(GOLDEN["pattern_texts"].clone()).unwrap();
+    let eos = vocab.special_ids().eos.unwrap();
+    let mut wrong = Vec::new();
+    for case in GOLDEN["patterns"].as_array().unwrap() {
+        let pattern = case["pattern"].as_str().unwrap();
+        let Ok(triggers) = Triggers::new([pattern.as_bytes()], &[]) else {
+            wrong.push(format!("{pattern} is refused"));
+            continue;
+        };
+        let start = sampler::Grammar::new(Arc::clone(&vocab), Arc::clone(&grammar), Some(triggers));
+        for (text, expected) in texts.iter().zip(numbers(&case["starts"])) {
+            let mut sampler = start.clone();
+            let found = text.bytes().position(|byte| {
+                sampler.accept(token(byte));
+                allowed(&mut sampler, [eos].into_iter()).is_empty()
+            });
+            let found = found.map_or(-1, |at| at as Token);
+            if found != expected {
+                wrong.push(format!("{pattern} in {text:?}: at {found}, expected {expected}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_same_grammars_are_refused() {
     let vocab = vocab("ggml-vocab-gpt-2.gguf");
     let mut wrong = Vec::new();

@@ -134,6 +134,10 @@ fn ambiguity_is_followed() {
     assert!(ways.accept(0, b"a") && ways.accept(0, "xy".repeat(30).as_bytes()));
     assert!(ways.is_complete());
 
+    // A thousand of what can be empty.
+    let mut empty = matcher(r#"root ::= [a-z]*{2000} "!""#);
+    assert!(empty.accept(0, &[b'a'; 500]) && empty.accept(0, b"!") && empty.is_complete());
+
     // Repetitions of what is alike.
     let mut alike =
         matcher(r#"root ::= ("a" | "a" | "aa" | "a" "a" "a"){0,300} ([a-z]{0,300} | .{0,300})"#);

@@ -192,7 +192,7 @@ impl Automaton {
 
     fn expand_rule(&mut self, rule: u32) -> Set {
         let mut closure = Closure::default();
-        closure.rules.insert(self.grammar.height(rule), (rule, EMPTY_STACK));
+        closure.rules.insert(self.grammar.height(rule), (rule, vec![EMPTY_STACK]));
         closure.run(&self.grammar, &mut self.stacks)
     }
 
@@ -213,12 +213,14 @@ struct Closure {
     /// Stacks to go on with; their tops may be anything.
     todo: Vec<Entry>,
     /// Rules on top, with what lies below in all their stacks, by height. A rule is taken
-    /// when all those that can begin with it are done, so that it is gone through once for all.
-    rules: BTreeMap<u32, (u32, Set)>,
-    /// Per rule what was below it when it was gone through.
-    expanded: FxHashMap<u32, Set>,
-    /// Sets whose stacks came to the top.
-    uncovered: FxHashSet<Set>,
+    /// when all those that can begin with it are done, so that it is gone through once for all
+    /// (and again, if it comes to the top once more because what follows it was empty).
+    rules: BTreeMap<u32, (u32, Vec<Set>)>,
+    /// Rules that were gone through, each with what was below.
+    expanded: FxHashSet<(u32, Set)>,
+    /// Sets whose stacks came to the top, and the entries of all of them: what can be empty a
+    /// thousand times uncovers the same entries in a thousand sets.
+    uncovered: (FxHashSet<Set>, FxHashSet<Entry>),
     /// The result.
     found: Vec<Entry>,
 }
@@ -229,16 +231,14 @@ impl Closure {
             while let Some((pos, rest)) = self.todo.pop() {
                 self.sort_out(pos, rest, grammar, stacks);
             }
-            let Some((_, (rule, rest))) = self.rules.pop_last() else { break };
-            let before = self.expanded.get(&rule).copied().unwrap_or(NONE);
-            let all = stacks.union(before, rest);
+            let Some((_, (rule, mut rests))) = self.rules.pop_last() else { break };
+            let rest = stacks.union_all(&mut rests);
             if stacks.is_full() {
                 return NONE;
             }
-            if all == before {
+            if !self.expanded.insert((rule, rest)) {
                 continue; // rules that end with each other and can be empty
             }
-            self.expanded.insert(rule, all);
             self.todo.extend(grammar.alternatives(rule).iter().map(|&start| (start, rest)));
         }
         stacks.collect(&mut self.found)
@@ -249,8 +249,10 @@ impl Closure {
             Elem::Chars(_) | Elem::Token(_) | Elem::NotToken(_) => self.found.push((pos, rest)),
             Elem::End if pos == FINISH => self.found.push((pos, rest)),
             Elem::End => {
-                if self.uncovered.insert(rest) {
-                    self.todo.extend_from_slice(stacks.entries(rest));
+                let (sets, entries) = &mut self.uncovered;
+                if sets.insert(rest) {
+                    let new = stacks.entries(rest).iter().filter(|&&entry| entries.insert(entry));
+                    self.todo.extend(new);
                 }
             }
             Elem::Rule(rule) => {
@@ -259,10 +261,8 @@ impl Closure {
                     Elem::End => rest,
                     _ => stacks.intern(&[(pos + 1, rest)]),
                 };
-                let height = grammar.height(rule);
-                let known = self.rules.get(&height).map_or(NONE, |&(_, set)| set);
-                let all = stacks.union(known, below);
-                self.rules.insert(height, (rule, all));
+                let waiting = self.rules.entry(grammar.height(rule));
+                waiting.or_insert_with(|| (rule, Vec::new())).1.push(below);
             }
         }
     }

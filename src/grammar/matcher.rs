@@ -219,9 +219,11 @@ impl Matcher {
             trie.order()[node.tokens as usize..node.open_tokens as usize]
                 .iter()
                 .for_each(|&token| mask.insert(token));
-            for &(rank, open) in trie.open(node.open_tokens, tokens_end) {
-                if self.automaton.may_step(state, open) {
-                    mask.insert(trie.order()[rank as usize]);
+            if node.open_tokens < tokens_end {
+                for &(rank, open) in trie.open(node.open_tokens, tokens_end) {
+                    if self.automaton.may_step(state, open) {
+                        mask.insert(trie.order()[rank as usize]);
+                    }
                 }
             }
             if has_tokens {
@@ -229,7 +231,9 @@ impl Matcher {
             }
             path.truncate(depth);
             path.push(state);
-            self.forget_except(&mut path);
+            if self.automaton.is_crowded() {
+                self.forget_except(&mut path);
+            }
             at += 1;
         }
     }

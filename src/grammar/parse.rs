@@ -4,6 +4,8 @@
 //! `S{m,n}` is m times S and then n - m rules, each S and the one before it or nothing. There is no
 //! recursion here, so that a text of parentheses cannot use up the thread's stack.
 
+use std::rc::Rc;
+
 use rustc_hash::FxHashMap;
 
 use super::Error;
@@ -33,10 +35,9 @@ pub(super) enum Item {
 }
 
 /// A name and what it stands for.
-#[derive(Default)]
-pub(super) struct Symbol {
+struct Symbol {
     /// As written; for rules made here that of the rule they belong to.
-    name: std::rc::Rc<[u8]>,
+    name: Rc<[u8]>,
     made: bool,
     /// Where its items lie.
     rule: Option<(usize, usize)>,
@@ -62,7 +63,7 @@ pub(super) struct Parser<'a> {
     pos: usize,
     vocab: Option<&'a Vocab>,
     symbols: Vec<Symbol>,
-    names: FxHashMap<std::rc::Rc<[u8]>, u32>,
+    names: FxHashMap<Rc<[u8]>, u32>,
     items: Vec<Item>,
     sets: Vec<CharSet>,
     set_ids: FxHashMap<CharSet, u32>,
@@ -164,7 +165,7 @@ impl<'a> Parser<'a> {
             return symbol;
         }
         let symbol = self.symbols.len() as u32;
-        let name: std::rc::Rc<[u8]> = name.into();
+        let name: Rc<[u8]> = name.into();
         self.symbols.push(Symbol { name: name.clone(), made: false, rule: None });
         self.names.insert(name, symbol);
         symbol

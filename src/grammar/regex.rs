@@ -159,7 +159,7 @@ impl Translator<'_> {
             b't' => one(b'\t'),
             b'v' => one(0x0b),
             b'c' => match self.next() {
-                Some(letter) => one(letter % 32),
+                Some(letter) => one(letter), // a control character elsewhere, but not there
                 None => return Err("\\c without a letter".to_owned()),
             },
             b'x' | b'u' => {

@@ -106,21 +106,33 @@ impl Stacks {
     }
 
     /// The set of the stacks of a list of entries in any order.
-    pub(super) fn collect(&mut self, entries: &mut Vec<Entry>) -> Set {
+    pub(super) fn collect(&mut self, entries: &mut [Entry]) -> Set {
         entries.sort_unstable();
-        entries.dedup();
-        let mut n = 0;
-        for i in 0..entries.len() {
-            let (pos, rest) = entries[i];
-            if n > 0 && entries[n - 1].0 == pos {
-                entries[n - 1].1 = self.union(entries[n - 1].1, rest);
-            } else {
-                entries[n] = (pos, rest);
-                n += 1;
-            }
+        let same_place = |a: &Entry, b: &Entry| a.0 == b.0;
+        let mut merged = Vec::with_capacity(entries.len());
+        for same in entries.chunk_by(same_place) {
+            let mut rests: Vec<Set> = same.iter().map(|&(_, rest)| rest).collect();
+            merged.push((same[0].0, self.union_all(&mut rests)));
         }
-        entries.truncate(n);
-        self.intern(entries)
+        self.intern(&merged)
+    }
+
+    /// All stacks of many sets, which are used up. In pairs, so that a thousand sets of one stack
+    /// make ten times a thousand entries and not half a million.
+    pub(super) fn union_all(&mut self, sets: &mut Vec<Set>) -> Set {
+        sets.sort_unstable();
+        sets.dedup();
+        while sets.len() > 1 {
+            let n_pairs = sets.len() / 2;
+            for i in 0..n_pairs {
+                sets[i] = self.union(sets[2 * i], sets[2 * i + 1]);
+            }
+            if sets.len() % 2 == 1 {
+                sets[n_pairs] = sets[2 * n_pairs];
+            }
+            sets.truncate(sets.len().div_ceil(2));
+        }
+        sets.first().copied().unwrap_or(NONE)
     }
 
     /// All stacks of both sets.
@@ -265,7 +277,7 @@ mod tests {
         let without = set(stacks, &all[..4]);
         assert!(!stacks.has_empty(without));
         assert_eq!(stacks.union(without, EMPTY_STACK), a);
-        let mut entries = vec![(4, NONE), (1, EMPTY_STACK), (4, EMPTY_STACK), (1, EMPTY_STACK)];
+        let mut entries = [(4, NONE), (1, EMPTY_STACK), (4, EMPTY_STACK), (1, EMPTY_STACK)];
         let collected = stacks.collect(&mut entries);
         assert_eq!(stacks_of(stacks, collected), [[1], [4]]);
     }

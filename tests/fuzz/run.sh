@@ -11,7 +11,7 @@ seconds=${1:?usage: run.sh SECONDS [TARGET...]}
 shift
 
 # To add a target: a file in targets/, its [[bin]] in Cargo.toml, its name here.
-targets=${*:-"gguf_parse dequant_any_bytes load_tiny_model load_sparse_model state_restore tokenize_roundtrip pretok_vs_fancy_regex"}
+targets=${*:-"gguf_parse dequant_any_bytes load_tiny_model load_sparse_model state_restore tokenize_roundtrip pretok_vs_fancy_regex gbnf_parse grammar_accept"}
 
 RUSTFLAGS="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
 -Cllvm-args=-sanitizer-coverage-level=4 \
