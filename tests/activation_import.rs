@@ -1,5 +1,6 @@
 //! PowerInfer's folders of `activation_{i}.pt`, good and bad. The files are made here as
-//! `torch.save` of PyTorch 2 writes a vector; none needs PyTorch.
+//! `torch.save` of PyTorch 2 writes a vector, which needs no PyTorch; two that it wrote itself are in
+//! `data/activation`, made by `tools/activation_goldens.py`.
 
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -100,6 +101,17 @@ fn layers_come_in_the_order_of_numbers_from_any_storage() {
             let expected: Vec<u32> = (0..5).map(|i| value(il, i) as u32).collect();
             assert_eq!((layer.tokens, &layer.counts), (0, &expected), "{class}, layer {il}");
         }
+    }
+}
+
+#[test]
+fn files_of_pytorch_itself_are_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/activation");
+    let counts = ActivationCounts::import(&folder).unwrap();
+    assert_eq!(counts.layers.len(), 2);
+    for (il, layer) in counts.layers.iter().enumerate() {
+        let expected: Vec<u32> = (0..40).map(|i| (7 * i + 3 * il as u32) % 101).collect();
+        assert_eq!((layer.tokens, &layer.counts), (0, &expected), "layer {il}");
     }
 }
 
