@@ -1198,6 +1198,69 @@ typedef size_t (*gguf_reader_callback_t)(void *userdata, void *output, uint64_t 
 extern "C" {
 #endif // __cplusplus
 
+// Loads a LoRA adapter, which lives as long as its model. NULL on failure.
+LLAMA_API
+struct llama_adapter_lora *llama_adapter_lora_init(struct llama_model *model,
+                                                   const char *path_lora);
+
+// Loads a LoRA adapter from an open file, which stays open. NULL on failure.
+LLAMA_API
+struct llama_adapter_lora *llama_adapter_lora_init_from_file_ptr(struct llama_model *model,
+                                                                 FILE *file);
+
+// Metadata value of an adapter as text: its length, or -1 and an empty string when there is none.
+LLAMA_API
+int32_t llama_adapter_meta_val_str(const struct llama_adapter_lora *adapter,
+                                   const char *key,
+                                   char *buf,
+                                   size_t buf_size);
+
+// Number of metadata entries of an adapter, arrays not counted.
+LLAMA_API int32_t llama_adapter_meta_count(const struct llama_adapter_lora *adapter);
+
+// Name of the i-th metadata entry: its length, or -1 and an empty string.
+LLAMA_API
+int32_t llama_adapter_meta_key_by_index(const struct llama_adapter_lora *adapter,
+                                        int32_t i,
+                                        char *buf,
+                                        size_t buf_size);
+
+// Value of the i-th metadata entry as text: its length, or -1 and an empty string.
+LLAMA_API
+int32_t llama_adapter_meta_val_str_by_index(const struct llama_adapter_lora *adapter,
+                                            int32_t i,
+                                            char *buf,
+                                            size_t buf_size);
+
+// Frees an adapter before its model is freed. Contexts that it is set in keep it.
+LLAMA_API void llama_adapter_lora_free(struct llama_adapter_lora *adapter);
+
+// Number of tokens that switch an activated LoRA on; 0 for an ordinary one.
+LLAMA_API
+uint64_t llama_adapter_get_alora_n_invocation_tokens(const struct llama_adapter_lora *adapter);
+
+// Tokens that switch an activated LoRA on; NULL for an ordinary one.
+LLAMA_API
+const llama_token *llama_adapter_get_alora_invocation_tokens(const struct llama_adapter_lora *adapter);
+
+// Replaces the adapters of a context, each with its scale; 0 on success, -1 on failure. Those with
+// scale 0 do not count.
+LLAMA_API
+int32_t llama_set_adapters_lora(struct llama_context *ctx,
+                                struct llama_adapter_lora **adapters,
+                                size_t n_adapters,
+                                float *scales);
+
+// Adds a control vector to layers il_start to il_end; NULL data removes it. 0 on success, -1 on
+// failure.
+LLAMA_API
+int32_t llama_set_adapter_cvec(struct llama_context *ctx,
+                               const float *data,
+                               size_t len,
+                               int32_t n_embd,
+                               int32_t il_start,
+                               int32_t il_end);
+
 // A batch around the caller's tokens for sequence 0, continuing where it ends; owns nothing.
 LLAMA_API struct llama_batch llama_batch_get_one(llama_token *tokens, int32_t n_tokens);
 
@@ -1938,7 +2001,7 @@ LLAMA_API
 struct llama_model *llama_model_load_from_file_ptr(FILE *file,
                                                    struct llama_model_params params);
 
-// Frees a model. Contexts over it that still exist stay usable.
+// Frees a model and its adapters. Contexts over it that still exist stay usable.
 LLAMA_API void llama_model_free(struct llama_model *model);
 
 // Frees a model.
@@ -2583,68 +2646,6 @@ LLAMA_API
 uint32_t llama_model_quantize(const char *fname_inp,
                               const char *fname_out,
                               const struct llama_model_quantize_params *params);
-
-// Loads a LoRA adapter, which lives as long as its model. NULL on failure.
-LLAMA_API
-struct llama_adapter_lora *llama_adapter_lora_init(struct llama_model *model,
-                                                   const char *path_lora);
-
-// Loads a LoRA adapter from an open file, from its current position. NULL on failure.
-LLAMA_API
-struct llama_adapter_lora *llama_adapter_lora_init_from_file_ptr(struct llama_model *model,
-                                                                 FILE *file);
-
-// Metadata value of an adapter as text: its length, or -1 and an empty string when there is none.
-LLAMA_API
-int32_t llama_adapter_meta_val_str(const struct llama_adapter_lora *adapter,
-                                   const char *key,
-                                   char *buf,
-                                   size_t buf_size);
-
-// Number of metadata entries of an adapter.
-LLAMA_API int32_t llama_adapter_meta_count(const struct llama_adapter_lora *adapter);
-
-// Name of the i-th metadata entry: its length, or -1 and an empty string.
-LLAMA_API
-int32_t llama_adapter_meta_key_by_index(const struct llama_adapter_lora *adapter,
-                                        int32_t i,
-                                        char *buf,
-                                        size_t buf_size);
-
-// Value of the i-th metadata entry as text: its length, or -1 and an empty string.
-LLAMA_API
-int32_t llama_adapter_meta_val_str_by_index(const struct llama_adapter_lora *adapter,
-                                            int32_t i,
-                                            char *buf,
-                                            size_t buf_size);
-
-// Frees an adapter before its model is freed.
-LLAMA_API void llama_adapter_lora_free(struct llama_adapter_lora *adapter);
-
-// Number of tokens that switch an activated LoRA on; 0 for an ordinary one.
-LLAMA_API
-uint64_t llama_adapter_get_alora_n_invocation_tokens(const struct llama_adapter_lora *adapter);
-
-// Tokens that switch an activated LoRA on; NULL for an ordinary one.
-LLAMA_API
-const llama_token *llama_adapter_get_alora_invocation_tokens(const struct llama_adapter_lora *adapter);
-
-// Replaces the adapters of a context, each with its scale; 0 on success, -1 on failure.
-LLAMA_API
-int32_t llama_set_adapters_lora(struct llama_context *ctx,
-                                struct llama_adapter_lora **adapters,
-                                size_t n_adapters,
-                                float *scales);
-
-// Adds a control vector to layers il_start to il_end; NULL data removes it. 0 on success, -1 on
-// failure.
-LLAMA_API
-int32_t llama_set_adapter_cvec(struct llama_context *ctx,
-                               const float *data,
-                               size_t len,
-                               int32_t n_embd,
-                               int32_t il_start,
-                               int32_t il_end);
 
 // A filter for training that takes every tensor.
 LLAMA_API bool llama_opt_param_filter_all(const struct ggml_tensor *tensor, void *userdata);

@@ -13,6 +13,7 @@
 //! | [`sampler`], [`chat`] | choosing the next token, laying out a conversation |
 //! | [`grammar`] | which tokens go on with a text of a language |
 //! | [`engine`] | runs a plan: batches, ubatches, KV cache, outputs |
+//! | [`adapter`] | LoRA and control vectors: what is added to a plan |
 //! | [`sparse`] | which neurons fire |
 //! | [`model`] | hyper-parameters, weights, one short file per architecture |
 //! | [`plan`] | the step types, and the builder that architectures write into |
@@ -28,6 +29,7 @@
 //! `backend/cpu/{kernels,pool,table}`, `gguf/mmap` and `util/{aligned,bytes,sys}`
 //! (and `backend/cuda` when it comes).
 
+pub mod adapter;
 pub mod api;
 pub mod backend;
 pub mod chat;

@@ -181,19 +181,19 @@ type RawLog = unsafe extern "C" fn(c_int, *const c_char, *mut c_void);
 
 #[test]
 fn missing_functions_say_so_and_fail() {
-    use powerinfer::ffi::unimplemented::llama::llama_adapter_lora_init;
+    use powerinfer::ffi::unimplemented::llama::llama_opt_param_filter_all;
     let _turn = LOG.lock().unwrap_or_else(|e| e.into_inner());
     let seen: Mutex<Vec<(c_int, String)>> = Mutex::new(Vec::new());
     // SAFETY: NULL arguments; the callback is removed at the end.
     unsafe {
         llama_log_set(Some(collect), (&raw const seen).cast_mut().cast());
-        assert!(llama_adapter_lora_init(ptr::null_mut(), ptr::null()).is_null());
+        assert!(llama_opt_param_filter_all(ptr::null(), ptr::null_mut()));
         llama_log_set(None, ptr::null_mut());
     }
     let mut seen = seen.into_inner().expect("not poisoned");
-    seen.retain(|(_, text)| text.contains("adapter"));
+    seen.retain(|(_, text)| text.contains("llama_opt"));
     assert_eq!(seen.len(), 1);
-    assert!(seen[0].0 == 4 && seen[0].1.starts_with("llama_adapter_lora_init: "), "{seen:?}");
+    assert!(seen[0].0 == 4 && seen[0].1.starts_with("llama_opt_param_filter_all: "), "{seen:?}");
 }
 
 #[test]

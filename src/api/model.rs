@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::adapter::{self, Lora};
 use crate::engine::{Context, ContextError, ContextParams};
 use crate::gguf::{self, LoadOptions, Metadata, ModelFiles, Progress};
 use crate::model::{self, Ftype, Hparams, SaveError, Wanted};
@@ -191,6 +192,16 @@ impl Model {
     pub fn classifier_label(&self, i: usize) -> Option<&[u8]> {
         let labels = self.meta().get_strs(&model::classifier_labels(self.arch_name())).ok()??;
         labels.get_with_nul(i)
+    }
+
+    /// Loads a LoRA adapter for contexts over this model.
+    pub fn lora(&self, path: impl AsRef<Path>) -> Result<Lora, adapter::Error> {
+        Lora::load(ModelFiles::open(path, &Lora::load_options())?, &self.inner)
+    }
+
+    /// The same from an open file; `name` is for messages.
+    pub fn lora_from_file(&self, file: File, name: &str) -> Result<Lora, adapter::Error> {
+        Lora::load(ModelFiles::open_file(file, name, &Lora::load_options())?, &self.inner)
     }
 
     /// A context over this model.

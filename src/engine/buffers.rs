@@ -97,7 +97,7 @@ impl Formats {
                 f32[dst.0] = true;
                 mats.iter().for_each(|mat| self.add_product(*src, uses_q8(mat.ty)));
             }
-            StepKind::ExpertMatMul { src, mats, dst } => {
+            StepKind::ExpertMatMul { src, mats, dst, .. } => {
                 f32[dst.0] = true;
                 mats.iter().for_each(|mat| self.add_product(*src, uses_q8(mat.ty)));
             }
@@ -111,6 +111,9 @@ impl Formats {
                 for mat in ffn.gate.iter().chain([&ffn.up]) {
                     self.add_product(ffn.src, uses_q8(mat.ty));
                 }
+                for (src, added) in [(ffn.src, &ffn.adapted_in), (ffn.acted, &ffn.adapted_out)] {
+                    self.add_low_rank(src, added.as_ref().map(|added| added.hidden));
+                }
                 if let Some(predictor) = &ffn.predictor {
                     self.f32[predictor.hidden.0] = true;
                     self.add_product(predictor.src, uses_q8(predictor.fc1.ty));
@@ -123,6 +126,10 @@ impl Formats {
                     self.add_product(step.src, uses_q8(mat.ty));
                 }
                 self.add_product(step.acted, uses_q8(step.down.ty));
+                for (src, added) in [(step.src, &step.adapted_in), (step.acted, &step.adapted_out)]
+                {
+                    self.add_low_rank(src, added.as_ref().map(|added| added.hidden));
+                }
             }
             StepKind::Route { logits, .. } => f32[logits.0] = true,
             StepKind::FromExperts { src, dst, .. } => (f32[src.0], f32[dst.0]) = (true, true),
@@ -138,6 +145,13 @@ impl Formats {
     fn add_product(&mut self, src: SlotId, q8: bool) {
         let of_type = if q8 { &mut self.q8 } else { &mut self.f32 };
         of_type[src.0] = true;
+    }
+
+    /// Matrices of adapters are F32.
+    fn add_low_rank(&mut self, src: SlotId, hidden: Option<SlotId>) {
+        if let Some(hidden) = hidden {
+            (self.f32[src.0], self.f32[hidden.0]) = (true, true);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::adapters::Adapters;
 use super::batch::{self, Batch, Input, Limits};
 use super::classify::classify;
 use super::kv::{self, KvCache, KvSizes, SeqSet};
@@ -32,14 +33,15 @@ pub struct MemoryUse {
 
 /// One caller's state: cache, buffers, threads, outputs.
 pub struct Context {
-    model: Arc<Model>,
+    pub(super) model: Arc<Model>,
     sparse: Arc<Sparse>,
     params: ContextParams,
     sizes: Sizes,
     pooling: Pooling,
     causal: bool,
     kv: KvCache,
-    runner: Runner,
+    pub(super) runner: Runner,
+    pub(super) adapters: Adapters,
     ubatch: Ubatch,
     outputs: Outputs,
     kept_states: KeptStates,
@@ -82,6 +84,7 @@ impl Context {
             causal,
             kv,
             runner,
+            adapters: Adapters::default(),
             ubatch: Ubatch::default(),
             outputs: Outputs::default(),
             kept_states: KeptStates::default(),
@@ -331,7 +334,8 @@ impl Context {
     }
 
     fn compute(&mut self, input: Input<'_>, tokens: &[Token]) -> Result<(), DecodeError> {
-        let plan = self.model.plan().ok_or(DecodeError::NoWeights)?;
+        let steps = self.adapters.plan(&self.model).ok_or(DecodeError::NoWeights)?;
+        let plan = steps.0;
         let causal = self.is_causal(plan);
         let (single, several) = (self.params.n_threads.max(1), self.params.n_threads_batch.max(1));
         let (pool, wanted) = match tokens.len() == 1 || single == several {
@@ -353,7 +357,7 @@ impl Context {
         let run = runner.run(
             pool,
             &self.model,
-            plan,
+            steps,
             &self.sparse,
             &self.kv,
             input,

@@ -8,6 +8,7 @@
 //! `quant`, or faster there, and read by the kernel table's `dequant_row`. To add a step: see
 //! [`run`]. To add a way of pooling: `outputs`.
 
+mod adapters;
 pub mod batch;
 mod buffers;
 mod classify;

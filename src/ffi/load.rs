@@ -8,7 +8,9 @@ use std::fs::File;
 use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::adapter::Owned;
 use super::guard;
 use super::strings::c_str;
 use super::types::{
@@ -25,6 +27,8 @@ pub struct llama_model {
     pub model: Model,
     /// Time that loading took, in microseconds.
     pub t_load_us: i64,
+    /// Adapters that were loaded for it and not freed.
+    pub(super) adapters: Arc<Owned>,
 }
 
 /// The model behind a handle; `None` for NULL.
@@ -162,7 +166,7 @@ pub(super) unsafe fn load_with(
         Ok(model) => {
             let t_load_us = time_us() - start;
             log_info!("{name}: loaded {} in {} ms", model.description(), t_load_us / 1000);
-            Box::into_raw(Box::new(llama_model { model, t_load_us }))
+            Box::into_raw(Box::new(llama_model { model, t_load_us, adapters: Arc::default() }))
         }
         Err(error) => {
             log_error!("{name}: {error}");
@@ -256,13 +260,15 @@ pub unsafe extern "C" fn llama_model_load_from_file_ptr(
     })
 }
 
-/// Frees a model. Contexts over it that still exist stay usable.
+/// Frees a model and its adapters. Contexts over it that still exist stay usable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_model_free(model: *mut llama_model) {
     guard::call((), "llama_model_free", || {
         if !model.is_null() {
             // SAFETY: the caller gives back a model of ours that nobody uses any more.
-            drop(unsafe { Box::from_raw(model) });
+            let model = unsafe { Box::from_raw(model) };
+            // SAFETY: and its adapters with it.
+            unsafe { model.adapters.free() };
         }
     });
 }

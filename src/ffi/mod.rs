@@ -17,6 +17,7 @@
 #![allow(non_camel_case_types, reason = "the names are those of the C headers")]
 #![allow(clippy::missing_safety_doc, reason = "the module doc states one contract for all")]
 
+pub mod adapter;
 pub mod batch;
 pub mod batch_ext;
 pub mod chat;

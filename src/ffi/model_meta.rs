@@ -7,19 +7,20 @@ use core::ffi::c_char;
 use super::guard;
 use super::load::{llama_model, model_ref};
 use super::strings::{c_str, text_or_miss};
-use crate::gguf::Value;
+use crate::gguf::{Metadata, Value};
 
 /// The entries that these functions number: all but arrays, in the order of the file.
-fn entries(model: &llama_model) -> impl Iterator<Item = (&str, &Value)> {
-    model.model.meta().iter().filter(|(_, value)| !matches!(value, Value::Array(_)))
+pub(super) fn entries(meta: &Metadata) -> impl Iterator<Item = (&str, &Value)> {
+    meta.iter().filter(|(_, value)| !matches!(value, Value::Array(_)))
 }
 
-fn entry(model: &llama_model, i: i32) -> Option<(&str, &Value)> {
-    entries(model).nth(usize::try_from(i).ok()?)
+/// One of them.
+pub(super) fn entry(meta: &Metadata, i: i32) -> Option<(&str, &Value)> {
+    entries(meta).nth(usize::try_from(i).ok()?)
 }
 
 /// A scalar as programs expect it: floats with six decimals.
-fn text(value: &Value) -> Option<Vec<u8>> {
+pub(super) fn text(value: &Value) -> Option<Vec<u8>> {
     Some(match value {
         Value::Str(text) => text.as_bytes().to_vec(),
         Value::Bool(flag) => flag.to_string().into_bytes(),
@@ -53,7 +54,7 @@ pub unsafe extern "C" fn llama_model_meta_val_str(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_model_meta_count(model: *const llama_model) -> i32 {
     // SAFETY: NULL or a model.
-    let n = unsafe { model_ref(model) }.map_or(0, |model| entries(model).count());
+    let n = unsafe { model_ref(model) }.map_or(0, |model| entries(model.model.meta()).count());
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
@@ -67,7 +68,8 @@ pub unsafe extern "C" fn llama_model_meta_key_by_index(
 ) -> i32 {
     guard::call(-1, "llama_model_meta_key_by_index", || {
         // SAFETY: NULL or a model.
-        let key = unsafe { model_ref(model) }.and_then(|model| entry(model, i)).map(|e| e.0);
+        let model = unsafe { model_ref(model) };
+        let key = model.and_then(|model| entry(model.model.meta(), i)).map(|e| e.0);
         // SAFETY: the caller's buffer has buf_size bytes.
         unsafe { text_or_miss(buf, buf_size, key.map(str::as_bytes)) }
     })
@@ -83,7 +85,8 @@ pub unsafe extern "C" fn llama_model_meta_val_str_by_index(
 ) -> i32 {
     guard::call(-1, "llama_model_meta_val_str_by_index", || {
         // SAFETY: NULL or a model.
-        let entry = unsafe { model_ref(model) }.and_then(|model| entry(model, i));
+        let model = unsafe { model_ref(model) };
+        let entry = model.and_then(|model| entry(model.model.meta(), i));
         let value = entry.and_then(|(_, value)| text(value));
         // SAFETY: the caller's buffer has buf_size bytes.
         unsafe { text_or_miss(buf, buf_size, value.as_deref()) }

@@ -66,13 +66,13 @@ pub(super) fn keep(plan: &mut Plan, weights: &[Weight]) {
 impl Weight {
     /// The weight with the shape that it has in the file.
     pub(super) fn as_filed(&self) -> Self {
-        let mut weight = self.clone();
-        if self.layout == Layout::Neurons
-            && let Some(shape) = Shape::new(&[self.shape.ne()[1], self.shape.ne()[0]])
-        {
-            weight.shape = shape;
-        }
-        weight
+        Self { shape: self.filed_shape(), ..self.clone() }
+    }
+
+    /// The extents that the weight has in the file.
+    pub fn filed_shape(&self) -> Shape {
+        let turned = Shape::new(&[self.shape.ne()[1], self.shape.ne()[0]]);
+        turned.filter(|_| self.layout == Layout::Neurons).unwrap_or(self.shape)
     }
 
     fn replace(&mut self, bytes: AlignedVec<u8>) {

@@ -19,7 +19,7 @@ pub use fingerprint::Fingerprint;
 pub use ftype::Ftype;
 pub use hparams::{Hparams, Pooling, classifier_labels};
 pub use layout::Layout;
-pub use load::{Model, Weight};
+pub use load::{Model, Weight, can_compute};
 pub use outline::{Wanted, wanted};
 pub use rope::{RopeFreqs, RopeParams, RopeScaling, RopeTraining};
 pub use save::SaveError;

@@ -194,7 +194,8 @@ impl Builder<'_> {
         n_ff: usize,
         n_embd: usize,
     ) -> Result<Mat, BuildError> {
-        self.ffn_mat(&format!("blk.{layer}.ffn_down"), n_ff, n_embd)
+        let mat = self.ffn_mat(&format!("blk.{layer}.ffn_down"), n_ff, n_embd)?;
+        Ok(Mat { scale_last: !self.scales_down_first(), ..mat })
     }
 
     /// The way back from attention, `attn_output`.

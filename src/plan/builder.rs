@@ -64,6 +64,7 @@ pub struct Builder<'a> {
     used: Vec<TensorId>,
     rows: Rows,
     ffn_scales: bool,
+    down_scale_first: bool,
     skipping: Skipping,
     predictors: bool,
 }
@@ -77,6 +78,7 @@ impl<'a> Builder<'a> {
             used: Vec::new(),
             rows: Rows::Tokens,
             ffn_scales: false,
+            down_scale_first: false,
             skipping: Skipping::default(),
             predictors: false,
         }
@@ -185,6 +187,15 @@ impl<'a> Builder<'a> {
         self.ffn_scales = true;
     }
 
+    /// Applies the factor of `ffn_down` to the product alone, before bias and adapters (BitNet).
+    pub fn scale_down_first(&mut self) {
+        self.down_scale_first = true;
+    }
+
+    pub(super) fn scales_down_first(&self) -> bool {
+        self.down_scale_first
+    }
+
     /// A matrix of a feed-forward network, where llama.cpp applies the factor after the bias.
     pub fn ffn_mat(&mut self, name: &str, n_in: usize, n_out: usize) -> Result<Mat, BuildError> {
         let mat = self.mat(name, n_in, n_out)?;
@@ -250,6 +261,7 @@ impl<'a> Builder<'a> {
     ) -> Result<SlotId, BuildError> {
         let weight = self.weight("token_embd.weight", &[n_embd, n_vocab])?.id;
         let dst = self.slot("residual", n_embd);
+        let input_scale = Some(input_scale);
         self.push("inp_embd", StepKind::Embed { weight, dst, scale, input_scale });
         Ok(dst)
     }

@@ -1,7 +1,7 @@
 //! Blocks for networks of experts: router, the experts' matrices, the weighted sum.
 
 use super::skipping::Skipping;
-use super::{BuildError, Builder, ExpertMat, Router, SlotId, StepKind, TensorId};
+use super::{BuildError, Builder, ExpertMat, LowRank, Router, SlotId, StepKind, TensorId};
 use crate::quant::QuantType;
 use crate::tensor::Activation;
 
@@ -22,7 +22,7 @@ pub struct Experts {
 
 /// Products of sorted rows with their experts' networks, `down(act(gate) * up)`, of which neurons
 /// whose gate gives zero can be skipped.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SkippingExperts {
     /// Layer.
     pub layer: usize,
@@ -42,6 +42,10 @@ pub struct SkippingExperts {
     pub acted: SlotId,
     /// Output, sorted by expert.
     pub dst: SlotId,
+    /// What adapters add to gate and up.
+    pub adapted_in: Option<LowRank<ExpertMat>>,
+    /// What adapters add to the ways back.
+    pub adapted_out: Option<LowRank<ExpertMat>>,
 }
 
 impl Builder<'_> {
@@ -128,14 +132,27 @@ impl Builder<'_> {
             [gate, up] if act.gives_zeros() && self.skipping() != Skipping::AsStored => {
                 let acted = self.slot_of_many("ffn_act", n_ff, n_used);
                 let (src, dst) = (sorted, out);
-                let step = SkippingExperts { layer, src, gate, up, down, act, gate_up, acted, dst };
+                let step = SkippingExperts {
+                    layer,
+                    src,
+                    gate,
+                    up,
+                    down,
+                    act,
+                    gate_up,
+                    acted,
+                    dst,
+                    adapted_in: None,
+                    adapted_out: None,
+                };
                 self.push(node("ffn_moe_down"), StepKind::SkippingExperts(Box::new(step)));
             }
             _ => {
-                let step = StepKind::ExpertMatMul { src: sorted, mats, dst: gate_up };
+                let step = StepKind::ExpertMatMul { src: sorted, mats, dst: gate_up, add: false };
                 self.push(node("ffn_moe_gate_up"), step);
                 let acted = self.activate_gated(&node("ffn_moe_act"), gate_up, act);
-                let step = StepKind::ExpertMatMul { src: acted, mats: vec![down], dst: out };
+                let (mats, dst) = (vec![down], out);
+                let step = StepKind::ExpertMatMul { src: acted, mats, dst, add: false };
                 self.push(node("ffn_moe_down"), step);
             }
         }

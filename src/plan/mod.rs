@@ -71,6 +71,18 @@ pub struct Mat {
     pub scale_last: bool,
 }
 
+/// What an adapter adds to the product of matrices side by side with one input: `b(a(x))`, of low
+/// rank (LoRA, arXiv 2106.09685).
+#[derive(Clone, Debug)]
+pub struct LowRank<M> {
+    /// `[n_in, rank]`
+    pub a: M,
+    /// Outputs of `a`.
+    pub hidden: SlotId,
+    /// `[rank, n_out]` for each of the matrices, in their order.
+    pub b: Vec<M>,
+}
+
 /// Which elements of a head are rotated as a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeStyle {
@@ -326,8 +338,8 @@ pub enum StepKind {
         dst: SlotId,
         /// Factor on rows of the weight.
         scale: f32,
-        /// Factor on the caller's embeddings.
-        input_scale: f32,
+        /// Factor on the caller's embeddings; without one their rows are zero.
+        input_scale: Option<f32>,
     },
     /// Adds a row of a table, times `scale`, to each token's row: positions, token types.
     AddRow {
@@ -499,6 +511,8 @@ pub enum StepKind {
         mats: Vec<ExpertMat>,
         /// Output, sorted by expert.
         dst: SlotId,
+        /// Adds to what is in `dst`.
+        add: bool,
     },
     /// `dst += scale * sum of the experts' rows, each times its share`.
     FromExperts {

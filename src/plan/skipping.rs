@@ -4,7 +4,7 @@
 //! step computes is the same as that of the separate ones; which neurons it reads is decided while
 //! it runs, by `crate::sparse`.
 
-use super::{BuildError, Builder, Mat, Norm, NormKind, SlotId, StepKind, TensorId};
+use super::{BuildError, Builder, LowRank, Mat, Norm, NormKind, SlotId, StepKind, TensorId};
 use crate::quant::QuantType;
 use crate::tensor::Activation;
 
@@ -43,6 +43,8 @@ pub struct Down {
     pub scale: Option<TensorId>,
     /// `[n_embd]`, added to the product.
     pub bias: Option<TensorId>,
+    /// The factor comes after the bias.
+    pub scale_last: bool,
 }
 
 /// Says by a network of two small layers which neurons fire: `fc2(relu(fc1(x)))`, computed over the
@@ -95,12 +97,28 @@ pub struct SkippingFfn {
     pub add: bool,
     /// The residual stream, or the output alone.
     pub dst: SlotId,
+    /// What adapters add to gate and up, or to up alone.
+    pub adapted_in: Option<LowRank<Mat>>,
+    /// What adapters add to the way back.
+    pub adapted_out: Option<LowRank<Mat>>,
 }
 
 impl SkippingFfn {
     /// The projection whose outputs say which neurons fire: the gate, or up where there is none.
     pub fn first(&self) -> &Mat {
         self.gate.as_ref().unwrap_or(&self.up)
+    }
+
+    /// Gate and up, or up alone.
+    pub fn inputs(&self) -> Vec<Mat> {
+        self.gate.into_iter().chain([self.up]).collect()
+    }
+
+    /// What adapters add to one of these: a product of the slot.
+    pub fn adapted(&self, mat: &Mat) -> Option<(SlotId, &Mat)> {
+        let added = self.adapted_in.as_ref()?;
+        let at = self.inputs().iter().position(|m| m.weight == mat.weight)?;
+        Some((added.hidden, added.b.get(at)?))
     }
 }
 
@@ -211,6 +229,8 @@ impl Builder<'_> {
             scale,
             add: false,
             dst: src,
+            adapted_in: None,
+            adapted_out: None,
         })
     }
 
@@ -222,12 +242,15 @@ impl Builder<'_> {
     ) -> Result<Down, BuildError> {
         let by_neuron = format!("blk.{layer}.ffn_down_t");
         if !self.predictors() && !self.has(&format!("{by_neuron}.weight")) {
-            let Mat { weight, ty, scale, bias, .. } = self.ffn_down(layer, n_ff, n_embd)?;
-            return Ok(Down { weight, ty, rows: DownRows::Outputs, scale, bias });
+            let Mat { weight, ty, scale, bias, scale_last, .. } =
+                self.ffn_down(layer, n_ff, n_embd)?;
+            let rows = DownRows::Outputs;
+            return Ok(Down { weight, ty, rows, scale, bias, scale_last });
         }
         let facts = self.weight(&format!("{by_neuron}.weight"), &[n_embd, n_ff])?;
         let bias = self.optional_vector(&format!("{by_neuron}.bias"), n_embd)?;
-        Ok(Down { weight: facts.id, ty: facts.ty, rows: DownRows::Neurons, scale: None, bias })
+        let (weight, ty, rows) = (facts.id, facts.ty, DownRows::Neurons);
+        Ok(Down { weight, ty, rows, scale: None, bias, scale_last: true })
     }
 
     /// The predictor of a layer; its rank is what its first matrix has.

@@ -8,6 +8,7 @@
 pub mod known_neurons;
 pub mod tiny;
 pub mod tiny_archs;
+pub mod tiny_lora;
 pub mod tiny_sparse;
 pub mod windowed;
 

@@ -99,7 +99,7 @@ pub struct Spec {
 }
 
 pub const N_VOCAB: usize = 96;
-const N_EMBD: usize = 64;
+pub const N_EMBD: usize = 64;
 const N_FF: usize = 96;
 const N_FF_EXP: usize = 32;
 const N_EXPERT: usize = 8;

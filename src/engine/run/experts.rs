@@ -227,6 +227,7 @@ impl Run<'_> {
         src: SlotId,
         mats: &[ExpertMat],
         dst: SlotId,
+        add: bool,
     ) {
         let n = self.n_rows(dst);
         let width = mats.iter().map(|mat| mat.n_out).sum::<usize>();
@@ -249,13 +250,44 @@ impl Run<'_> {
                             continue;
                         }
                         let mut y = tile.view.narrow_rows(places.clone(), at.clone());
-                        let (tiles, outs) = (&mut scratch.tiles, Outs::Range(outs.clone()));
+                        let outs = Outs::Range(outs.clone());
+                        if add {
+                            let scratch = (&mut scratch.tiles, &mut scratch.rows);
+                            self.add_expert_product(
+                                task, scratch, src, mat, expert, outs, places, &mut y,
+                            );
+                            continue;
+                        }
+                        let tiles = &mut scratch.tiles;
                         self.expert_product(task, tiles, src, mat, expert, outs, places, &mut y);
                     }
                 }
                 first += mat.n_out;
             }
         });
+    }
+
+    /// Adds some outputs of an expert for its rows `places`.
+    #[allow(clippy::too_many_arguments, reason = "one task's share of a step")]
+    fn add_expert_product(
+        &self,
+        task: &Task,
+        (tiles, rows): (&mut AlignedVec<u8>, &mut AlignedVec<f32>),
+        src: SlotId,
+        mat: &ExpertMat,
+        expert: usize,
+        outs: Outs<'_>,
+        places: Range<usize>,
+        y: &mut ColsMut<'_, f32>,
+    ) {
+        let width = y.width();
+        rows.ensure(places.len() * width);
+        let product = &mut rows[..places.len() * width];
+        let mut view = ColsMut::new(product, width, 0..width);
+        self.expert_product(task, tiles, src, mat, expert, outs, places, &mut view);
+        for (r, x) in product.chunks_exact(width).enumerate() {
+            self.table().add(x, y.row(r));
+        }
     }
 
     /// Some outputs of an expert for its rows `places`.

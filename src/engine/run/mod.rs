@@ -22,7 +22,7 @@ use super::token::Token;
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::{Pool, Shared, Worker};
 use crate::backend::cpu::table::WeightRows;
-use crate::model::{Layout, Model, RopeFreqs};
+use crate::model::{Layout, Model, RopeFreqs, Weight};
 use crate::plan::{Plan, Rows, SlotId, StepKind, TensorId};
 use crate::sparse::{Gates, Sparse, Stats};
 use crate::util::aligned::{AlignedVec, OutOfMemory};
@@ -125,6 +125,8 @@ struct Run<'a> {
     runner: &'a Runner,
     model: &'a Model,
     plan: &'a Plan,
+    /// Weights whose numbers come after the model's: those of adapters.
+    added: &'a [Weight],
     sparse: &'a Sparse,
     /// Whether neurons that guesses miss are counted in this run.
     check: bool,
@@ -161,6 +163,12 @@ impl Runner {
             gates: None,
             scratch: Vec::new(),
         })
+    }
+
+    /// Changes to a plan of the same model with other steps and slots; the sizes of attention stay.
+    pub fn change_plan(&mut self, plan: &Plan) -> Result<(), OutOfMemory> {
+        self.slots = buffers::for_plan(plan, self.table, self.reference)?;
+        Ok(())
     }
 
     /// The kernels in use.
@@ -228,7 +236,7 @@ impl Runner {
         &mut self,
         pool: &mut Pool,
         model: &Model,
-        plan: &Plan,
+        (plan, added): (&Plan, &[Weight]),
         sparse: &Sparse,
         kv: &KvCache,
         input: Input<'_>,
@@ -254,7 +262,8 @@ impl Runner {
         self.scratch.resize_with(pool.n_threads().max(self.scratch.len()), Mutex::default);
 
         let check = ubatch.n_tokens() <= skipping::MAX_TOKENS && self.stats.begin_small();
-        let run = Run { runner: self, model, plan, sparse, check, kv, input, ubatch, causal };
+        let run =
+            Run { runner: self, model, plan, added, sparse, check, kv, input, ubatch, causal };
         let stop_at = AtomicUsize::new(usize::MAX);
         pool.run(&|worker| run.walk(worker, abort, &stop_at));
         match stop_at.into_inner() {
@@ -330,8 +339,8 @@ impl Run<'_> {
                 StepKind::ToExperts { src, dst } => {
                     self.scatter_to_experts(worker, scratch, *src, *dst);
                 }
-                StepKind::ExpertMatMul { src, mats, dst } => {
-                    self.expert_mat_mul(worker, scratch, *src, mats, *dst);
+                StepKind::ExpertMatMul { src, mats, dst, add } => {
+                    self.expert_mat_mul(worker, scratch, *src, mats, *dst, *add);
                 }
                 StepKind::SkippingExperts(step) => self.skipping_experts(worker, scratch, step),
                 StepKind::FromExperts { src, scale, dst } => {
@@ -357,18 +366,23 @@ impl Run<'_> {
         self.ubatch.n_rows(slot.rows) * slot.per_row
     }
 
+    fn weight(&self, id: TensorId) -> &Weight {
+        let model = self.model.weights();
+        model.get(id.0).unwrap_or_else(|| &self.added[id.0 - model.len()])
+    }
+
     fn bytes_of(&self, id: TensorId) -> &[u8] {
-        self.model.weight(id).data.as_deref().unwrap_or(&[])
+        self.weight(id).data.as_deref().unwrap_or(&[])
     }
 
     /// How a weight lies.
     fn layout(&self, id: TensorId) -> Layout {
-        self.model.weight(id).layout
+        self.weight(id).layout
     }
 
     /// A weight as rows of outputs.
     fn rows_of(&self, id: TensorId) -> WeightRows<'_> {
-        let weight = self.model.weight(id);
+        let weight = self.weight(id);
         let ne = weight.shape.ne();
         WeightRows {
             ty: weight.ty,

@@ -67,7 +67,7 @@ impl Run<'_> {
         weight: TensorId,
         dst: SlotId,
         scale: f32,
-        input_scale: f32,
+        input_scale: Option<f32>,
     ) {
         let weight = self.rows_of(weight);
         let row_bytes = weight.row_bytes();
@@ -79,8 +79,9 @@ impl Run<'_> {
                     scale
                 }
                 Input::Embeddings(x) => {
+                    let Some(scale) = input_scale else { return out.fill(0.0) };
                     out.copy_from_slice(&x[t * out.len()..][..out.len()]);
-                    input_scale
+                    scale
                 }
             };
             if scale != 1.0 {

@@ -11,6 +11,8 @@ mod down;
 mod lists;
 mod observe;
 
+use std::ops::Range;
+
 use lists::Lists;
 pub(super) use lists::{Firing, ListScratch};
 
@@ -19,7 +21,7 @@ use super::rows::rows_per_task;
 use super::{Run, Scratch};
 use crate::backend::cpu::pool::{ColsMut, Grid, Shared, Task, Worker};
 use crate::engine::buffers::uses_q8;
-use crate::plan::{Mat, Predictor, SkippingFfn, SlotId};
+use crate::plan::{LowRank, Mat, Predictor, SkippingFfn, SlotId};
 use crate::sparse::{Guess, LayerStats, Selector};
 use crate::tensor::Activation;
 use crate::util::aligned::AlignedVec;
@@ -28,12 +30,20 @@ use crate::util::aligned::AlignedVec;
 pub(super) const MAX_TOKENS: usize = 8;
 
 impl Run<'_> {
-    pub(super) fn skipping_ffn(
-        &self,
-        worker: &Worker<'_>,
-        scratch: &mut Scratch,
-        ffn: &SkippingFfn,
-    ) {
+    /// The network with what adapters add. The part of theirs that is as wide as the input or the
+    /// neurons is small, and computed densely.
+    fn adapted_ffn(&self, worker: &Worker<'_>, scratch: &mut Scratch, ffn: &SkippingFfn) {
+        if let Some(added) = &ffn.adapted_in {
+            self.mat_mul(worker, scratch, ffn.src, &[added.a], added.hidden, None);
+        }
+        self.skipping_ffn(worker, scratch, ffn);
+        if let Some(added) = &ffn.adapted_out {
+            self.mat_mul(worker, scratch, ffn.acted, &[added.a], added.hidden, None);
+            self.mat_mul(worker, scratch, added.hidden, &added.b, ffn.dst, Some(1.0));
+        }
+    }
+
+    fn skipping_ffn(&self, worker: &Worker<'_>, scratch: &mut Scratch, ffn: &SkippingFfn) {
         let n = self.n_rows(ffn.dst);
         if n == 0 {
             return;
@@ -92,7 +102,7 @@ impl Run<'_> {
         self.mat_mul(worker, scratch, p.src, &[p.fc1], p.hidden, None);
         self.activate(worker, scratch, p.hidden, Activation::Relu, false, p.acted);
         let out = &self.runner.firing.made().first;
-        self.project_rows(worker, scratch, p.acted, &p.fc2, None, n, out);
+        self.project_rows(worker, scratch, p.acted, &p.fc2, None, None, n, out);
         if worker.index() == 0 {
             let bytes = |mat: &Mat| self.rows_of(mat.weight).data.len();
             let stats = self.runner.stats.layer(ffn.layer);
@@ -165,7 +175,7 @@ impl Run<'_> {
         n: usize,
         out: &Shared<f32>,
     ) {
-        self.project_rows(worker, scratch, ffn.src, mat, list, n, out);
+        self.project_rows(worker, scratch, ffn.src, mat, ffn.adapted(mat), list, n, out);
         if worker.index() == 0 {
             let rows = list.map_or(mat.n_out, |list| list.len(0));
             let bytes = rows * self.rows_of(mat.weight).row_bytes();
@@ -180,6 +190,7 @@ impl Run<'_> {
         scratch: &mut Scratch,
         src: SlotId,
         mat: &Mat,
+        added: Option<(SlotId, &Mat)>,
         list: Option<&Lists>,
         n: usize,
         out: &Shared<f32>,
@@ -192,20 +203,44 @@ impl Run<'_> {
             let part = tile.cols.start..tile.cols.end.min(width);
             let mut y = tile.view.narrow(0..part.len());
             let tiles = &mut scratch.tiles;
-            let Some(list) = list else {
-                return self.product(task, tiles, src, mat, part, n, &mut y);
-            };
-            let ids = &list.read(task, 0)[part];
-            let w = self.rows_of(mat.weight);
-            if uses_q8(self.table(), mat.ty, self.runner.reference) {
-                let act = self.slot(src).act_q8(task, 0..n);
-                self.table().mul_mat_q8_listed(&w, ids, &act, &mut y, tiles);
-            } else {
-                let act = self.slot(src).act_f32(task, 0..n);
-                self.table().mul_mat_f32_listed(&w, ids, &act, &mut y, tiles);
+            let ids = list.map(|list| &list.read(task, 0)[part.clone()]);
+            self.rows_product(task, tiles, src, mat, (part.clone(), ids), n, &mut y);
+            if let Some((src, mat)) = added {
+                let len = part.len();
+                let product = scratch_row(&mut scratch.rows, n * len);
+                let mut view = ColsMut::new(product, len, 0..len);
+                self.rows_product(task, tiles, src, mat, (part, ids), n, &mut view);
+                for (t, x) in product.chunks_exact(len).enumerate() {
+                    self.table().add(x, y.row(t));
+                }
             }
-            self.scale_and_bias_listed(mat, ids, n, &mut y);
         });
+    }
+
+    /// Outputs of a matrix for `n` tokens: those of a list, or else the rows of a range.
+    #[allow(clippy::too_many_arguments, reason = "one task's share of a step")]
+    fn rows_product(
+        &self,
+        task: &Task,
+        tiles: &mut AlignedVec<u8>,
+        src: SlotId,
+        mat: &Mat,
+        (rows, ids): (Range<usize>, Option<&[u32]>),
+        n: usize,
+        y: &mut ColsMut<'_, f32>,
+    ) {
+        let Some(ids) = ids else {
+            return self.product(task, tiles, src, mat, rows, n, y);
+        };
+        let w = self.rows_of(mat.weight);
+        if uses_q8(self.table(), mat.ty, self.runner.reference) {
+            let act = self.slot(src).act_q8(task, 0..n);
+            self.table().mul_mat_q8_listed(&w, ids, &act, y, tiles);
+        } else {
+            let act = self.slot(src).act_f32(task, 0..n);
+            self.table().mul_mat_f32_listed(&w, ids, &act, y, tiles);
+        }
+        self.scale_and_bias_listed(mat, ids, n, y);
     }
 
     fn scale_and_bias_listed(&self, mat: &Mat, ids: &[u32], n: usize, y: &mut ColsMut<'_, f32>) {
@@ -402,7 +437,7 @@ impl Run<'_> {
         h.iter_mut().zip(ids).for_each(|(h, id)| *h = row[id as usize]);
     }
 
-    /// Writes one token's activated neurons as a row of all, where the down projection wants that.
+    /// Writes one token's activated neurons as a row of all, where the way back wants that.
     fn spread(
         &self,
         task: &Task,
@@ -410,7 +445,7 @@ impl Run<'_> {
         row: &mut [f32],
         set: impl FnOnce(&mut [f32]),
     ) {
-        if !self.sums_neurons(ffn) {
+        if !self.sums_neurons(ffn) || ffn.adapted_out.is_some() {
             let mut tile = self.slot(ffn.acted).tile(
                 task,
                 self.n_rows(ffn.dst),
@@ -431,8 +466,11 @@ impl Run<'_> {
         ffn: &SkippingFfn,
         selector: &Selector,
     ) {
-        let mats: Vec<Mat> = ffn.gate.into_iter().chain([ffn.up]).collect();
+        let mats = ffn.inputs();
         self.mat_mul(worker, scratch, ffn.src, &mats, ffn.gate_up, None);
+        if let Some(LowRank { hidden, b, .. }) = &ffn.adapted_in {
+            self.mat_mul(worker, scratch, *hidden, b, ffn.gate_up, Some(1.0));
+        }
         self.activate_all(worker, scratch, ffn, selector);
         if worker.index() == 0 {
             let w = |id| self.rows_of(id).data.len();

@@ -1,6 +1,7 @@
 //! Handles whose inside C never sees.
 #![allow(dead_code, reason = "handles that nothing makes yet")]
 
+pub use crate::ffi::adapter::llama_adapter_lora;
 pub use crate::ffi::batch_ext::llama_batch_ext;
 pub use crate::ffi::context::{llama_context, llama_memory_i};
 pub use crate::ffi::ggml::buffer::{ggml_backend_buffer, ggml_backend_buffer_type};
@@ -10,9 +11,6 @@ pub use crate::ffi::ggml::threadpool::ggml_threadpool;
 pub use crate::ffi::gguf::gguf_context;
 pub use crate::ffi::load::llama_model;
 pub use crate::ffi::vocab::llama_vocab;
-
-/// A LoRA adapter.
-pub struct llama_adapter_lora(());
 
 /// A graph of tensors; only ever named in the signatures of device samplers.
 pub struct ggml_cgraph(());

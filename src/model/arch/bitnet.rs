@@ -42,6 +42,7 @@ fn build(hp: &Hparams, b: &mut Builder<'_>) -> Result<(), Error> {
     let kind = NormKind::Rms;
     let rope = Some(b.rope(RopeStyle::Neox, hp.n_rot)?);
     b.use_ffn_scales();
+    b.scale_down_first();
     let mut x = b.embed(hp.n_embd, hp.n_vocab)?;
     for il in 0..hp.n_layer {
         let spec = hp.attention(il, rope);

@@ -41,9 +41,18 @@ impl Run<'_> {
         step: &SkippingExperts,
     ) {
         let start = (worker.index() == 0 && self.runner.stats.detailed()).then(Instant::now);
-        self.expert_mat_mul(worker, scratch, step.src, &[step.gate], step.gate_up);
+        self.expert_mat_mul(worker, scratch, step.src, &[step.gate], step.gate_up, false);
+        if let Some(added) = &step.adapted_in {
+            self.expert_mat_mul(worker, scratch, step.src, &[added.a], added.hidden, false);
+            let gate = &added.b[..1];
+            self.expert_mat_mul(worker, scratch, added.hidden, gate, step.gate_up, true);
+        }
         self.up_of_firing(worker, scratch, step);
-        self.expert_mat_mul(worker, scratch, step.acted, &[step.down], step.dst);
+        self.expert_mat_mul(worker, scratch, step.acted, &[step.down], step.dst, false);
+        if let Some(added) = &step.adapted_out {
+            self.expert_mat_mul(worker, scratch, step.acted, &[added.a], added.hidden, false);
+            self.expert_mat_mul(worker, scratch, added.hidden, &added.b, step.dst, true);
+        }
         let n = self.n_rows(step.acted) / self.plan.slot(step.acted).per_row;
         if worker.index() == 0 {
             let stats = self.runner.stats.layer(step.layer);
@@ -113,10 +122,22 @@ impl Run<'_> {
                         step.src,
                         &step.up,
                         expert,
-                        neurons,
+                        neurons.clone(),
                         rows.clone(),
                         &mut y,
                     );
+                    if let Some(added) = &step.adapted_in {
+                        self.add_expert_product(
+                            task,
+                            (&mut scratch.tiles, &mut scratch.rows),
+                            added.hidden,
+                            &added.b[1],
+                            expert,
+                            neurons,
+                            rows.clone(),
+                            &mut y,
+                        );
+                    }
                 }
                 let of_rows = |mat: &ExpertMat, n| n * self.rows_of(mat.weight).row_bytes();
                 let bytes = of_rows(&step.gate, len) + of_rows(&step.up, width);

@@ -76,7 +76,7 @@ impl Run<'_> {
             n_out: self.slot(ffn.dst).width,
             scale: down.scale,
             bias: down.bias,
-            scale_last: true,
+            scale_last: down.scale_last,
         };
         self.mat_mul(worker, scratch, ffn.acted, &[mat], ffn.dst, ffn.add.then_some(ffn.scale));
     }
@@ -97,11 +97,15 @@ impl Run<'_> {
         sum.fill(0.0);
         let reference = self.runner.reference;
         self.table().sum_rows(&w, ids, h, cols.clone(), sum, reference, &mut scratch.tiles);
+        let scale = ffn.down.scale.map(|scale| self.vector(scale)[0]);
+        if let (Some(scale), false) = (scale, ffn.down.scale_last) {
+            self.table().scale(scale, sum);
+        }
         if let Some(bias) = ffn.down.bias {
             self.table().add(&self.vector(bias)[cols], sum);
         }
-        if let Some(scale) = ffn.down.scale {
-            self.table().scale(self.vector(scale)[0], sum);
+        if let (Some(scale), true) = (scale, ffn.down.scale_last) {
+            self.table().scale(scale, sum);
         }
         if !ffn.add {
             y.fill(0.0);

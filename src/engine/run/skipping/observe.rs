@@ -18,7 +18,7 @@ impl Run<'_> {
     ) {
         let n = self.n_rows(ffn.dst);
         if worker.index() != 0 || n == 0 {
-            return self.skipping_ffn(worker, scratch, ffn);
+            return self.adapted_ffn(worker, scratch, ffn);
         }
         let stats = self.runner.stats.layer(ffn.layer);
         let weights = ffn.gate.iter().chain([&ffn.up]).map(|mat| mat.weight);
@@ -27,7 +27,7 @@ impl Run<'_> {
         LayerStats::add(&stats.dense_bytes, dense);
         // A check is no part of the network.
         let start = (self.runner.stats.detailed() && !self.check).then(Instant::now);
-        self.skipping_ffn(worker, scratch, ffn);
+        self.adapted_ffn(worker, scratch, ffn);
         if let Some(start) = start {
             LayerStats::add(&stats.nanos, start.elapsed().as_nanos() as usize);
             LayerStats::add(&stats.timed, n);
@@ -46,7 +46,8 @@ impl Run<'_> {
     ) {
         let m = self.runner.firing.made();
         let stats = self.runner.stats.layer(ffn.layer);
-        self.project_rows(worker, scratch, ffn.src, ffn.first(), None, n, &m.up);
+        let first = ffn.first();
+        self.project_rows(worker, scratch, ffn.src, first, ffn.adapted(first), None, n, &m.up);
         worker.step(n, |task| {
             let t = task.index();
             let first = &m.up.read_rows(task, t..t + 1)[..ffn.n_ff];
