@@ -82,9 +82,8 @@ impl Pair {
             false => w[0] == a[0] && w[1] == b[1] && a[1] == b[0],
         };
         if !fits || a[2..] != w[2..] || b[2..] != w[2..] || b[0] == 0 {
-            let name = self.name.clone();
-            let (a, b) = (self.a.shape, self.b.shape);
-            return Err(Error::WrongShape { name, model: shape, a, b });
+            let shapes = Box::new([shape, self.a.shape, self.b.shape]);
+            return Err(Error::WrongShape { name: self.name.clone(), shapes });
         }
         Ok(id)
     }

@@ -72,18 +72,14 @@ pub enum Error {
     },
     /// Matrices that do not fit the model's, or each other.
     #[error(
-        "'{name}' is {model} in the model, which lora_a {a} and lora_b {b} do not fit (is the \
-         adapter for another model?)"
+        "'{name}' is {} in the model, which lora_a {} and lora_b {} do not fit (is the adapter for \
+         another model?)", shapes[0], shapes[1], shapes[2]
     )]
     WrongShape {
         /// The model's tensor.
         name: String,
-        /// Its extents.
-        model: Shape,
-        /// Extents in the adapter.
-        a: Shape,
-        /// Extents in the adapter.
-        b: Shape,
+        /// Its extents, and those of the adapter's matrices.
+        shapes: Box<[Shape; 3]>,
     },
     /// Numbers that are no weights.
     #[error("'{name}' has matrices of type {found}, which is not supported")]
