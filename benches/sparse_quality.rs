@@ -37,7 +37,8 @@ fn main() {
     let (n_tokens, n_threads) = (number(2, 1024), number(3, 2));
     let text = std::fs::read(text).expect("a text");
 
-    let modes = ["off", "exact", "predictor", "sign", "auto"];
+    // Magnitude needs thresholds: of a calibration, beside the model.
+    let modes = ["off", "exact", "predictor", "sign", "magnitude", "auto"];
     let mut ways: Vec<Way> = modes.into_iter().filter_map(|m| way(path, m, n_threads)).collect();
     let vocab = ways[0]._model.vocab();
     let tokens = vocab.tokenize(&text, true, true).expect("tokens");
