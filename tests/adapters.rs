@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use common::tiny_lora::{self, Shape};
 use common::{decode, tiny, tiny_archs, tiny_sparse};
-use powerinfer::adapter::{Error, Lora};
+use powerinfer::adapter::{Adapted, ControlVector, Error, Lora};
 use powerinfer::engine::{Context, ContextParams};
 use powerinfer::gguf::{Array, LoadOptions, ModelFiles, Value as GgufValue};
 use powerinfer::model::Model;
+use powerinfer::plan::StepKind;
 use powerinfer::quant::QuantType::{self, F32};
 use powerinfer::quant::dequantize_row;
 use powerinfer::sparse::{Mode, Options, Sparse};
@@ -380,6 +381,36 @@ fn embeddings_are_looked_up_with_what_is_added() {
         let error = nmse(&ours, &truth);
         assert!(error < 1e-10, "{name}: {error:e}");
         assert!(nmse(&ours, &plain) > 1e-2, "{name}");
+    }
+}
+
+/// Every layer but the first gets its direction, in each of the streams that leave it.
+#[test]
+fn every_architecture_has_ends_of_layers() {
+    for spec in tiny_archs::SPECS {
+        let model = tiny::bare_model_of(&tiny_archs::bytes(spec));
+        let mut control = ControlVector::default();
+        let directions = vec![1.0; tiny_archs::N_EMBD * (spec.n_layer - 1)];
+        control.set(tiny_archs::N_EMBD, spec.n_layer, &directions, 0, 1000);
+        let plan = Adapted::new(&model, [], &control).unwrap().unwrap().plan;
+        let n_streams = if spec.arch == "gemma3n" { 4 } else { 1 };
+        let added: Vec<(&str, &str)> = plan
+            .steps
+            .iter()
+            .filter(|s| s.name.starts_with("cvec-"))
+            .map(|step| match &step.kind {
+                StepKind::AddRow { dst, .. } => (&*step.name, plan.slot(*dst).name),
+                other => panic!("{}: {other:?}", spec.name),
+            })
+            .collect();
+        assert_eq!(added.len(), n_streams * (spec.n_layer - 1), "{}: {added:?}", spec.name);
+        for (i, (step, slot)) in added.iter().enumerate() {
+            // Bloom's stream is what comes out of the embeddings' norm.
+            let first = if spec.arch == "bloom" { "normed_residual" } else { "residual" };
+            let slots = [first, "altup_1", "altup_2", "altup_3"];
+            let expected = (format!("cvec-{}", i / n_streams + 1), slots[i % n_streams]);
+            assert_eq!((step.to_string(), *slot), expected, "{}", spec.name);
+        }
     }
 }
 
