@@ -19,5 +19,9 @@ pub use crate::plan::RopeStyle;
 pub use crate::sparse::{
     ActivationCounts, LayerReport, Mode as SparseMode, Request as SparseRequest,
 };
+pub use crate::tools::quantize::{
+    FileType, Imatrix, Params as QuantizeParams, QuantizeError, Summary as QuantizeSummary,
+    TypePattern, quantize,
+};
 pub use calibrate::CalibrationError;
 pub use model::{Error, Model};

@@ -102,7 +102,7 @@ unsafe fn options(params: &llama_model_params) -> Option<LoadOptions> {
 
 /// # Safety
 /// `list` is NULL or ends with an empty key.
-unsafe fn overrides(list: *const llama_model_kv_override) -> Option<Vec<KvOverride>> {
+pub(super) unsafe fn overrides(list: *const llama_model_kv_override) -> Option<Vec<KvOverride>> {
     use llama_model_kv_override_type::*;
     let mut result = Vec::new();
     if list.is_null() {

@@ -36,6 +36,7 @@ pub mod model_meta;
 pub mod names;
 pub mod params;
 pub mod powerinfer;
+pub mod quantize;
 pub mod sampler;
 pub mod state;
 mod strings;

@@ -198,6 +198,11 @@ impl ModelFiles {
         self.tensors.iter().map(|t| t.n_bytes).fold(0, u64::saturating_add)
     }
 
+    /// The paths of the files, as far as they were opened by path.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().filter_map(|part| part.path.as_deref())
+    }
+
     /// The metadata alone; the files are closed.
     pub fn into_meta(self) -> Metadata {
         self.meta

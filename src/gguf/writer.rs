@@ -51,6 +51,11 @@ impl Writer {
         this
     }
 
+    /// What the file will start with.
+    pub fn magic(&self) -> Magic {
+        self.magic
+    }
+
     /// Adds a pair, or puts a new value in the place of the key's old one.
     pub fn set(&mut self, key: &str, value: Value) -> Result<()> {
         check_key(key.as_bytes(), self.kvs.len() as u64)?;

@@ -1,22 +1,12 @@
-//! Not there yet: quantisation, training.
+//! Not there yet: training.
 
-use core::ffi::{c_char, c_void};
+use core::ffi::c_void;
 
 use super::unimplemented;
 use crate::ffi::types::{
     ggml_opt_dataset_t, ggml_opt_epoch_callback, ggml_opt_result_t, ggml_tensor, llama_context,
-    llama_model, llama_model_quantize_params, llama_opt_params,
+    llama_model, llama_opt_params,
 };
-
-/// Writes a model file in other number formats. 0 on success.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_model_quantize(
-    fname_inp: *const c_char,
-    fname_out: *const c_char,
-    params: *const llama_model_quantize_params,
-) -> u32 {
-    unimplemented("llama_model_quantize", 1)
-}
 
 /// A filter for training that takes every tensor.
 #[unsafe(no_mangle)]
