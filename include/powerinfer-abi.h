@@ -2247,6 +2247,17 @@ LLAMA_API struct llama_sampler_chain_params llama_sampler_chain_default_params(v
 // Default quantisation parameters: Q8_0 with all processors.
 LLAMA_API struct llama_model_quantize_params llama_model_quantize_default_params(void);
 
+// Writes a model file in other number formats. 0 on success, 1 on failure.
+//
+// Which type each tensor gets is llama.cpp's choice for the ftype; this version cannot make the types
+// iq1, iq2 and iq3. Predictors of PowerInfer's files (`blk.N.fc1`, `blk.N.fc2`) keep their type, unless
+// an entry of tt_overrides names them. The file has its name only when it is whole; fname_inp and
+// fname_out have to differ. With keep_split fname_out is the prefix of the files' names.
+LLAMA_API
+uint32_t llama_model_quantize(const char *fname_inp,
+                              const char *fname_out,
+                              const struct llama_model_quantize_params *params);
+
 // Makes a sampler with the caller's functions. Both pointers must live as long as the sampler.
 LLAMA_API
 struct llama_sampler *llama_sampler_init(struct llama_sampler_i *iface,
@@ -2640,12 +2651,6 @@ LLAMA_API ggml_backend_reg_t ggml_backend_load(const char *path);
 
 // Unloads a backend.
 LLAMA_API void ggml_backend_unload(ggml_backend_reg_t reg);
-
-// Writes a model file in other number formats. 0 on success.
-LLAMA_API
-uint32_t llama_model_quantize(const char *fname_inp,
-                              const char *fname_out,
-                              const struct llama_model_quantize_params *params);
 
 // A filter for training that takes every tensor.
 LLAMA_API bool llama_opt_param_filter_all(const struct ggml_tensor *tensor, void *userdata);

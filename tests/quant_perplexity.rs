@@ -6,16 +6,13 @@
 //! `POWERINFER_TEST_LONG` is set, as `make test-long` does: minutes.
 #![allow(clippy::print_stderr, reason = "says what it measured")]
 
-#[path = "common/requant.rs"]
-mod requant;
-
 mod common;
 
 use std::path::{Path, PathBuf};
 
+use powerinfer::api::{FileType, QuantizeParams, TypePattern, quantize};
 use powerinfer::gguf::{LoadOptions, ModelFiles};
 use powerinfer::quant::QuantType;
-use requant::{Mix, requantize};
 use serde_json::Value;
 
 /// Type of the short run, which has Q4_K, Q5_0, Q6_K and Q8_0, and chunks of text.
@@ -45,10 +42,22 @@ fn is_long() -> bool {
     std::env::var_os("POWERINFER_TEST_LONG").is_some()
 }
 
-fn source() -> Option<ModelFiles> {
-    let mut files = ModelFiles::open(common::model_path()?, &LoadOptions::default()).unwrap();
-    files.load_tensors(&mut |_| true).unwrap();
-    Some(files)
+/// How a record was made; some types have no file type of their own.
+fn params(name: &str, golden: &Value) -> QuantizeParams {
+    let file_type = FileType::from_id(golden["ftype"].as_i64().unwrap() as i32).unwrap();
+    let of_layers = match name {
+        "MXFP4" => Some(QuantType::MXFP4),
+        "NVFP4" => Some(QuantType::NVFP4),
+        _ => None,
+    };
+    QuantizeParams {
+        allow_requantize: true,
+        tensor_types: of_layers
+            .map(|ty| TypePattern::new("blk.", ty).unwrap())
+            .into_iter()
+            .collect(),
+        ..QuantizeParams::new(file_type)
+    }
 }
 
 /// A file that goes with the value.
@@ -110,7 +119,7 @@ fn truth(golden: &Value, n_chunks: usize) -> f64 {
 
 #[test]
 fn every_type_predicts_as_well_as_llama_cpps() {
-    let Some(files) = source() else { return };
+    let Some(source) = common::model_path() else { return };
     let text = include_str!("data/golden/text.txt");
     let (mut results, mut apart) = (Vec::new(), Vec::new());
     for (name, golden) in goldens() {
@@ -120,7 +129,7 @@ fn every_type_predicts_as_well_as_llama_cpps() {
         let n_chunks =
             if is_long() { golden["nll"].as_array().unwrap().len() } else { SHORT_CHUNKS };
         let file = Scratch::new(&name);
-        requantize(&files, Mix::named(&name), &file.0);
+        quantize(&source, &file.0, &params(&name, &golden)).unwrap();
         check_data(&name, &file.0, &golden);
 
         let options = LoadOptions::default();
