@@ -76,14 +76,11 @@ impl Plan {
         for (name, source) in sources {
             let ty = mixer.choose(&name, &source)?;
             let may_change = mixer.may_change(&name, &source);
-            let target = target(name, source, ty, may_change, params);
-            let target = target.or_else(|(target, error)| match params.dry_run {
-                true => {
-                    lacking.get_or_insert(error);
-                    Ok(target)
-                }
-                false => Err(error),
-            })?;
+            let (target, error) = target(name, source, ty, may_change, params);
+            match error {
+                Some(error) if !params.dry_run => return Err(error),
+                error => lacking = lacking.or(error),
+            }
             targets.push(target);
         }
         if let Some(error) = lacking {
@@ -171,14 +168,14 @@ fn ordered(
     kept
 }
 
-/// A tensor to be, or the same with the reason why it cannot be made.
+/// A tensor to be, and why it cannot be made where it cannot.
 fn target(
     name: String,
     source: TensorInfo,
     ty: QuantType,
     may_change: bool,
     params: &Params,
-) -> Result<Target, (Target, QuantizeError)> {
+) -> (Target, Option<QuantizeError>) {
     let [n_cols, _, n_expert, n_outer] = *source.shape.ne();
     let tensor = || name.clone();
     let changes = source.ty != ty;
@@ -223,11 +220,7 @@ fn target(
         error = Some(QuantizeError::NoFallback { tensor: tensor(), ty, n_cols });
     }
     let n_bytes = n_bytes.unwrap_or(0);
-    let target = Target { name, source, ty, n_bytes, importance };
-    match error {
-        None => Ok(target),
-        Some(error) => Err((target, error)),
-    }
+    (Target { name, source, ty, n_bytes, importance }, error)
 }
 
 fn is_integer(ty: QuantType) -> bool {

@@ -124,10 +124,10 @@ const KEPT_PARTS_GLM5_NEXT: &[&str] = &[
 /// Whether a matrix of this name may change its type.
 pub(super) fn may_change(arch: &str, name: &str) -> bool {
     let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
-    name.ends_with("weight")
-        && !KEPT.contains(&name)
-        && !has(KEPT_PARTS)
-        && !(arch == "glm5-next" && has(KEPT_PARTS_GLM5_NEXT))
+    let kept = KEPT.contains(&name)
+        || has(KEPT_PARTS)
+        || (arch == "glm5-next" && has(KEPT_PARTS_GLM5_NEXT));
+    name.ends_with("weight") && !kept
 }
 
 #[cfg(test)]
