@@ -2,7 +2,7 @@
 
 mod c_programs;
 
-use c_programs::{Build, compile, example, model, run, run_with_input, sanitized};
+use c_programs::{Build, compile, example, model, run, run_with_input, sanitized, scratch};
 
 #[test]
 fn streamed_text_never_shows_half_a_character() {
@@ -106,6 +106,38 @@ fn tokenize_wants_one_text() {
 }
 
 #[test]
+fn quantize_wants_names_that_there_are() {
+    let quantize = example("quantize");
+    for (arguments, reason) in [
+        (&["-m", "x", "-q", "Q8_0"][..], "-o"),
+        (&["-m", "x", "-o", "y"], "-q"),
+        (&["-m", "x", "-o", "y", "-q", "Q9"], "none of F32"),
+        (&["-m", "x", "-o", "y", "-q", "q8_0", "--tensor-types", "a"], "PATTERN=TYPE"),
+        (&["-m", "x", "-o", "y", "-q", "q8_0", "--tensor-types", "a=q"], "no type"),
+        (&["-m", "x", "-o", "y", "-q", "q8_0", "--prune-layers", "1,a"], "list of layers"),
+        (&["-m", "absent.gguf", "-o", "y", "-q", "q8_0", "--quiet"], "absent.gguf"),
+    ] {
+        let refused = run(&quantize, arguments);
+        assert!(refused.refusal().contains(reason), "{refused:?}");
+    }
+}
+
+#[test]
+fn quantize_writes_a_model_that_runs() {
+    let Some(model) = model() else { return };
+    let model = model.to_str().unwrap();
+    let out = scratch("examples").join("quantized.gguf");
+    let out = out.to_str().unwrap();
+    let flags = ["-m", model, "-o", out, "-q", "q8_0", "--quiet", "--tensor-types", "ffn_up=q4_1"];
+    let refused = run(&example("quantize"), &flags);
+    assert!(refused.refusal().contains("requantizing from type q4_1 is disabled"), "{refused:?}");
+    run(&example("quantize"), &[&flags[..], &["--allow-requantize"]].concat()).text();
+    let text = run(&example("simple"), &["-m", out, "-n", "8", "The sky is"]);
+    assert!(text.text().starts_with("The sky is"), "{text:?}");
+    std::fs::remove_file(out).unwrap();
+}
+
+#[test]
 fn the_programs_are_clean_under_sanitizers() {
     let refused = run(&sanitized("main"), &["-m", "absent.gguf", "-p", "a"]);
     assert!(refused.refusal().contains("absent.gguf"));
@@ -125,6 +157,10 @@ fn the_programs_are_clean_under_sanitizers() {
     run(&sanitized("simple"), &with(&["--api", "ext"])).text();
     run(&sanitized("simple"), &with(&["--api", "classic"])).text();
     run(&sanitized("batched"), &with(&["-np", "3"])).text();
+    let quantize =
+        ["-m", model, "-q", "Q4_K_M", "--dry-run", "--tensor-types", "ffn_up=q5_0 k=f16"];
+    run(&sanitized("quantize"), &[&quantize[..], &["--prune-layers", "3,4", "--quiet"]].concat())
+        .text();
     run(&sanitized("tokenize"), &["-m", model, "caf\u{e9} \u{1F642}"]).text();
     let full = ["-m", model, "-c", "256", "--temp", "0", "--ignore-eos", "-p", "a"];
     let full = run(&sanitized("main"), &full);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::tiny::{self, fingerprint, spec};
+use common::tiny_sparse;
 use half::f16;
 use powerinfer::api::{
     FileType, Imatrix, KvOverride, OverrideValue, QuantizeError, QuantizeParams, QuantizeSummary,
@@ -352,33 +353,40 @@ fn threads_and_slabs_do_not_matter() {
 fn predictors_keep_their_type() {
     set_sink(Some(Arc::new(Silence)));
     let dir = folder("predictors");
-    let source = dir.join("in.gguf");
-    fs::write(&source, common::tiny_sparse::bytes(&common::tiny_sparse::SPECS[0])).unwrap();
+    let (source, out) = (dir.join("in.gguf"), dir.join("out.gguf"));
     let files = |path: &Path| ModelFiles::open(path, &LoadOptions::default()).unwrap();
-    let before = files(&source);
     let is_predictor = |name: &str| name.contains(".fc1.weight") || name.contains(".fc2.weight");
-    assert!(before.tensors().iter().any(|t| is_predictor(&t.name)), "no predictors");
-    let out = dir.join("out.gguf");
-    for mix in [FileType::Q4_0, FileType::F16, FileType::Q8_0] {
-        let mut params = QuantizeParams { allow_requantize: true, ..QuantizeParams::new(mix) };
-        quantize(&source, &out, &params).unwrap();
-        let after = files(&out);
-        assert_eq!(after.meta().magic(), before.meta().magic());
-        let mut changed = 0;
-        for t in after.tensors() {
-            let old = before.tensor(&t.name).unwrap();
-            changed += usize::from(t.ty != old.ty);
-            assert!(!is_predictor(&t.name) || t.ty == old.ty, "{}", t.name);
-        }
-        assert!(changed > 0);
-        powerinfer::api::Model::load(&out, &LoadOptions::default(), &mut |_| true).unwrap();
+    let loads = |path: &Path| {
+        powerinfer::api::Model::load(path, &LoadOptions::default(), &mut |_| true).unwrap();
+    };
+    for spec in tiny_sparse::SPECS {
+        fs::write(&source, tiny_sparse::bytes(spec)).unwrap();
+        let before = files(&source);
+        assert!(before.tensors().iter().any(|t| is_predictor(&t.name)), "no predictors");
+        for mix in [FileType::Q4_0, FileType::Q4_K_M, FileType::F16] {
+            let mut params = QuantizeParams { allow_requantize: true, ..QuantizeParams::new(mix) };
+            quantize(&source, &out, &params).unwrap();
+            let after = files(&out);
+            assert_eq!(after.meta().magic(), before.meta().magic());
+            let mut changed = 0;
+            for t in after.tensors() {
+                let old = before.tensor(&t.name).unwrap();
+                changed += usize::from(t.ty != old.ty);
+                assert!(!is_predictor(&t.name) || t.ty == old.ty, "{}", t.name);
+            }
+            assert!(changed > 0 || mix == FileType::F16, "{} {mix:?}", spec.name);
+            loads(&out);
 
-        params.tensor_types = vec![TypePattern::new(r"\.fc[12]\.", QuantType::Q5_0).unwrap()];
-        quantize(&source, &out, &params).unwrap();
-        for t in files(&out).tensors().iter().filter(|t| is_predictor(&t.name)) {
-            assert!(matches!(t.ty, QuantType::Q5_0 | QuantType::F16), "{}: {}", t.name, t.ty);
+            params.tensor_types = vec![TypePattern::new(r"\.fc[12]\.", QuantType::Q5_0).unwrap()];
+            quantize(&source, &out, &params).unwrap();
+            for t in files(&out).tensors().iter().filter(|t| is_predictor(&t.name)) {
+                // Rows of odd lengths become F16.
+                let fits = t.shape.ne()[0].is_multiple_of(32);
+                let expected = if fits { QuantType::Q5_0 } else { QuantType::F16 };
+                assert_eq!(t.ty, expected, "{}", t.name);
+            }
+            loads(&out);
         }
-        powerinfer::api::Model::load(&out, &LoadOptions::default(), &mut |_| true).unwrap();
     }
 }
 
@@ -484,6 +492,19 @@ fn refusals_leave_no_file() {
         refused(&broken, &out, &new(FileType::Q4_0), "");
     }
     assert_eq!(fs::read(&out).unwrap(), b"before");
+
+    // No room, in the middle of it; one of several files cannot be written.
+    let error = quantize(&source, Path::new("/dev/full"), &new(FileType::Q8_0)).unwrap_err();
+    assert!(error.to_string().contains("cannot"), "{error}");
+    let split = dir.join("splits");
+    fs::create_dir(&split).unwrap();
+    let first = write_source(&split, model, 3);
+    fs::create_dir(split.join("out-00003-of-00003.gguf")).unwrap();
+    let before = names(&split);
+    let params = QuantizeParams { keep_split: true, ..new(FileType::Q8_0) };
+    let error = quantize(&first, &split.join("out"), &params).unwrap_err();
+    assert!(matches!(error, QuantizeError::Io { .. }), "{error}");
+    assert_eq!(names(&split), before);
     quantize(&source, &out, &new(FileType::Q4_0)).unwrap();
     assert!(gguf::parse(&fs::read(&out).unwrap(), "out").is_ok());
 }

@@ -51,7 +51,9 @@ fn library_folder(library: &Path) -> PathBuf {
     let link = folder.join("libpowerinfer.so.0");
     if fs::read_link(&link).ok().as_deref() != Some(library) {
         let _ = fs::remove_file(&link);
-        std::os::unix::fs::symlink(library, &link).unwrap();
+        // Another test may have been quicker.
+        let made = std::os::unix::fs::symlink(library, &link);
+        assert!(made.is_ok() || fs::read_link(&link).ok().as_deref() == Some(library), "{made:?}");
     }
     folder
 }

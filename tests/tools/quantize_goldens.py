@@ -114,8 +114,54 @@ MODELS = {
          ["ssm_x", [512, 48]], ["ssm_dt", [16, 512]]],
         ssm__conv_kernel=4, ssm__inner_size=512, ssm__state_size=16, ssm__time_step_rank=16, **RMS
     ),
+    "gemma3n": model(
+        "gemma3n", 10,
+        [["token_embd", [256, 64]], ["per_layer_token_embd", [2560, 64]],
+         ["per_layer_model_proj", [256, 2560]], ["altup_proj", [256, 256, 3]]],
+        [*llama()[1], ["altup_router", [256, 4]], ["laurel_l", [256, 64]], ["inp_gate", [256, 256]]],
+        **heads(4, 2), attention__sliding_window=16, **RMS
+    ),
+    "t5": model(
+        "t5", 2,
+        [["token_embd", [256, 64]], ["enc.blk.0.attn_v", [256, 256]], ["enc.blk.0.attn_rel_b", [4, 32]],
+         ["enc.blk.1.attn_v", [256, 256]], ["enc.blk.0.ffn_down", [512, 256]],
+         ["dec.blk.0.attn_v", [256, 256]], ["dec.blk.0.cross_attn_v", [256, 256]],
+         ["dec.blk.1.ffn_down", [512, 256]], ["dec.blk.1.ffn_up", [256, 512]]], [],
+        **heads(4, 4), attention__relative_buckets_count=32, **RMS
+    ),
+    "rwkv6": model(
+        "rwkv6", 8, [["token_embd", [256, 64]], ["output", [256, 64]]],
+        [["time_mix_w1", [256, 160]], ["time_mix_key", [256, 256]], ["time_mix_output", [256, 256]],
+         ["time_mix_decay_w1", [256, 64]], ["channel_mix_key", [256, 512]],
+         ["channel_mix_value", [512, 256]]],
+        wkv__head_size=64, time_mix_extra_dim=32, time_decay_extra_dim=64, **LN
+    ),
+    "glm5-next": model(
+        "glm5-next", 9, *(t + more for t, more in zip(moe(16), (
+            [], [["attn_q_a", [256, 64]], ["attn_q_b", [64, 512]], ["nextn.eh_proj", [512, 256]],
+                 ["attn_kv_a_mqa", [256, 64]], ["attn_k_b", [64, 64, 4]], ["hc_attn_fn", [1024, 24]],
+                 ["indexer.proj", [256, 8]], ["ssm_beta", [256, 4]]]))),
+        **heads(4, 1), expert_count=16, expert_used_count=2, attention__key_length_mla=64,
+        attention__value_length_mla=64, attention__q_lora_rank=64, attention__kv_lora_rank=64,
+        ssm__conv_kernel=4, kda__head_dim=64, expert_feed_forward_length=512, expert_shared_count=1,
+        attention__indexer__head_count=2, attention__indexer__key_length=64,
+        attention__indexer__top_k=8, attention__indexer__kpool=2, hyper_connection__count=4,
+        hyper_connection__sinkhorn_iterations=2, hyper_connection__epsilon=1e-6, **RMS
+    ),
+    "bailingmoe3": model(
+        "bailingmoe3", 9, *(t + more for t, more in zip(moe(16), (
+            [], [["attn_k_b", [64, 64, 4]], ["attn_v_b", [64, 64, 4]]]))),
+        **heads(4, 1), expert_count=16, expert_used_count=2, attention__key_length_mla=64,
+        attention__value_length_mla=64, attention__kv_lora_rank=64, ssm__conv_kernel=4,
+        kda__head_dim=64, kda__gate_lower_bound=-5.0, expert_feed_forward_length=512,
+        expert_shared_count=1, leading_dense_block_count=1, expert_gating_func=2, **RMS
+    ),
 }  # fmt: skip
 CASES = [
+    {"model": "gemma3n", "ftype": 15, "embd": 8},
+    {"model": "gemma3n", "ftype": 15, "embd": 8, "overrides": [["per_layer_token", 20]]},
+    {"model": "gemma3n", "ftype": 1, "embd": 8, "overrides": [["per_layer_token", 20]]},
+    {"model": "t5", "ftype": 15, "prune": [0]},
     {"model": "llama", "ftype": 15, "pure": True},
     {"model": "llama", "ftype": 15, "output": 8, "embd": 13},
     {"model": "gqa-tied", "ftype": 15, "output": 8},

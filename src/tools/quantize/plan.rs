@@ -23,7 +23,11 @@ const PER_LAYER: &[&str] = &[
     "attention.head_count",
     "attention.head_count_kv",
     "attention.sliding_window_pattern",
+    "attention.indexer.types",
     "feed_forward_length",
+    "expert_feed_forward_length",
+    "swiglu_clamp_exp",
+    "swiglu_clamp_shexp",
     "activation_sparsity_scale",
 ];
 
