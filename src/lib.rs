@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`ffi`] | the only `extern "C"`: checks, converts, never computes |
 //! | [`api`] | the safe façade: `Model`, `Context`, `Batch` |
-//! | [`tools`] | work over whole models and texts: calibration, tuning |
+//! | [`tools`] | work over whole models, files and texts: calibration, quantisation, tuning |
 //! | [`sampler`], [`chat`] | choosing the next token, laying out a conversation |
 //! | [`grammar`] | which tokens go on with a text of a language |
 //! | [`engine`] | runs a plan: batches, ubatches, KV cache, outputs |

@@ -509,6 +509,31 @@ fn refusals_leave_no_file() {
     assert!(gguf::parse(&fs::read(&out).unwrap(), "out").is_ok());
 }
 
+/// Files with a wrong byte anywhere before the data are quantised or refused.
+#[test]
+fn damaged_files_do_no_harm() {
+    let golden = golden();
+    let dir = folder("damaged");
+    let whole = fs::read(write_source(&dir, &golden["sources"]["f16-moe"], 1)).unwrap();
+    let n = gguf::parse(&whole, "in").unwrap().data_offset as usize;
+    let (damaged, out) = (dir.join("damaged"), dir.join("out"));
+    let mut refused = 0;
+    for at in 0..n {
+        let mut bytes = whole.clone();
+        bytes[at] ^= [0x80, 0x01, 0xff, 0x10][at % 4];
+        fs::write(&damaged, &bytes).unwrap();
+        let params = QuantizeParams {
+            dry_run: at % 16 > 0,
+            keep_split: at % 3 == 0,
+            imatrix: (at % 5 == 0).then(|| imatrix(&golden["sources"]["f16-moe"])),
+            prune_layers: if at % 7 == 0 { vec![0] } else { Vec::new() },
+            ..QuantizeParams::new(FileType::ALL[at % FileType::ALL.len()])
+        };
+        refused += usize::from(quantize(&damaged, &out, &params).is_err());
+    }
+    assert!(refused > n / 3 && refused < n, "{refused} of {n}");
+}
+
 /// Links are written through; what is no file is written to as it is.
 #[test]
 fn links_and_devices_are_written_to() {

@@ -6,8 +6,8 @@
 //! | [`mod@quantize`] | model files in other number formats |
 //! | `tune` | how a model's layers run fastest on this machine, once |
 //!
-//! To add a tool: a file here that takes a model and gives its result as a plain struct; `api` loads
-//! and stores, `ffi` converts.
+//! To add a tool: a file or folder here that takes a model, or the path of one, and gives its result
+//! as a plain struct; `api` loads and stores, `ffi` converts.
 
 pub mod calibrate;
 pub mod quantize;

@@ -88,7 +88,7 @@ impl Plan {
             targets.push(target);
         }
         if let Some(error) = lacking {
-            log_warn!("only a dry run can do without: {error}");
+            log_warn!("this is a dry run, quantizing would fail: {error}");
         }
 
         let file_type = match params.only_copy {
