@@ -1,14 +1,15 @@
 //! Laying out a conversation as text: `llama_chat_apply_template`.
 //!
-//! There is no Jinja here, as there is none in `llama_chat_apply_template`: a template's text is
-//! only searched for marks that give away its family (`detect.rs`), and the families are a table
-//! of formats (`formats.rs`). A name of a format in place of a template selects it directly.
+//! `llama_chat_apply_template` has no Jinja: a template's text is only searched for marks that give
+//! away its family (`detect.rs`), and the families are a table of formats (`formats.rs`). A name of a
+//! format in place of a template selects it directly. [`jinja`] runs a template as it is written.
 //!
 //! To add a format: an entry in the table of `formats.rs`, and if model files carry its Jinja
 //! template a rule in `detect.rs` (rules are tried in order, so a new one goes to the end).
 
 mod detect;
 mod formats;
+pub mod jinja;
 mod render;
 
 use formats::{FORMATS, Format};

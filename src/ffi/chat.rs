@@ -1,12 +1,11 @@
 //! Laying out conversations.
 
 use core::ffi::{CStr, c_char};
-use core::ptr;
 use once_cell::sync::OnceCell;
 use std::ffi::CString;
 
 use super::guard;
-use super::strings::{array, c_str};
+use super::strings::{array, c_str, strncpy};
 use super::types::{cbool, llama_chat_message};
 use crate::chat::{self, Message};
 use crate::log_error;
@@ -45,18 +44,8 @@ pub unsafe extern "C" fn llama_chat_apply_template(
         let Some(text) = chat::apply_template(template, &messages, add_ass != 0) else {
             return -1;
         };
-        let room = usize::try_from(length).unwrap_or(0);
-        if !buf.is_null() && room > 0 {
-            let n = text.len().min(room);
-            // SAFETY: the caller's buffer has `length` bytes.
-            unsafe {
-                ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), n);
-                if n < room {
-                    *buf.add(n) = 0;
-                }
-            }
-        }
-        i32::try_from(text.len()).unwrap_or(-1)
+        // SAFETY: the caller's buffer has `length` bytes.
+        unsafe { strncpy(buf, length, &text) }
     })
 }
 

@@ -40,6 +40,26 @@ pub(super) unsafe fn snprintf(buf: *mut c_char, size: usize, text: &[u8]) -> i32
     i32::try_from(text.len()).unwrap_or(i32::MAX)
 }
 
+/// Writes text as `strncpy` does: cut to `length` bytes and terminated only where there is room. The
+/// full length, or -1 when that is not an `i32`.
+///
+/// # Safety
+/// `buf` is NULL or has room for `length` bytes.
+pub(super) unsafe fn strncpy(buf: *mut c_char, length: i32, text: &[u8]) -> i32 {
+    let room = usize::try_from(length).unwrap_or(0);
+    if !buf.is_null() && room > 0 {
+        let n = text.len().min(room);
+        // SAFETY: the caller's buffer has `length` bytes, and text is not inside it.
+        unsafe {
+            core::ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), n);
+            if n < room {
+                *buf.add(n) = 0;
+            }
+        }
+    }
+    i32::try_from(text.len()).unwrap_or(-1)
+}
+
 /// The answer of the `meta_*` functions: text as by [`snprintf`], or -1 and an empty string.
 ///
 /// # Safety

@@ -9,11 +9,13 @@
 
 mod activation;
 mod calibrate;
+mod chat;
 mod params;
 mod stats;
 
 pub use activation::*;
 pub use calibrate::*;
+pub use chat::*;
 pub use params::*;
 pub use stats::*;
 
