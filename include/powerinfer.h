@@ -151,6 +151,28 @@ int32_t powerinfer_calibrate(const struct llama_model *model,
                              struct powerinfer_calibration *result,
                              size_t result_size);
 
+// Lays out a conversation by a Jinja template, as `apply_chat_template` of transformers does.
+//
+// `model` gives the template and the texts of its special tokens; `tmpl` is another template, or
+// NULL for the model's own (the one for tools when there are tools and it has one). One of the two
+// may be NULL. `messages` is JSON, an array of objects with "role", "content" and what else the
+// template reads; `tools` is a JSON array or NULL; `variables` is a JSON object of further
+// variables of the template, such as {"enable_thinking": false}, or NULL.
+//
+// Returns the full length of the text in bytes: more than `length` means that it was cut, and there
+// is a NUL only where there is room for it. -1 on an error, with a line in the log. The text has the
+// beginning of sequence where the template writes it: tokenise it with parse_special and without
+// add_special.
+POWERINFER_API
+int32_t powerinfer_chat_apply_jinja(const struct llama_model *model,
+                                    const char *tmpl,
+                                    const char *messages,
+                                    const char *tools,
+                                    const char *variables,
+                                    bool add_generation_prompt,
+                                    char *buf,
+                                    int32_t length);
+
 // Fills a structure of `size` bytes, which is sizeof(struct powerinfer_params), with "not given".
 POWERINFER_API void powerinfer_default_params(struct powerinfer_params *params, size_t size);
 
