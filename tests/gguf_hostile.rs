@@ -184,7 +184,7 @@ fn alignment() {
     with(6, &32f32.to_le_bytes()).fails("found f32 32.000000, expected a u32");
     for good in [8, 32, 64, 1 << 31] {
         let header = parse(&with(4, &u32::to_le_bytes(good)).0).unwrap();
-        assert_eq!(header.meta.alignment(), good.into());
+        assert_eq!(header.meta.alignment(), u64::from(good));
     }
     // Data that an absurd alignment pushes out of the file.
     let file = Raw::new(3, 1, 1).str(b"general.alignment").u32(4).u32(1 << 31);

@@ -212,7 +212,6 @@ mod tests {
         ] {
             assert!(text(template).is_err(), "{template}");
         }
-        assert!(text(&format!("{}1{}", "{{ (".repeat(1), ")".repeat(100_000))).is_err());
         assert!(
             text(&format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000))).is_err()
         );
