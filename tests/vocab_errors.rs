@@ -52,7 +52,11 @@ fn the_small_vocabulary_is_in_order() {
     let vocab = read(&small()).unwrap();
     assert_eq!(vocab.kind(), VocabType::Bpe);
     assert_eq!(vocab.tokenize(b"abcab<s>ca", false, true).unwrap(), [4, 3, 6, 2, 0]);
-    assert_eq!(vocab.tokenize(b"xyz", false, true).unwrap(), [0; 0], "bytes without a token vanish");
+    assert_eq!(
+        vocab.tokenize(b"xyz", false, true).unwrap(),
+        [0; 0],
+        "bytes without a token vanish"
+    );
     assert_eq!(vocab.special_ids().bos, None, "the default id 11 is no token here");
 }
 
