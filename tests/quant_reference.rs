@@ -172,6 +172,11 @@ fn rounding_is_llama_cpps_byte_for_byte() {
             let hashes = strings(&golden[key]);
             assert_eq!(hashes.len(), x.len() / 1024);
             for (i, (x, hash)) in x.chunks(1024).zip(hashes).enumerate() {
+                if ty == QuantType::IQ3_S
+                    && x.chunks(32).any(|group| group.iter().all(|v| *v == 0.0))
+                {
+                    continue; // see `groups_of_zeros_stay_where_they_are`
+                }
                 let y = rounded(ty, x, weights);
                 assert_eq!(fnv(y.iter().map(|b| u32::from(*b))), hash, "{ty} {key} row {i}");
             }
@@ -195,6 +200,23 @@ fn numbers_that_are_not_finite_round_without_panic() {
     }
 }
 
+/// After 32 zeros llama.cpp stores the other numbers of an IQ3_S block in the wrong places. Here they
+/// stay where they are.
+#[test]
+fn groups_of_zeros_stay_where_they_are() {
+    let x = &inputs(96)[19 * 256..20 * 256];
+    assert!(x[32..96].iter().all(|v| *v == 0.0) && x[96..].iter().any(|v| *v != 0.0));
+    for ty in [QuantType::IQ3_S, QuantType::IQ3_XXS] {
+        for weights in [None, Some(&[1.0; 256][..])] {
+            let y = numbers(ty, &rounded(ty, x, weights));
+            let square = |sum: f64, v: f32| sum + f64::from(v).powi(2);
+            let energy = x.iter().copied().fold(0.0, square);
+            let error = x.iter().zip(&y).map(|(x, y)| x - y).fold(0.0, square);
+            assert!(error < 0.05 * energy, "{ty}: {error} of {energy}");
+        }
+    }
+}
+
 /// Root mean square error of Gaussian-like numbers, relative to theirs: about half of what the
 /// next smaller type has, and never what a wrong bit would make of it.
 #[test]
@@ -210,6 +232,8 @@ fn errors_are_those_of_the_types_bits() {
         (T::TQ2_0, 0.95),
         (T::Q2_K, 0.35),
         (T::Q3_K, 0.20),
+        (T::IQ3_XXS, 0.25),
+        (T::IQ3_S, 0.20),
         (T::Q4_0, 0.10),
         (T::Q4_1, 0.09),
         (T::IQ4_NL, 0.09),

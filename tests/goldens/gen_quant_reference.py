@@ -82,7 +82,7 @@ TYPES = {
     "Q2_0": (42, 64, 18, {1: 0x2C}),
 }
 # Only rows of whole super-blocks of these are made by other implementations.
-READ_ONLY = {"IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1_S", "IQ1_M"}
+READ_ONLY = {"IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M"}
 
 
 def blocks_of(ty, size, scale):

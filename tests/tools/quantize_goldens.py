@@ -373,9 +373,9 @@ SOURCES = {
 }
 FILES = [
     *({"source": s, "ftype": f} for s in SOURCES for f in (0, 1, 2, 3, 7, 8, 9, 10, 11, 12, 14, 15,
-      17, 18, 25, 30, 32, 36, 37, 38, 40, 41)),
+      17, 18, 25, 26, 27, 30, 32, 36, 37, 38, 40, 41)),
     *({"source": s, "ftype": f, "imatrix": True} for s in SOURCES for f in (2, 3, 8, 9, 10, 11, 12,
-      15, 17, 18, 21, 25, 30)),
+      15, 17, 18, 21, 22, 25, 26, 30)),
     {"source": "f32", "ftype": 7, "only_copy": True},
     {"source": "f32", "ftype": 15, "prune": [0]},
     {"source": "f32", "ftype": 15, "prune": [1], "imatrix": True},

@@ -83,6 +83,20 @@ const fn fours<const N: usize>(start: usize, levels: [u8; 8]) -> [u32; N] {
     points
 }
 
+/// Levels of the points of IQ3_XXS.
+pub(super) fn iq3_xxs_levels() -> Vec<[u8; 4]> {
+    (1792..2048).map(levels).collect()
+}
+
+/// Levels of the points of IQ3_S.
+pub(super) fn iq3_s_levels() -> Vec<[u8; 4]> {
+    (2048..2560).map(levels).collect()
+}
+
+fn levels(i: usize) -> [u8; 4] {
+    [0, 4, 8, 12].map(|shift| (word(i) >> shift & 15) as u8)
+}
+
 const fn word(i: usize) -> u16 {
     u16::from_le_bytes([PACKED[2 * i], PACKED[2 * i + 1]])
 }

@@ -15,8 +15,8 @@
 use super::{IntBlock, QK, grid, half_at, odd_nibble, signed, u32_at};
 use crate::quant::QuantType;
 
-const XXS_BYTES: usize = 2 + QK / 4 + QK / 32 * 4;
-const S_BYTES: usize = 2 + QK / 4 + QK / 32 + QK / 8 + QK / 64;
+pub(super) const XXS_BYTES: usize = 2 + QK / 4 + QK / 32 * 4;
+pub(super) const S_BYTES: usize = 2 + QK / 4 + QK / 32 + QK / 8 + QK / 64;
 
 const _: () = {
     let (xxs, s) = (QuantType::IQ3_XXS.info(), QuantType::IQ3_S.info());

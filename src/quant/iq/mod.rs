@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | IQ1_S, IQ1_M | 8 of -1, 0, 1 from a table of 2048 points, all shifted by an eighth | [`iq1`] |
 //! | IQ2_XXS, IQ2_XS, IQ2_S | 8 magnitudes from a table of 256, 512, 1024 points, and signs | [`iq2`] |
-//! | IQ3_XXS, IQ3_S | 4 magnitudes from a table of 256, 512 points, and signs | [`iq3`] |
+//! | IQ3_XXS, IQ3_S | 4 magnitudes from a table of 256, 512 points, and signs | [`iq3`], to them [`fit3`] |
 //! | IQ4_NL, IQ4_XS | one of 16 values of a curve | [`iq4`] |
 //!
 //! However packed, all of them say the same: **a small integer, times a small integer that 16 or
@@ -27,6 +27,7 @@
 //! To add a type: its decoder in one of the files (or a new one), a line in [`decode_block`] and in
 //! `mod.rs` above, and its name in `gen_quant_reference.py`.
 
+mod fit3;
 pub mod grid;
 mod iq1;
 mod iq2;
@@ -86,8 +87,14 @@ pub(super) const IQ1_M: Codec = decoder(|x, y| dequantize::<_, QK>(x, y, iq1::iq
 pub(super) const IQ2_XXS: Codec = decoder(|x, y| dequantize::<_, QK>(x, y, iq2::iq2_xxs));
 pub(super) const IQ2_XS: Codec = decoder(|x, y| dequantize::<_, QK>(x, y, iq2::iq2_xs));
 pub(super) const IQ2_S: Codec = decoder(|x, y| dequantize::<_, QK>(x, y, iq2::iq2_s));
-pub(super) const IQ3_XXS: Codec = decoder(|x, y| dequantize::<_, QK>(x, y, iq3::iq3_xxs));
-pub(super) const IQ3_S: Codec = decoder(|x, y| dequantize::<_, QK>(x, y, iq3::iq3_s));
+pub(super) const IQ3_XXS: Codec = Codec {
+    quantize: Some(fit3::quantize_xxs),
+    ..decoder(|x, y| dequantize::<_, QK>(x, y, iq3::iq3_xxs))
+};
+pub(super) const IQ3_S: Codec = Codec {
+    quantize: Some(fit3::quantize_s),
+    ..decoder(|x, y| dequantize::<_, QK>(x, y, iq3::iq3_s))
+};
 pub(super) const IQ4_NL: Codec = Codec {
     quantize: Some(iq4::quantize_nl),
     ..decoder(|x, y| dequantize::<_, { iq4::LEN }>(x, y, iq4::iq4_nl))
