@@ -209,7 +209,7 @@ fn s_block(
             out[66 + at / 8] |= ((point >> 8) as u8) << (at % 8);
         }
         for (i, v) in x.iter().enumerate() {
-            let negative = !(*v >= 0.0);
+            let negative = *v < 0.0;
             out[74 + 4 * ib + i / 8] |= u8::from(negative) << (i % 8);
         }
     }
@@ -284,7 +284,7 @@ fn with_even_signs(x: &[f32; GROUP], weights: &[f32; GROUP]) -> ([f32; GROUP], u
         let magnitudes = &mut magnitudes[8 * k..8 * k + 8];
         let mut signs = 0u32;
         for (i, v) in x.iter().enumerate() {
-            let negative = !(*v >= 0.0);
+            let negative = *v < 0.0;
             magnitudes[i] = if negative { -v } else { *v };
             signs |= u32::from(negative) << i;
         }
