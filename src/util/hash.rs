@@ -34,7 +34,7 @@ impl Hash {
 const LANES: usize = 4;
 const BLOCK: usize = 8 * LANES;
 
-/// The hash of a stream of bytes, however they come in pieces. What [`Hash`] says of single words
+/// The hash of a stream of bytes, however they come in pieces. What [`struct@Hash`] says of single words
 /// is true here too.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamHash {

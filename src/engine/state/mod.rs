@@ -1,6 +1,6 @@
 //! What a context remembers as bytes: all of it or one sequence, in memory and in files.
 //!
-//! A state is the cache's cells and rows ([`KvCache::write_state`]) in an envelope:
+//! A state is the cache's cells and rows ([`crate::engine::kv::KvCache::write_state`]) in an envelope:
 //!
 //! | bytes | what |
 //! |---|---|
