@@ -17,6 +17,7 @@ import sys
 import tempfile
 
 import compare
+from compare import library_folder
 
 KINDS = ["json", "schema", "list"]
 TIMES = {
@@ -46,8 +47,8 @@ def main():
     print("| vocabulary | tokens | grammar | what | ours | peer | peer/ours |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        libraries = {"ours": compare.library_folder(options.ours, folder / "ours"),
-                     "peer": compare.library_folder(options.peer, folder / "peer")}
+        libraries = {"ours": library_folder(options.ours, folder / "ours"),
+                     "peer": library_folder(options.peer, folder / "peer")}
         binary = compare.build(folder, options.include, "grammar.c")
         for model in options.models:
             for kind in KINDS:

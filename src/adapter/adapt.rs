@@ -8,7 +8,7 @@ use super::{ControlVector, Error, Lora};
 use crate::log_warn;
 use crate::model::{Model, Weight};
 use crate::plan::{
-    Down, ExpertMat, LowRank, Mat, Plan, RowOf, SkippingExperts, SkippingFfn, Slot, SlotId, Step,
+    ExpertMat, LowRank, Mat, Plan, RowOf, SkippingExperts, SkippingFfn, Slot, SlotId, Step,
     StepKind, TensorId,
 };
 use crate::quant::QuantType;
@@ -154,7 +154,7 @@ impl Adapting<'_> {
             StepKind::SkippingFfn(ffn) => {
                 let SkippingFfn { src, acted, dst, scale, .. } = **ffn;
                 ffn.adapted_in = self.products(src, &ffn.inputs(), 1.0, dst)?;
-                let down = self.down(&ffn.down, dst);
+                let down = ffn.down.mat(self.plan.slot(dst).width);
                 ffn.adapted_out = self.products(acted, &[down], scale, dst)?;
             }
             _ => {}
@@ -182,15 +182,7 @@ impl Adapting<'_> {
         });
         let targets: Vec<Target> = targets.collect();
         let packed = self.pack(src, &targets, 1, like)?;
-        let mat = |weight, n_out| Mat {
-            weight,
-            ty: QuantType::F32,
-            first_row: 0,
-            n_out,
-            scale: None,
-            bias: None,
-            scale_last: false,
-        };
+        let mat = |weight, n_out| Mat::plain(weight, QuantType::F32, n_out);
         Ok(packed.map(|Packed { a, rank, hidden, b }| LowRank {
             a: mat(a, rank),
             hidden,
@@ -227,19 +219,6 @@ impl Adapting<'_> {
         }))
     }
 
-    /// The way back of a network that can skip neurons, as a matrix.
-    fn down(&self, down: &Down, dst: SlotId) -> Mat {
-        Mat {
-            weight: down.weight,
-            ty: down.ty,
-            first_row: 0,
-            n_out: self.plan.slot(dst).width,
-            scale: down.scale,
-            bias: down.bias,
-            scale_last: down.scale_last,
-        }
-    }
-
     /// Steps that add to rows which tokens look up.
     fn looked_up(
         &mut self,
@@ -261,15 +240,7 @@ impl Adapting<'_> {
         let b = pack::b(&parts, 0, Outs { first: 0, n: n_out }, 1)?;
         let hidden = self.hidden(rank, dst);
         let (a, weight) = (self.push(a), self.push(b));
-        let mat = Mat {
-            weight,
-            ty: QuantType::F32,
-            first_row: 0,
-            n_out,
-            scale: None,
-            bias: None,
-            scale_last: false,
-        };
+        let mat = Mat::plain(weight, QuantType::F32, n_out);
         // Embeddings that the caller gives are what they are.
         Ok(vec![
             StepKind::Embed { weight: a, dst: hidden, scale: 1.0, input_scale: None },

@@ -156,13 +156,9 @@ impl<'a> Builder<'a> {
     pub fn mat(&mut self, name: &str, n_in: usize, n_out: usize) -> Result<Mat, BuildError> {
         let facts = self.weight(&format!("{name}.weight"), &[n_in, n_out])?;
         Ok(Mat {
-            weight: facts.id,
-            ty: facts.ty,
-            first_row: 0,
-            n_out,
             scale: self.optional_vector(&format!("{name}.scale"), 1)?,
             bias: self.optional_vector(&format!("{name}.bias"), n_out)?,
-            scale_last: false,
+            ..Mat::plain(facts.id, facts.ty, n_out)
         })
     }
 

@@ -71,6 +71,13 @@ pub struct Mat {
     pub scale_last: bool,
 }
 
+impl Mat {
+    /// A whole weight, with neither factor nor bias.
+    pub fn plain(weight: TensorId, ty: QuantType, n_out: usize) -> Self {
+        Self { weight, ty, first_row: 0, n_out, scale: None, bias: None, scale_last: false }
+    }
+}
+
 /// What an adapter adds to the product of matrices side by side with one input: `b(a(x))`, of low
 /// rank (LoRA, arXiv 2106.09685).
 #[derive(Clone, Debug)]

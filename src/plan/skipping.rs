@@ -47,6 +47,14 @@ pub struct Down {
     pub scale_last: bool,
 }
 
+impl Down {
+    /// The way back as a matrix of `n_embd` outputs.
+    pub fn mat(&self, n_embd: usize) -> Mat {
+        let &Self { weight, ty, scale, bias, scale_last, .. } = self;
+        Mat { scale, bias, scale_last, ..Mat::plain(weight, ty, n_embd) }
+    }
+}
+
 /// Says by a network of two small layers which neurons fire: `fc2(relu(fc1(x)))`, computed over the
 /// residual stream (PowerInfer, arXiv 2312.12456).
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use super::super::{Run, Scratch};
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::{Grid, Worker};
 use crate::model::Layout;
-use crate::plan::{DownRows, Mat, SkippingFfn};
+use crate::plan::{DownRows, SkippingFfn};
 use crate::quant::tiles;
 use crate::sparse::LayerStats;
 
@@ -68,16 +68,7 @@ impl Run<'_> {
         scratch: &mut Scratch,
         ffn: &SkippingFfn,
     ) {
-        let down = &ffn.down;
-        let mat = Mat {
-            weight: down.weight,
-            ty: down.ty,
-            first_row: 0,
-            n_out: self.slot(ffn.dst).width,
-            scale: down.scale,
-            bias: down.bias,
-            scale_last: down.scale_last,
-        };
+        let mat = ffn.down.mat(self.slot(ffn.dst).width);
         self.mat_mul(worker, scratch, ffn.acted, &[mat], ffn.dst, ffn.add.then_some(ffn.scale));
     }
 
