@@ -93,7 +93,11 @@ fn sizes_and_types_that_do_not_fit_are_named() {
         text(quant::quantize_row(QuantType::Q8_0, &y[..32], Some(&[1.0]), &mut [0; 34])),
         "found 1 importances for a row of 32 elements"
     );
-    assert!(quant::can_quantize(QuantType::BF16) && !quant::can_quantize(QuantType::IQ2_XXS));
+    assert_eq!(
+        text(quant::quantize_row(QuantType::IQ2_XXS, &[1.0; 256], None, &mut [0; 66])),
+        "numbers cannot be quantised to type iq2_xxs without importances"
+    );
+    assert!(quant::can_quantize(QuantType::BF16) && !quant::can_quantize(QuantType::I32));
 }
 
 /// A row that is one element or one byte off is an error for every type, in both directions.

@@ -19,8 +19,8 @@ const MAX_ENTRIES: usize = 1 << 20;
 
 /// Writes a model file in other number formats. 0 on success, 1 on failure.
 ///
-/// Which type each tensor gets is llama.cpp's choice for the ftype; this version cannot make the types
-/// iq1 and iq2. Predictors of PowerInfer's files (`blk.N.fc1`, `blk.N.fc2`) keep their type, unless
+/// Which type each tensor gets is llama.cpp's choice for the ftype; those of less than 3 bits need
+/// params.imatrix. Predictors of PowerInfer's files (`blk.N.fc1`, `blk.N.fc2`) keep their type, unless
 /// an entry of tt_overrides names them. The file has its name only when it is whole; fname_inp and
 /// fname_out have to differ. With keep_split fname_out is the prefix of the files' names.
 #[unsafe(no_mangle)]

@@ -42,6 +42,12 @@ pub enum Error {
         /// Elements given.
         expected: usize,
     },
+    /// The type takes no numbers without importances.
+    #[error("numbers cannot be quantised to type {ty} without importances")]
+    NeedsImportance {
+        /// The type.
+        ty: QuantType,
+    },
     /// A number or a block's scale is NaN or infinite.
     #[error("a value or scale of type {ty} at element {element} that is not finite")]
     NotFinite {

@@ -40,7 +40,7 @@ type Quantize = fn(&[f32], Option<&[f32]>, &mut [u8]);
 /// The two directions of one type, for lengths that fit each other.
 struct Codec {
     dequantize: Dequantize,
-    /// None for integers, F64, and formats whose search for codes is not written.
+    /// None for integers and F64.
     quantize: Option<Quantize>,
 }
 
@@ -95,6 +95,12 @@ pub fn can_quantize(ty: QuantType) -> bool {
     codec(ty).quantize.is_some()
 }
 
+/// Whether [`quantize_row`] needs importances for the type: with so few bits, numbers that are
+/// rounded without them are of no use.
+pub fn needs_importance(ty: QuantType) -> bool {
+    matches!(ty, QuantType::IQ2_XXS | QuantType::IQ2_XS | QuantType::IQ1_S)
+}
+
 /// The numbers of `src`, which has to hold exactly as many elements as `dst`.
 pub fn dequantize_row(ty: QuantType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
     let codec = fitting_codec(ty, src.len(), dst.len())?;
@@ -107,7 +113,7 @@ pub fn dequantize_row(ty: QuantType, src: &[u8], dst: &mut [f32]) -> Result<(), 
 ///
 /// `importance`, as long as the row, says how much the error of each number counts (the squares
 /// of the activations that it meets, for example). Formats without a search for scales have no
-/// use for it. Numbers that are not finite give some block, never a panic.
+/// use for it, and some [need it](needs_importance). Numbers that are not finite give some block, never a panic.
 pub fn quantize_row(
     ty: QuantType,
     src: &[f32],
@@ -118,6 +124,9 @@ pub fn quantize_row(
     let quantize = codec.quantize.ok_or(Error::NoQuantizer { ty })?;
     if let Some(found) = importance.map(<[f32]>::len).filter(|n| *n != src.len()) {
         return Err(Error::Importance { found, expected: src.len() });
+    }
+    if importance.is_none() && needs_importance(ty) {
+        return Err(Error::NeedsImportance { ty });
     }
     quantize(src, importance, dst);
     Ok(())

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use powerinfer::api::{LoadOptions, Model};
 use powerinfer::gguf::{Array, ByteStr, Magic, ModelFiles, StrArray, Value, Writer};
 use powerinfer::quant::QuantType::{self, BF16, F16, F32, Q4_0, Q4_1, Q8_0};
-use powerinfer::quant::{dequantize_row, quantize_row};
+use powerinfer::quant::{dequantize_row, needs_importance, quantize_row};
 
 /// What is special about a model's rotary embedding.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -373,7 +373,8 @@ impl Tensors<'_> {
 pub fn quantized(ty: QuantType, numbers: &[f32]) -> Vec<u8> {
     let n_bytes = ty.row_bytes(numbers.len() as u64).unwrap();
     let mut data = vec![0; n_bytes as usize];
-    quantize_row(ty, numbers, None, &mut data).unwrap();
+    let ones = needs_importance(ty).then(|| vec![1.0; numbers.len()]);
+    quantize_row(ty, numbers, ones.as_deref(), &mut data).unwrap();
     data
 }
 

@@ -83,18 +83,42 @@ const fn fours<const N: usize>(start: usize, levels: [u8; 8]) -> [u32; N] {
     points
 }
 
+/// Levels of the points of IQ2_XXS.
+pub(super) fn iq2_xxs_levels() -> Vec<[u8; 8]> {
+    (0..256).map(eight_levels).collect()
+}
+
+/// Levels of the points of IQ2_XS.
+pub(super) fn iq2_xs_levels() -> Vec<[u8; 8]> {
+    (256..768).map(eight_levels).collect()
+}
+
+/// Levels of the points of IQ2_S.
+pub(super) fn iq2_s_levels() -> Vec<[u8; 8]> {
+    (768..1792).map(eight_levels).collect()
+}
+
 /// Levels of the points of IQ3_XXS.
 pub(super) fn iq3_xxs_levels() -> Vec<[u8; 4]> {
-    (1792..2048).map(levels).collect()
+    (1792..2048).map(four_levels).collect()
 }
 
 /// Levels of the points of IQ3_S.
 pub(super) fn iq3_s_levels() -> Vec<[u8; 4]> {
-    (2048..2560).map(levels).collect()
+    (2048..2560).map(four_levels).collect()
 }
 
-fn levels(i: usize) -> [u8; 4] {
-    [0, 4, 8, 12].map(|shift| (word(i) >> shift & 15) as u8)
+/// Levels of the points of IQ1_S and IQ1_M: 0 for -1, 2 for 1.
+pub(super) fn iq1_levels() -> Vec<[u8; 8]> {
+    (2560..4608).map(eight_levels).collect()
+}
+
+fn four_levels(i: usize) -> [u8; 4] {
+    std::array::from_fn(|k| (word(i) >> (4 * k) & 15) as u8)
+}
+
+fn eight_levels(i: usize) -> [u8; 8] {
+    std::array::from_fn(|k| (word(i) >> (2 * k) & 3) as u8)
 }
 
 const fn word(i: usize) -> u16 {

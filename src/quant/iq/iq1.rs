@@ -19,16 +19,16 @@ use half::f16;
 use super::{IntBlock, QK, grid, half_at, u16_at};
 use crate::quant::QuantType;
 
-const IQ1_S_BYTES: usize = 2 + QK / 8 + QK / 16;
-const IQ1_M_BYTES: usize = QK / 8 + QK / 16 + QK / 32;
+pub(super) const S_BYTES: usize = 2 + QK / 8 + QK / 16;
+pub(super) const M_BYTES: usize = QK / 8 + QK / 16 + QK / 32;
 
 const _: () = {
     let (s, m) = (QuantType::IQ1_S.info(), QuantType::IQ1_M.info());
-    assert!(s.block_len == QK && s.block_bytes == IQ1_S_BYTES);
-    assert!(m.block_len == QK && m.block_bytes == IQ1_M_BYTES);
+    assert!(s.block_len == QK && s.block_bytes == S_BYTES);
+    assert!(m.block_len == QK && m.block_bytes == M_BYTES);
 };
 
-pub(super) fn iq1_s(block: &[u8; IQ1_S_BYTES], out: &mut IntBlock) {
+pub(super) fn iq1_s(block: &[u8; S_BYTES], out: &mut IntBlock) {
     let qs = &block[2..34];
     out.d = half_at(block, 0) * 0.125;
     for (i, codes) in out.codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -39,7 +39,7 @@ pub(super) fn iq1_s(block: &[u8; IQ1_S_BYTES], out: &mut IntBlock) {
     }
 }
 
-pub(super) fn iq1_m(block: &[u8; IQ1_M_BYTES], out: &mut IntBlock) {
+pub(super) fn iq1_m(block: &[u8; M_BYTES], out: &mut IntBlock) {
     let s: [u16; 4] = std::array::from_fn(|i| u16_at(block, 48 + 2 * i));
     let d = s[0] >> 12 | s[1] >> 12 << 4 | s[2] >> 12 << 8 | s[3] >> 12 << 12;
     out.d = f16::from_bits(d).to_f32() * 0.125;

@@ -17,9 +17,9 @@
 use super::{IntBlock, QK, grid, half_at, odd_nibble, signed, u16_at, u32_at};
 use crate::quant::QuantType;
 
-const XXS_BYTES: usize = 2 + QK / 32 * 8;
-const XS_BYTES: usize = 2 + QK / 8 * 2 + QK / 32;
-const S_BYTES: usize = 2 + QK / 8 + QK / 8 + QK / 32 + QK / 32;
+pub(super) const XXS_BYTES: usize = 2 + QK / 32 * 8;
+pub(super) const XS_BYTES: usize = 2 + QK / 8 * 2 + QK / 32;
+pub(super) const S_BYTES: usize = 2 + QK / 8 + QK / 8 + QK / 32 + QK / 32;
 
 const _: () = {
     let (xxs, xs) = (QuantType::IQ2_XXS.info(), QuantType::IQ2_XS.info());

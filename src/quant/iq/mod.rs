@@ -2,8 +2,8 @@
 //!
 //! | types | codes | file |
 //! |---|---|---|
-//! | IQ1_S, IQ1_M | 8 of -1, 0, 1 from a table of 2048 points, all shifted by an eighth | [`iq1`] |
-//! | IQ2_XXS, IQ2_XS, IQ2_S | 8 magnitudes from a table of 256, 512, 1024 points, and signs | [`iq2`] |
+//! | IQ1_S, IQ1_M | 8 of -1, 0, 1 from a table of 2048 points, all shifted by an eighth | [`iq1`], to them [`fit1`] |
+//! | IQ2_XXS, IQ2_XS, IQ2_S | 8 magnitudes from a table of 256, 512, 1024 points, and signs | [`iq2`], to them [`fit2`] |
 //! | IQ3_XXS, IQ3_S | 4 magnitudes from a table of 256, 512 points, and signs | [`iq3`], to them [`fit3`] |
 //! | IQ4_NL, IQ4_XS | one of 16 values of a curve | [`iq4`] |
 //!
@@ -27,16 +27,19 @@
 //! To add a type: its decoder in one of the files (or a new one), a line in [`decode_block`] and in
 //! `mod.rs` above, and its name in `gen_quant_reference.py`.
 
+mod fit1;
+mod fit2;
 mod fit3;
 pub mod grid;
 mod iq1;
 mod iq2;
 mod iq3;
 mod iq4;
+mod points;
 
 use half::f16;
 
-use super::{Codec, Dequantize, QuantType};
+use super::{Codec, Dequantize, QuantType, Quantize};
 
 pub use iq4::VALUES as IQ4_VALUES;
 
@@ -82,30 +85,27 @@ pub fn decode_block(ty: QuantType, block: &[u8], out: &mut IntBlock) -> bool {
     }
 }
 
-pub(super) const IQ1_S: Codec = decoder(|x, y| dequantize::<_, QK>(x, y, iq1::iq1_s));
-pub(super) const IQ1_M: Codec = decoder(|x, y| dequantize::<_, QK>(x, y, iq1::iq1_m));
-pub(super) const IQ2_XXS: Codec = decoder(|x, y| dequantize::<_, QK>(x, y, iq2::iq2_xxs));
-pub(super) const IQ2_XS: Codec = decoder(|x, y| dequantize::<_, QK>(x, y, iq2::iq2_xs));
-pub(super) const IQ2_S: Codec = decoder(|x, y| dequantize::<_, QK>(x, y, iq2::iq2_s));
-pub(super) const IQ3_XXS: Codec = Codec {
-    quantize: Some(fit3::quantize_xxs),
-    ..decoder(|x, y| dequantize::<_, QK>(x, y, iq3::iq3_xxs))
-};
-pub(super) const IQ3_S: Codec = Codec {
-    quantize: Some(fit3::quantize_s),
-    ..decoder(|x, y| dequantize::<_, QK>(x, y, iq3::iq3_s))
-};
-pub(super) const IQ4_NL: Codec = Codec {
-    quantize: Some(iq4::quantize_nl),
-    ..decoder(|x, y| dequantize::<_, { iq4::LEN }>(x, y, iq4::iq4_nl))
-};
-pub(super) const IQ4_XS: Codec = Codec {
-    quantize: Some(iq4::quantize_xs),
-    ..decoder(|x, y| dequantize::<_, QK>(x, y, iq4::iq4_xs))
-};
+pub(super) const IQ1_S: Codec =
+    codec(|x, y| dequantize::<_, QK>(x, y, iq1::iq1_s), fit1::quantize_s);
+pub(super) const IQ1_M: Codec =
+    codec(|x, y| dequantize::<_, QK>(x, y, iq1::iq1_m), fit1::quantize_m);
+pub(super) const IQ2_XXS: Codec =
+    codec(|x, y| dequantize::<_, QK>(x, y, iq2::iq2_xxs), fit2::quantize_xxs);
+pub(super) const IQ2_XS: Codec =
+    codec(|x, y| dequantize::<_, QK>(x, y, iq2::iq2_xs), fit2::quantize_xs);
+pub(super) const IQ2_S: Codec =
+    codec(|x, y| dequantize::<_, QK>(x, y, iq2::iq2_s), fit2::quantize_s);
+pub(super) const IQ3_XXS: Codec =
+    codec(|x, y| dequantize::<_, QK>(x, y, iq3::iq3_xxs), fit3::quantize_xxs);
+pub(super) const IQ3_S: Codec =
+    codec(|x, y| dequantize::<_, QK>(x, y, iq3::iq3_s), fit3::quantize_s);
+pub(super) const IQ4_NL: Codec =
+    codec(|x, y| dequantize::<_, { iq4::LEN }>(x, y, iq4::iq4_nl), iq4::quantize_nl);
+pub(super) const IQ4_XS: Codec =
+    codec(|x, y| dequantize::<_, QK>(x, y, iq4::iq4_xs), iq4::quantize_xs);
 
-const fn decoder(dequantize: Dequantize) -> Codec {
-    Codec { dequantize, quantize: None }
+const fn codec(dequantize: Dequantize, quantize: Quantize) -> Codec {
+    Codec { dequantize, quantize: Some(quantize) }
 }
 
 fn sized<const N: usize>(

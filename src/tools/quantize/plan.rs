@@ -11,7 +11,7 @@ use crate::gguf::{
     Array, Metadata, ModelFiles, OverrideValue, TensorInfo, Value, Writer, split_path,
 };
 use crate::model::Ftype;
-use crate::quant::{QuantType, can_quantize};
+use crate::quant::{QuantType, can_quantize, needs_importance};
 use crate::{log_info, log_warn};
 
 /// Version of the block formats (`GGML_QNT_VERSION`).
@@ -202,7 +202,8 @@ fn target(
         }
         None => None,
     };
-    let required = may_change && needs_imatrix(&name, ty, params.file_type);
+    let required = (may_change && needs_imatrix(&name, ty, params.file_type))
+        || (changes && needs_importance(ty));
     let lacks = importance.is_none() && (changes || params.imatrix.is_none());
     let is_float = |ty: QuantType| matches!(ty, QuantType::F32 | QuantType::F16 | QuantType::BF16);
     if error.is_none() && required && lacks {
