@@ -8,7 +8,6 @@ use super::{Candidates, Sampler, Token};
 /// Selects tokens whose probability is near a target, and moves the target so that the average of
 /// the probabilities chosen meets it (github.com/ggml-org/llama.cpp, pull request 17927). Selects,
 /// so it stands last in a chain.
-#[derive(Clone)]
 pub struct AdaptiveP {
     target: f32,
     decay: f32,
@@ -18,6 +17,15 @@ pub struct AdaptiveP {
     total_weight: f32,
     /// The selected token and its probability before the transform, until it is accepted.
     pending: Option<(Token, f32)>,
+}
+
+impl Clone for AdaptiveP {
+    /// The average comes along, but as in llama.cpp the random numbers start over.
+    fn clone(&self) -> Self {
+        let mut rng = self.rng.clone();
+        rng.reset();
+        Self { rng, ..*self }
+    }
 }
 
 impl AdaptiveP {
@@ -82,10 +90,9 @@ impl Sampler for AdaptiveP {
                 c.logit = PEAK - SHARPNESS * distance * distance / (1.0 + distance);
             }
         }
-        // The mark goes last: the original takes the first candidate of a sorted list for the
-        // maximum here too, and a bit of rounding hangs on that.
+        // As in llama.cpp a list that was sorted stays marked so, and its first candidate counts as
+        // the maximum here: a bit of rounding hangs on that.
         candidates.softmax();
-        candidates.mark_unsorted();
         let selected = self.rng.discrete(candidates.iter().map(|c| c.p));
         candidates.select(Some(selected));
         self.pending = Some((candidates[selected].id, original[selected]));

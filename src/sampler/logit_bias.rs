@@ -4,7 +4,8 @@ use std::ffi::CStr;
 
 use super::{Candidates, Sampler, Token};
 
-/// Adds a bias to the logits of given tokens.
+/// Adds a bias to the logits of given tokens. It stands before the samplers that sort: as in
+/// llama.cpp, a list that is marked as sorted stays so, and is then cut as if it were.
 #[derive(Clone)]
 pub struct LogitBias {
     biases: Vec<(Token, f32)>,
@@ -26,8 +27,6 @@ impl Sampler for LogitBias {
         if self.biases.is_empty() {
             return;
         }
-        // llama.cpp leaves the mark, and then cuts a biased list as if it were in order.
-        candidates.mark_unsorted();
         let mut elsewhere = Vec::new();
         for &(token, bias) in &self.biases {
             // A list that no one has reordered holds token i at index i.

@@ -4,7 +4,8 @@
 //! the last one of a [`Chain`] selects. With the same seed and the same logits the token is the one
 //! that llama.cpp picks when it is linked with libstdc++, down to the order of equal logits
 //! (`sort`), the random numbers (`rng`) and the order of float operations. Golden files made by
-//! that library hold it (`tests/sampler_golden.rs`).
+//! that library hold it: of single lists (`tests/sampler_golden.rs`), and of 1,000 draws with each of
+//! ten seeds (`tests/sampler_draws.rs`).
 //!
 //! A sampler that its arguments turn off stays in the chain as a no-op and shows it in its name:
 //! `?top-k`.
@@ -15,8 +16,8 @@
 //!    `pub use` line below.
 //! 2. One line in the `kinds!` list of `ffi/sampler/kinds.rs` (its vtable) and one
 //!    `llama_sampler_init_<name>` in `ffi/sampler/init.rs`.
-//! 3. Cases in `tests/tools/sampler_goldens.py` and a line in the `build` function of
-//!    `tests/sampler_golden.rs`.
+//! 3. Cases in `tests/tools/sampler_goldens.py` and `sampler_draws.py`, and a line in the `build`
+//!    functions of the two tests.
 
 mod adaptive_p;
 mod candidates;

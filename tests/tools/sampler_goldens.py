@@ -83,6 +83,16 @@ def init(name, *arguments):
         return make(VOCAB, *numbers, ctypes.cast(texts, PTR), len(texts))
     if name == "infill":
         return function("llama_sampler_init_infill", PTR, PTR)(VOCAB)
+    if name.startswith("grammar"):
+        text, *triggers = arguments
+        types, values = [PTR, ctypes.c_char_p, ctypes.c_char_p], [VOCAB, text.encode(), b"root"]
+        if triggers:
+            words, tokens = triggers
+            words = (ctypes.c_char_p * len(words))(*[word.encode() for word in words])
+            types += [PTR, SIZE, PTR, SIZE]
+            values += [ctypes.cast(words, PTR), len(words)]
+            values += [ctypes.cast((I32 * len(tokens))(*tokens), PTR), len(tokens)]
+        return function("llama_sampler_init_" + name, PTR, *types)(*values)
     return function("llama_sampler_init_" + name, PTR, *INIT[name])(*arguments)
 
 
@@ -127,6 +137,10 @@ def logits(kind, n, seed):
         x[n - 1] = 10.0 + seed * 0.25
     elif kind == "flat":
         x = bell * 0.0
+    elif kind == "huge":  # differences overflow
+        x = bell * 1.5e38
+    elif kind == "silent":
+        x = bell * 0.0 - np.inf
     elif kind == "masked":
         x = bell * 6.0
         x[::3] = -np.inf
@@ -272,4 +286,5 @@ def main():
     sys.stdout.write(",\n".join(lines) + "\n]}\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
