@@ -12,6 +12,7 @@ ARGS   ?=
 PREFIX ?= /usr/local
 LIB    ?= lib
 FUZZ_SECONDS ?= 600
+API_FUZZ_SECONDS ?= 1800
 
 DEFAULT_MODEL := models/smollm2-135m-instruct-Q4_1.gguf
 VERSION       := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -44,7 +45,8 @@ help:
 	@echo 'make lint         formatting, clippy, documentation: no warnings'
 	@echo 'make headers      write include/ again from src/ffi'
 	@echo 'make bench        kernels; with PEER=folder MODELS="..." also against another libllama'
-	@echo 'make test-long    a model in all types (minutes); fuzzing (FUZZ_SECONDS=600 each of six)'
+	@echo 'make test-long    a model in all types (minutes); fuzzing (FUZZ_SECONDS=600 each of nine,'
+	@echo '                  API_FUZZ_SECONDS=1800 for sequences of C calls)'
 	@echo 'make install      PREFIX=/usr/local DESTDIR= LIB=lib; make uninstall takes it away'
 	@echo 'make clean        remove what was built (models/ stays)'
 
@@ -101,6 +103,7 @@ test: check
 test-long: check model
 	POWERINFER_TEST_LONG=1 cargo test --test quant_perplexity
 	sh tests/fuzz/run.sh $(FUZZ_SECONDS)
+	sh tests/fuzz/run.sh $(API_FUZZ_SECONDS) api_calls
 
 bench: check
 	cargo bench
