@@ -598,7 +598,7 @@ pub fn edited_bytes(spec: &Spec, edit: impl FnOnce(&mut Writer, &mut Vec<Tensor>
 
 /// The model of this name.
 pub fn spec(name: &str) -> Spec {
-    *SPECS.iter().find(|s| s.name == name).unwrap()
+    *SPECS.iter().chain(EMBEDDERS).find(|s| s.name == name).unwrap()
 }
 
 struct Tensors {
