@@ -33,7 +33,7 @@ PROGRAMS  := main simple batched tokenize quantize
 # What is on the machine goes first; the tools that make fetched fill the gaps.
 export PATH := $(PATH):$(TOOLS)/bin
 
-.PHONY: all help run test test-long bench lint headers install install-library uninstall clean \
+.PHONY: all help run test test-long contract bench lint headers install install-library uninstall clean \
         library examples stage check tools model
 
 all: library examples
@@ -47,6 +47,7 @@ help:
 	@echo 'make bench        kernels; with PEER=folder MODELS="..." also against another libllama'
 	@echo 'make test-long    a model in all types (minutes); fuzzing (FUZZ_SECONDS=600 each of nine,'
 	@echo '                  API_FUZZ_SECONDS=1800 for sequences of C calls)'
+	@echo 'make contract     REFERENCE=folder: what its libllama answers, recorded for the tests'
 	@echo 'make install      PREFIX=/usr/local DESTDIR= LIB=lib; make uninstall takes it away'
 	@echo 'make clean        remove what was built (models/ stays)'
 
@@ -104,6 +105,13 @@ test-long: check model
 	POWERINFER_TEST_LONG=1 cargo test --test quant_perplexity
 	sh tests/fuzz/run.sh $(FUZZ_SECONDS)
 	sh tests/fuzz/run.sh $(API_FUZZ_SECONDS) api_calls
+
+# Records what the libllama of this folder answers to the lines of the behaviour contract.
+contract: check
+	@[ -f '$(REFERENCE)/libllama.so' ] || \
+	    { echo 'REFERENCE=folder: one with the libllama.so to ask' >&2; exit 1; }
+	UPDATE_CONTRACT=1 POWERINFER_TEST_LIBRARY='$(abspath $(REFERENCE))/libllama.so' \
+	    cargo test --test contract
 
 bench: check
 	cargo bench

@@ -1465,33 +1465,6 @@ LLAMA_API float *llama_get_embeddings_ith(struct llama_context *ctx, int32_t i);
 // Pooled embedding of a sequence of the last batch; NULL when there is none.
 LLAMA_API float *llama_get_embeddings_seq(struct llama_context *ctx, llama_seq_id seq_id);
 
-// Token that a sampler inside of the context chose: none.
-LLAMA_API llama_token llama_get_sampled_token_ith(struct llama_context *_ctx, int32_t _i);
-
-// Probabilities that a sampler inside of the context left: none.
-LLAMA_API float *llama_get_sampled_probs_ith(struct llama_context *_ctx, int32_t _i);
-
-// Number of those probabilities.
-LLAMA_API uint32_t llama_get_sampled_probs_count_ith(struct llama_context *_ctx, int32_t _i);
-
-// Logits that a sampler inside of the context left: none.
-LLAMA_API float *llama_get_sampled_logits_ith(struct llama_context *_ctx, int32_t _i);
-
-// Number of those logits.
-LLAMA_API uint32_t llama_get_sampled_logits_count_ith(struct llama_context *_ctx, int32_t _i);
-
-// Candidates that a sampler inside of the context left: none.
-LLAMA_API llama_token *llama_get_sampled_candidates_ith(struct llama_context *_ctx, int32_t _i);
-
-// Number of those candidates.
-LLAMA_API uint32_t llama_get_sampled_candidates_count_ith(struct llama_context *_ctx, int32_t _i);
-
-// Attaches a sampler to a sequence: not supported, which false says; NULL detaches none.
-LLAMA_API
-bool llama_set_sampler(struct llama_context *_ctx,
-                       llama_seq_id _seq_id,
-                       struct llama_sampler *smpl);
-
 // Times and counts of a context.
 LLAMA_API struct llama_perf_context_data llama_perf_context(const struct llama_context *ctx);
 
@@ -2444,6 +2417,34 @@ LLAMA_API
 llama_token llama_sampler_sample(struct llama_sampler *smpl,
                                  struct llama_context *ctx,
                                  int32_t idx);
+
+// Token that a chain inside of the context took; LLAMA_TOKEN_NULL when none did.
+LLAMA_API llama_token llama_get_sampled_token_ith(struct llama_context *ctx, int32_t i);
+
+// Probabilities that a chain inside of the context left; NULL when it computed none.
+LLAMA_API float *llama_get_sampled_probs_ith(struct llama_context *ctx, int32_t i);
+
+// Number of those probabilities.
+LLAMA_API uint32_t llama_get_sampled_probs_count_ith(struct llama_context *ctx, int32_t i);
+
+// Logits that a chain inside of the context left; NULL when none worked on this output.
+LLAMA_API float *llama_get_sampled_logits_ith(struct llama_context *ctx, int32_t i);
+
+// Number of those logits; of the vocabulary's tokens while nothing is sampled in the context.
+LLAMA_API uint32_t llama_get_sampled_logits_count_ith(struct llama_context *ctx, int32_t i);
+
+// Candidates that a chain inside of the context left; all tokens when none worked on this output.
+LLAMA_API llama_token *llama_get_sampled_candidates_ith(struct llama_context *ctx, int32_t i);
+
+// Number of those candidates; 0 when no chain worked on this output.
+LLAMA_API uint32_t llama_get_sampled_candidates_count_ith(struct llama_context *ctx, int32_t i);
+
+// Lets a chain sample for a sequence after each decode; NULL ends that. The program goes on owning
+// the chain and keeps it alive. False: this sampler does not run inside of the context.
+LLAMA_API
+bool llama_set_sampler(struct llama_context *ctx,
+                       llama_seq_id seq_id,
+                       struct llama_sampler *smpl);
 
 // Bytes that llama_state_get_data would write now.
 LLAMA_API size_t llama_state_get_size(struct llama_context *ctx);

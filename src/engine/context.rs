@@ -123,6 +123,11 @@ impl Context {
         self.causal = causal;
     }
 
+    /// Whether embeddings are given; then every token is an output.
+    pub fn embeddings(&self) -> bool {
+        self.params.embeddings
+    }
+
     /// Sets whether embeddings are given.
     pub fn set_embeddings(&mut self, embeddings: bool) {
         self.params.embeddings = embeddings;

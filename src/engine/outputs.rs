@@ -10,6 +10,8 @@ use super::token::Token;
 pub struct Outputs {
     /// Row of each token of the batch that has one.
     rows: Vec<Option<usize>>,
+    /// Sequence of each row: the first one of its token.
+    seqs: Vec<usize>,
     /// Rows written so far.
     n_done: usize,
     n_rows: usize,
@@ -36,6 +38,8 @@ impl Outputs {
             n_rows += usize::from(t.output);
             t.output.then(|| n_rows - 1)
         }));
+        self.seqs.clear();
+        self.seqs.extend(tokens.iter().filter(|t| t.output).map(|t| t.seq));
         (self.n_rows, self.n_done, self.n_vocab) = (n_rows, 0, n_vocab);
         self.n_embd = n_embd.unwrap_or(0);
         self.pooled.clear();
@@ -101,7 +105,7 @@ impl Outputs {
     }
 
     /// Row of a token: `i >= 0` counts tokens of the batch, `i < 0` counts rows from the end.
-    fn row(&self, i: i32) -> Option<usize> {
+    pub fn row(&self, i: i32) -> Option<usize> {
         let row = match usize::try_from(i) {
             Ok(i) => (*self.rows.get(i)?)?,
             Err(_) => self.n_rows.checked_sub(i.unsigned_abs() as usize)?,
@@ -114,9 +118,18 @@ impl Outputs {
         &mut self.logits[..self.n_done * self.n_vocab]
     }
 
+    /// Sequence of each row: the first one of its token.
+    pub fn seqs(&self) -> &[usize] {
+        &self.seqs[..self.n_done]
+    }
+
     /// Logits of a token.
     pub fn logits_ith(&mut self, i: i32) -> Option<&mut [f32]> {
-        let row = self.row(i)?;
+        self.logits_row(self.row(i)?)
+    }
+
+    /// Logits of a row.
+    pub fn logits_row(&mut self, row: usize) -> Option<&mut [f32]> {
         let x = self.logits.get_mut(row * self.n_vocab..(row + 1) * self.n_vocab)?;
         (!x.is_empty()).then_some(x)
     }

@@ -100,8 +100,8 @@ impl ContextParams {
         if n_seq_max > MAX_SEQS {
             return bad(format!("n_seq_max is {n_seq_max}, the most is {MAX_SEQS}"));
         }
-        let n_ctx = if self.n_ctx == 0 { hp.n_ctx_train } else { self.n_ctx as usize };
-        let n_ctx = n_ctx.next_multiple_of(CTX_PAD);
+        let wanted = if self.n_ctx == 0 { hp.n_ctx_train } else { self.n_ctx as usize };
+        let n_ctx = wanted.next_multiple_of(CTX_PAD);
         let n_ctx_seq = match self.kv_unified {
             true => n_ctx,
             false => (n_ctx / n_seq_max).next_multiple_of(CTX_PAD).max(CTX_PAD),
@@ -109,7 +109,7 @@ impl ContextParams {
         let n_ctx = if self.kv_unified { n_ctx } else { n_ctx_seq * n_seq_max };
         let n_batch = if self.n_batch == 0 { self.n_ubatch } else { self.n_batch } as usize;
         // Without a causal mask a batch is a whole, as long as its caller wants.
-        let n_batch = if self.causal.unwrap_or(hp.causal) { n_batch.min(n_ctx) } else { n_batch };
+        let n_batch = if self.causal.unwrap_or(hp.causal) { n_batch.min(wanted) } else { n_batch };
         let n_ubatch = match self.n_ubatch as usize {
             0 => n_batch,
             n => n.min(n_batch),

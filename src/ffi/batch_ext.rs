@@ -5,6 +5,7 @@ use core::ptr;
 use super::context::{llama_context, with};
 use super::decode::decode;
 use super::guard;
+use super::sampling;
 use super::types::{
     cbool, llama_embd, llama_pos, llama_process_type, llama_process_type_e, llama_seq_id,
     llama_token,
@@ -32,7 +33,8 @@ pub struct llama_batch_ext {
 struct Entry {
     token: Option<llama_token>,
     embd: Vec<f32>,
-    pos: Option<llama_pos>,
+    /// 0 until it is set.
+    pos: llama_pos,
     /// Ascending, without repetition.
     seqs: Vec<llama_seq_id>,
     output: bool,
@@ -274,7 +276,7 @@ pub unsafe extern "C" fn llama_batch_ext_set_pos(
         with_batch(batch, false, "llama_batch_ext_set_pos", |b| {
             match (b.entry(idx), pos.as_ref()) {
                 (Some(entry), Some(&pos)) => {
-                    entry.pos = Some(pos);
+                    entry.pos = pos;
                     true
                 }
                 _ => false,
@@ -293,7 +295,7 @@ pub unsafe extern "C" fn llama_process(
     const NAME: &str = "llama_process";
     // SAFETY: the module's contract.
     unsafe {
-        with(ctx, -3, NAME, |c| {
+        let code = with(ctx, -3, NAME, |c| {
             let Some(batch) = batch.as_ref() else {
                 log_error!("{NAME}: the batch is NULL");
                 return -1;
@@ -310,20 +312,21 @@ pub unsafe extern "C" fn llama_process(
                 log_error!("{NAME}: the model has no encoder");
                 return -1;
             }
-            process(&mut c.inner, batch).unwrap_or_else(|text| {
+            process(c, batch).unwrap_or_else(|text| {
                 log_error!("{NAME}: {text}");
                 -1
             })
-        })
+        });
+        if code == 0 {
+            sampling::run(ctx);
+        }
+        code
     }
 }
 
-fn process(ctx: &mut crate::api::Context, batch: &llama_batch_ext) -> Result<i32, String> {
+fn process(ctx: &mut llama_context, batch: &llama_batch_ext) -> Result<i32, String> {
     let entries = &batch.entries;
-    let mut pos = Vec::with_capacity(entries.len());
-    for (i, entry) in entries.iter().enumerate() {
-        pos.push(entry.pos.ok_or_else(|| format!("entry {i} of the batch has no position"))?);
-    }
+    let pos: Vec<llama_pos> = entries.iter().map(|e| e.pos).collect();
     let seq_ids: Vec<&[llama_seq_id]> = entries.iter().map(|e| &e.seqs[..]).collect();
     let outputs: Vec<bool> = entries.iter().map(|e| e.output).collect();
     let ids: Vec<llama_token> = entries.iter().filter_map(|e| e.token).collect();

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::guard;
 use super::load::{llama_model, model_ref};
+use super::sampling::Sampling;
 use super::types::{
     cbool, ggml_abort_callback, ggml_threadpool_t, llama_attention_type, llama_context_params,
     llama_context_type, llama_flash_attn_type, llama_memory_t, llama_pooling_type,
@@ -19,6 +20,7 @@ use crate::{log_error, log_info};
 pub struct llama_context {
     pub(super) inner: Context,
     model: *const llama_model,
+    pub(super) sampling: Sampling,
     pub(super) t_load_us: i64,
     /// A call panicked half-way: the state cannot be trusted any more.
     poisoned: bool,
@@ -86,9 +88,6 @@ fn convert(p: &llama_context_params) -> Result<ContextParams, String> {
     let unsupported = |what: &str| Err(format!("{what} is not supported yet"));
     if p.cb_eval.is_some() {
         return unsupported("an evaluation callback (cb_eval)");
-    }
-    if p.n_samplers > 0 {
-        return unsupported("sampling inside of the context (samplers)");
     }
     if llama_context_type::try_from(p.ctx_type)
         != Ok(llama_context_type::LLAMA_CONTEXT_TYPE_DEFAULT)
@@ -176,7 +175,11 @@ pub unsafe extern "C" fn llama_init_from_model(
             log_error!("{NAME}: the model is NULL");
             return ptr::null_mut();
         };
-        let made = convert(&params)
+        let mut sampling = Sampling::new(params.n_outputs_max_per_seq);
+        // SAFETY: the caller's array has n_samplers elements.
+        let attached = unsafe { sampling.attach(params.samplers, params.n_samplers) };
+        let made = attached
+            .and_then(|()| convert(&params))
             .and_then(|params| handle.model.context(params).map_err(|e| e.to_string()));
         match made {
             Ok(mut inner) => {
@@ -193,6 +196,7 @@ pub unsafe extern "C" fn llama_init_from_model(
                 Box::into_raw(Box::new(llama_context {
                     inner,
                     model,
+                    sampling,
                     t_load_us: handle.t_load_us,
                     poisoned: false,
                     own_threads: None,

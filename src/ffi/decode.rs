@@ -3,11 +3,9 @@
 use core::ptr;
 
 use super::context::{llama_context, with};
-use super::types::{
-    LLAMA_TOKEN_NULL, llama_batch, llama_perf_context_data, llama_sampler, llama_seq_id,
-    llama_token,
-};
-use crate::api::{Batch, Context, DecodeError, Input};
+use super::sampling;
+use super::types::{llama_batch, llama_perf_context_data, llama_seq_id};
+use crate::api::{Batch, DecodeError, Input};
 use crate::log_error;
 use crate::util::sys::time_us;
 
@@ -17,8 +15,12 @@ const INVALID: i32 = -1;
 const FAILED: i32 = -3;
 
 /// Decodes and gives llama.h's code; other codes than 0 and 1 are logged when `log` is set.
-pub(super) fn decode(ctx: &mut Context, batch: &Batch<'_>, name: &str, log: bool) -> i32 {
-    match ctx.decode(batch) {
+pub(super) fn decode(ctx: &mut llama_context, batch: &Batch<'_>, name: &str, log: bool) -> i32 {
+    if let Err(text) = ctx.sampling.begin(batch, ctx.inner.embeddings()) {
+        log_error!("{name}: {text}");
+        return INVALID;
+    }
+    match ctx.inner.decode(batch) {
         Ok(()) => 0,
         Err(error) => {
             if log || !matches!(error, DecodeError::NoSlot { .. }) {
@@ -34,7 +36,13 @@ pub(super) fn decode(ctx: &mut Context, batch: &Batch<'_>, name: &str, log: bool
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_decode(ctx: *mut llama_context, batch: llama_batch) -> i32 {
     // SAFETY: the module's contract, also for the arrays of the batch.
-    unsafe { with(ctx, FAILED, "llama_decode", |c| classic(&batch, &mut c.inner, "llama_decode")) }
+    unsafe {
+        let code = with(ctx, FAILED, "llama_decode", |c| classic(&batch, c, "llama_decode"));
+        if code == 0 {
+            sampling::run(ctx);
+        }
+        code
+    }
 }
 
 /// Computes a batch without a memory, every token an output. For models that have a memory: an
@@ -49,7 +57,7 @@ pub unsafe extern "C" fn llama_encode(ctx: *mut llama_context, batch: llama_batc
                 log_error!("{NAME}: the model has no encoder");
                 return INVALID;
             }
-            classic(&batch, &mut c.inner, NAME)
+            classic(&batch, c, NAME)
         })
     }
 }
@@ -58,7 +66,7 @@ pub unsafe extern "C" fn llama_encode(ctx: *mut llama_context, batch: llama_batc
 ///
 /// # Safety
 /// The arrays of the batch are NULL or have as many elements as it says.
-unsafe fn classic(batch: &llama_batch, ctx: &mut Context, name: &str) -> i32 {
+unsafe fn classic(batch: &llama_batch, ctx: &mut llama_context, name: &str) -> i32 {
     // SAFETY: the caller's promise.
     unsafe { try_classic(batch, ctx, name) }.unwrap_or_else(|text| {
         log_error!("{name}: {text}");
@@ -68,9 +76,13 @@ unsafe fn classic(batch: &llama_batch, ctx: &mut Context, name: &str) -> i32 {
 
 /// # Safety
 /// As [`classic`].
-unsafe fn try_classic(batch: &llama_batch, ctx: &mut Context, name: &str) -> Result<i32, String> {
+unsafe fn try_classic(
+    batch: &llama_batch,
+    ctx: &mut llama_context,
+    name: &str,
+) -> Result<i32, String> {
     let n = usize::try_from(batch.n_tokens).unwrap_or(0);
-    let n_batch = ctx.sizes().n_batch;
+    let n_batch = ctx.inner.sizes().n_batch;
     if n == 0 {
         return Err(format!("the batch has {} tokens", batch.n_tokens));
     }
@@ -82,7 +94,7 @@ unsafe fn try_classic(batch: &llama_batch, ctx: &mut Context, name: &str) -> Res
         match (batch.token.is_null(), batch.embd.is_null()) {
             (false, true) => Input::Tokens(core::slice::from_raw_parts(batch.token, n)),
             (true, false) => {
-                let n_embd = ctx.model().hparams().map_or(0, |hp| hp.n_embd);
+                let n_embd = ctx.inner.model().hparams().map_or(0, |hp| hp.n_embd);
                 Input::Embeddings(core::slice::from_raw_parts(batch.embd, n * n_embd))
             }
             (true, true) => return Err("the batch has neither tokens nor embeddings".into()),
@@ -100,7 +112,7 @@ unsafe fn try_classic(batch: &llama_batch, ctx: &mut Context, name: &str) -> Res
                 let list = *batch.seq_id.add(i);
                 match usize::try_from(n_ids) {
                     Ok(n_ids @ 1..) if !list.is_null() => {
-                        core::slice::from_raw_parts(list, n_ids.min(ctx.sizes().n_seq_max))
+                        core::slice::from_raw_parts(list, n_ids.min(ctx.inner.sizes().n_seq_max))
                     }
                     _ => return Err(format!("token {i} of the batch is of no sequence")),
                 }
@@ -194,85 +206,6 @@ pub unsafe extern "C" fn llama_get_embeddings_seq(
             c.inner.outputs().embeddings_seq(seq).map_or(ptr::null_mut(), pointer)
         })
     }
-}
-
-// Samplers do not run inside of contexts yet, so none of these has anything to give. That is a
-// documented answer, which programs ask for on every token: it is not logged.
-
-/// Token that a sampler inside of the context chose: none.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_get_sampled_token_ith(
-    _ctx: *mut llama_context,
-    _i: i32,
-) -> llama_token {
-    LLAMA_TOKEN_NULL
-}
-
-/// Probabilities that a sampler inside of the context left: none.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_get_sampled_probs_ith(
-    _ctx: *mut llama_context,
-    _i: i32,
-) -> *mut f32 {
-    ptr::null_mut()
-}
-
-/// Number of those probabilities.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_get_sampled_probs_count_ith(
-    _ctx: *mut llama_context,
-    _i: i32,
-) -> u32 {
-    0
-}
-
-/// Logits that a sampler inside of the context left: none.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_get_sampled_logits_ith(
-    _ctx: *mut llama_context,
-    _i: i32,
-) -> *mut f32 {
-    ptr::null_mut()
-}
-
-/// Number of those logits.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_get_sampled_logits_count_ith(
-    _ctx: *mut llama_context,
-    _i: i32,
-) -> u32 {
-    0
-}
-
-/// Candidates that a sampler inside of the context left: none.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_get_sampled_candidates_ith(
-    _ctx: *mut llama_context,
-    _i: i32,
-) -> *mut llama_token {
-    ptr::null_mut()
-}
-
-/// Number of those candidates.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_get_sampled_candidates_count_ith(
-    _ctx: *mut llama_context,
-    _i: i32,
-) -> u32 {
-    0
-}
-
-/// Attaches a sampler to a sequence: not supported, which false says; NULL detaches none.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn llama_set_sampler(
-    _ctx: *mut llama_context,
-    _seq_id: llama_seq_id,
-    smpl: *mut llama_sampler,
-) -> bool {
-    if !smpl.is_null() {
-        log_error!("llama_set_sampler: sampling inside of the context is not supported yet");
-    }
-    false
 }
 
 const NO_PERF: llama_perf_context_data = llama_perf_context_data {

@@ -3,6 +3,7 @@
 use core::ffi::c_int;
 
 use super::context::{llama_context, with};
+use super::system::llama_max_parallel_sequences;
 use super::types::{cbool, llama_memory_t, llama_pos, llama_seq_id};
 use crate::api::KvCache;
 use crate::log_error;
@@ -66,6 +67,8 @@ pub unsafe extern "C" fn llama_memory_seq_rm(
         with_kv(mem, true, NAME, |kv, n| {
             let one = match seq_id {
                 ..0 => None,
+                // A number that is no sequence of this context has nothing to forget.
+                id if (n..llama_max_parallel_sequences()).contains(&(id as usize)) => return true,
                 id => match seq(id, n, NAME) {
                     Some(s) => Some(s),
                     None => return false,

@@ -38,6 +38,7 @@ pub mod params;
 pub mod powerinfer;
 pub mod quantize;
 pub mod sampler;
+pub mod sampling;
 pub mod state;
 mod strings;
 pub mod system;

@@ -74,7 +74,13 @@ pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
     let (repository, library) = (repository(), library());
     let source = repository.join(source);
     let name = source.file_stem().unwrap().to_string_lossy().into_owned();
-    let folder = scratch(if build == Build::Plain { "programs" } else { "programs-sanitized" });
+    let folder = match (build, std::env::var_os("POWERINFER_TEST_LIBRARY")) {
+        (Build::Plain, None) => "programs",
+        (Build::Sanitized, None) => "programs-sanitized",
+        // A program that was linked to one library is not asked about another.
+        (_, Some(_)) => "programs-other",
+    };
+    let folder = scratch(folder);
     let program = folder.join(&name);
 
     // One compiler at a time for each program, whoever runs these tests side by side.
@@ -98,9 +104,15 @@ pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
     }
     cc.arg("-I").arg(repository.join("include")).arg("-I").arg(&examples);
     cc.arg(&source).arg(examples.join("common.c")).arg(&library);
+    if std::env::var_os("POWERINFER_TEST_LIBRARY").is_some() {
+        // Others have ggml in libraries of its own.
+        let more = ["libggml.so", "libggml-base.so", "libggml-cpu.so"];
+        let more = more.map(|name| library.with_file_name(name));
+        cc.args(more.iter().filter(|path| path.exists()));
+    }
     cc.arg(format!("-Wl,-rpath,{}", libraries.display()));
     // The library's own dependencies are its business.
-    cc.args(["-Wl,--allow-shlib-undefined", "-o"]).arg(&program);
+    cc.args(["-lm", "-Wl,--allow-shlib-undefined", "-o"]).arg(&program);
     let done = cc.output().expect("a C compiler named cc");
     assert!(done.status.success(), "{cc:?}\n{}", String::from_utf8_lossy(&done.stderr));
     program

@@ -43,7 +43,7 @@ pub struct KvCache {
     ty_k: QuantType,
     ty_v: QuantType,
     n_seq_max: usize,
-    /// Cells for everything, and those for what windows show if there are such.
+    /// Cells of the layers that see everything, and those of layers with windows if there are such.
     parts: Vec<Part>,
     /// Layers that have keys and values of their own, and what these are like.
     layers: Vec<KvLayer>,
@@ -148,9 +148,9 @@ impl KvCache {
     }
 
     /// Whether all that a sequence holds can be moved to other positions. As in llama.cpp not
-    /// when some layers have forgotten a part of it.
+    /// when some layers keep less than others.
     pub fn can_shift(&self) -> bool {
-        self.parts.len() == 1
+        self.parts.iter().all(|part| part.n_cells == self.parts[0].n_cells)
     }
 
     /// Checks that there will be cells for a batch that is placed in ubatches of `n_ubatch`: an

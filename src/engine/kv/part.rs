@@ -35,8 +35,9 @@ pub struct Part {
 }
 
 impl Part {
-    /// Cells for everything, then those of the layers with windows if that takes less memory.
-    /// The list says which part each layer is in.
+    /// Cells for everything, then those of the layers with windows: as many as these need, or as
+    /// many as everything needs if that is less or `swa_full` asks for it. The list says which part
+    /// each layer is in.
     pub fn all(layers: &[Attention], sizes: &KvSizes) -> (Vec<Self>, Vec<usize>) {
         let mut windows: Vec<Window> = Vec::new();
         let mut longest = 0;
@@ -49,9 +50,10 @@ impl Part {
         // What the next token sees of each sequence, and room for those computed at once.
         let n_seqs = if sizes.unified { sizes.n_seq_max } else { 1 };
         let n_cells = longest.saturating_mul(n_seqs).saturating_add(sizes.n_ubatch);
-        let n_cells = n_cells.min(sizes.n_ctx_seq).next_multiple_of(PAD);
+        let n_cells = n_cells.min(sizes.n_ctx_seq).next_multiple_of(PAD).min(sizes.n_ctx_seq);
+        let n_cells = if sizes.swa_full { sizes.n_ctx_seq } else { n_cells };
         let everything = Self::new(sizes.n_ctx_seq, sizes, Vec::new());
-        if windows.is_empty() || sizes.swa_full || n_cells >= sizes.n_ctx_seq {
+        if windows.is_empty() {
             return (vec![everything], vec![0; layers.len()]);
         }
         let of = layers.iter().map(|layer| usize::from(forgets(layer.window).is_some()));

@@ -37,6 +37,19 @@ impl Kind for CChain {
     }
 }
 
+/// Whether the last sampler of a chain takes a token, as all users' samplers are believed to;
+/// `None` for anything but a chain.
+///
+/// # Safety
+/// `smpl` is NULL or a valid sampler, which nothing changes during the call.
+pub(in crate::ffi) unsafe fn chooses(smpl: *const llama_sampler) -> Option<bool> {
+    // SAFETY: by contract, and a chain's samplers are valid.
+    unsafe {
+        let links = kinds::get::<CChain>(smpl)?.samplers();
+        Some(links.last().is_some_and(|last| kinds::chooses(last.as_ptr())))
+    }
+}
+
 /// Makes an empty chain.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_sampler_chain_init(

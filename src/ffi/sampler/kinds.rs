@@ -92,6 +92,22 @@ pub(super) unsafe fn builtin<'a>(smpl: *const llama_sampler) -> Option<&'a dyn S
     }
 }
 
+/// Whether a sampler takes a token: those of ours that draw or pick one, and all users' samplers.
+///
+/// # Safety
+/// `smpl` is NULL or a valid sampler, which nothing changes during the call.
+pub(super) unsafe fn chooses(smpl: *const llama_sampler) -> bool {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        builtin(smpl).is_none()
+            || get::<AdaptiveP>(smpl).is_some()
+            || get::<Dist>(smpl).is_some()
+            || get::<Greedy>(smpl).is_some()
+            || get::<Mirostat>(smpl).is_some()
+            || get::<MirostatV2>(smpl).is_some()
+    }
+}
+
 /// Puts a sampler on the heap, for C to own.
 pub(super) fn into_handle<K: Kind>(sampler: K) -> *mut llama_sampler {
     let ctx = Box::into_raw(Box::new(sampler)).cast();

@@ -6,9 +6,27 @@ use super::chain::CChain;
 use super::{candidates, kinds, llama_sampler_accept, llama_sampler_apply};
 use crate::ffi::context::{llama_context, with};
 use crate::ffi::guard;
+use crate::ffi::sampling;
 use crate::ffi::types::{LLAMA_TOKEN_NULL, llama_sampler, llama_token};
 use crate::log_error;
-use crate::sampler::Candidates;
+use crate::sampler::{Candidates, TokenData};
+
+/// Lets a sampler work on candidates in any order; what `read` gives of those it left.
+///
+/// # Safety
+/// `smpl` is a valid sampler that this call alone uses.
+pub(in crate::ffi) unsafe fn apply_to<T>(
+    smpl: *mut llama_sampler,
+    data: &mut [TokenData],
+    read: impl FnOnce(&Candidates<'_>) -> T,
+) -> Option<T> {
+    let mut array = candidates::to_c(&mut Candidates::new(data));
+    // SAFETY: smpl is valid; the array describes the data, which nothing else uses.
+    unsafe {
+        llama_sampler_apply(smpl, &mut array);
+        candidates::from_c(&array).map(|left| read(&left))
+    }
+}
 
 /// Chooses a token by the logits of token `idx` of the last batch (of row `idx` from the end when
 /// negative) and accepts it. LLAMA_TOKEN_NULL, with nothing accepted, when there are no such
@@ -25,6 +43,12 @@ pub unsafe extern "C" fn llama_sampler_sample(
             log_error!("{NAME}: the sampler is NULL");
             return LLAMA_TOKEN_NULL;
         }
+        // SAFETY: ctx is NULL or valid, and used by this call alone.
+        if let Some(token) = unsafe { sampling::token(ctx, idx) } {
+            // SAFETY: smpl is valid.
+            unsafe { llama_sampler_accept(smpl, token) };
+            return token;
+        }
         // A chain keeps the buffer from token to token.
         // SAFETY: smpl is valid, and used by this call alone.
         let kept = unsafe { kinds::get_mut::<CChain>(smpl) };
@@ -32,21 +56,19 @@ pub unsafe extern "C" fn llama_sampler_sample(
 
         // A user's sampler may ask the context for things, so it is let go before sampling starts.
         // SAFETY: ctx is NULL or valid, and used by this call alone.
-        let array = unsafe {
+        let logits = unsafe {
             with(ctx, None, NAME, |ctx| {
                 let logits = ctx.inner.outputs().logits_ith(idx)?;
-                Some(candidates::to_c(&mut Candidates::from_logits(&mut buffer, logits)))
+                Candidates::from_logits(&mut buffer, logits);
+                Some(())
             })
         };
-        let Some(mut array) = array else {
+        if logits.is_none() {
             log_error!("{NAME}: token {idx} of the last batch has no logits");
             return LLAMA_TOKEN_NULL;
-        };
-        // SAFETY: smpl is valid; the array describes the buffer, which nothing else uses.
-        let selected = unsafe {
-            llama_sampler_apply(smpl, &mut array);
-            candidates::from_c(&array).and_then(|c| c.selected_token())
-        };
+        }
+        // SAFETY: smpl is valid.
+        let selected = unsafe { apply_to(smpl, &mut buffer, |c| c.selected_token()) }.flatten();
         match selected {
             // SAFETY: smpl is valid.
             Some(token) => unsafe { llama_sampler_accept(smpl, token) },
