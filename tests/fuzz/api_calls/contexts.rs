@@ -13,6 +13,7 @@ use powerinfer::ffi::ggml::threadpool::*;
 use powerinfer::ffi::memory::*;
 use powerinfer::ffi::model::*;
 use powerinfer::ffi::params::*;
+use powerinfer::ffi::sampling::*;
 use powerinfer::ffi::state::*;
 use powerinfer::ffi::types::*;
 use powerinfer::ffi::vocab::*;

@@ -3,8 +3,10 @@
 use std::ffi::{c_char, c_void};
 use std::ptr::{null, null_mut};
 
-use powerinfer::ffi::decode::llama_set_sampler;
+use powerinfer::ffi::batch::llama_batch_get_one;
+use powerinfer::ffi::decode::llama_decode;
 use powerinfer::ffi::sampler::*;
+use powerinfer::ffi::sampling::llama_set_sampler;
 use powerinfer::ffi::types::*;
 
 use super::args::{Args, Text, touch};
@@ -231,7 +233,11 @@ pub fn step(world: &mut World, args: &mut Args<'_>) {
             _ => {
                 // Taken back at once: a context must not keep a sampler that this run frees.
                 let (ctx, seq) = (world.context(args), args.int());
-                llama_set_sampler(ctx, seq, smpl);
+                if llama_set_sampler(ctx, seq, smpl) {
+                    let mut token = args.int();
+                    llama_decode(ctx, llama_batch_get_one(&mut token, 1));
+                    llama_sampler_sample(smpl, ctx, args.int());
+                }
                 llama_set_sampler(ctx, seq, null_mut());
             }
         }
