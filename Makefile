@@ -33,8 +33,8 @@ PROGRAMS  := main simple batched tokenize quantize
 # What is on the machine goes first; the tools that make fetched fill the gaps.
 export PATH := $(PATH):$(TOOLS)/bin
 
-.PHONY: all help run test test-long contract bench lint headers install install-library uninstall clean \
-        library examples stage check tools model
+.PHONY: all help run test test-long clients clients-fetch contract bench lint headers install \
+        install-library uninstall clean library examples stage check tools model
 
 all: library examples
 
@@ -42,6 +42,7 @@ help:
 	@echo 'make run          build, fetch the model once, write text'
 	@echo '                  MODEL=file PROMPT="..." ARGS="--temp 0 -n 64" make run'
 	@echo 'make test         all tests (POWERINFER_TEST_DATA=folder: with more reference data)'
+	@echo 'make clients      llama-cpp-python, Node and Go on the library, fetched into target/'
 	@echo 'make lint         formatting, clippy, documentation: no warnings'
 	@echo 'make headers      write include/ again from src/ffi'
 	@echo 'make bench        kernels; with PEER=folder MODELS="..." also against another libllama'
@@ -100,6 +101,13 @@ test: check
 	@$(MAKE) --no-print-directory model || echo 'no model: the tests that need it are skipped'
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run; else cargo test --tests; fi
 	cargo test --doc
+
+# Programs that others wrote, and bindings. `make test` runs those too that are there already.
+clients: check model clients-fetch
+	@cargo test --test clients -- --nocapture
+
+clients-fetch: tools
+	@sh tests/clients/fetch.sh '$(TARGET)/clients'
 
 test-long: check model
 	POWERINFER_TEST_LONG=1 cargo test --test quant_perplexity

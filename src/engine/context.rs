@@ -54,30 +54,33 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context. Over a model without its weights (`no_alloc`) it cannot decode.
+    /// A context. Over a model without its weights (`no_alloc`) it cannot decode; over a vocabulary
+    /// alone it has no memory either.
     pub fn new(
         model: Arc<Model>,
         sparse: Arc<Sparse>,
         params: ContextParams,
     ) -> Result<Self, ContextError> {
-        let plan = model.plan().ok_or(ContextError::NoWeights)?;
-        let hp = model.hparams().ok_or(ContextError::NoWeights)?;
+        let nothing = Plan::default();
+        let (plan, hp) = (model.plan().unwrap_or(&nothing), model.hparams());
         let sizes = params.sizes(hp)?;
-        let pooling = params.pooling.unwrap_or(hp.pooling);
+        let pooling = params.pooling.unwrap_or(hp.map_or(Pooling::None, |hp| hp.pooling));
         if pooling == Pooling::Rank && plan.classifier.is_none() {
             let text =
                 format!("architecture '{}' has no classifier to rank with", model.arch_name());
             return Err(ContextError::Invalid(text));
         }
-        let ropes = ropes(&model, plan, &hp.rope, &params.rope, sizes.n_ctx_seq);
+        let ropes = hp.map_or_else(Vec::new, |hp| {
+            ropes(&model, plan, &hp.rope, &params.rope, sizes.n_ctx_seq)
+        });
         // Without a memory it is for one batch only, and grows with the longest.
-        let n_cells = if plan.stateless { 0 } else { sizes.n_ctx_seq };
+        let n_cells = if plan.stateless || hp.is_none() { 0 } else { sizes.n_ctx_seq };
         let (types, kv_sizes) = kv_shape(plan, &params, &sizes, n_cells);
         kv::check_types(&plan.layers, types).map_err(ContextError::Invalid)?;
         let kv = KvCache::new(&plan.layers, types, &kv_sizes)?;
         let table = KernelTable::detect();
         let runner = Runner::new(plan, &sparse, &kv, table, params.reference, ropes)?;
-        let causal = params.causal.unwrap_or(hp.causal);
+        let causal = params.causal.unwrap_or(hp.is_none_or(|hp| hp.causal));
         Ok(Self {
             sizes,
             pooling,

@@ -91,7 +91,7 @@ const CTX_PAD: usize = 256;
 
 impl ContextParams {
     /// Applies llama.h's rules for sizes.
-    pub fn sizes(&self, hp: &Hparams) -> Result<Sizes, ContextError> {
+    pub fn sizes(&self, hp: Option<&Hparams>) -> Result<Sizes, ContextError> {
         let bad = |text: String| Err(ContextError::Invalid(text));
         if self.n_batch == 0 && self.n_ubatch == 0 {
             return bad("n_batch and n_ubatch are both 0".into());
@@ -100,7 +100,8 @@ impl ContextParams {
         if n_seq_max > MAX_SEQS {
             return bad(format!("n_seq_max is {n_seq_max}, the most is {MAX_SEQS}"));
         }
-        let wanted = if self.n_ctx == 0 { hp.n_ctx_train } else { self.n_ctx as usize };
+        let n_ctx_train = hp.map_or(0, |hp| hp.n_ctx_train);
+        let wanted = if self.n_ctx == 0 { n_ctx_train } else { self.n_ctx as usize };
         let n_ctx = wanted.next_multiple_of(CTX_PAD);
         let n_ctx_seq = match self.kv_unified {
             true => n_ctx,
@@ -109,7 +110,8 @@ impl ContextParams {
         let n_ctx = if self.kv_unified { n_ctx } else { n_ctx_seq * n_seq_max };
         let n_batch = if self.n_batch == 0 { self.n_ubatch } else { self.n_batch } as usize;
         // Without a causal mask a batch is a whole, as long as its caller wants.
-        let n_batch = if self.causal.unwrap_or(hp.causal) { n_batch.min(wanted) } else { n_batch };
+        let causal = self.causal.unwrap_or(hp.is_none_or(|hp| hp.causal));
+        let n_batch = if causal { n_batch.min(wanted) } else { n_batch };
         let n_ubatch = match self.n_ubatch as usize {
             0 => n_batch,
             n => n.min(n_batch),

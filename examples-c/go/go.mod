@@ -1,0 +1,3 @@
+module powerinfer.example/powerinfer
+
+go 1.19
