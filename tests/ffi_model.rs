@@ -12,7 +12,7 @@ use std::ptr;
 use powerinfer::ffi::types::*;
 use powerinfer::ffi::{
     batch::*, chat::*, context::*, decode::*, load::*, memory::*, model::*, model_meta::*,
-    params::*, vocab::*,
+    params::*, state::*, vocab::*,
 };
 use powerinfer::gguf::{Array, Magic, Value, Writer};
 use powerinfer::quant::QuantType;
@@ -362,6 +362,34 @@ fn a_model_decodes() {
         refused(|p| p.type_k = 8);
         refused(|p| (p.type_v, p.flash_attn_type) = (8, 0));
         refused(|p| p.rope_scaling_type = -9);
+        llama_model_free(m);
+    }
+}
+
+/// llama-cpp-python makes one for every model, also for those that it opens to tokenize.
+#[test]
+fn a_context_over_a_vocabulary_alone() {
+    let path = tiny_model("only-vocabulary.gguf");
+    // SAFETY: what is freed is not used again; the token outlives the call.
+    unsafe {
+        let m = load(&path, true);
+        for n_ctx in [0, 64] {
+            let mut params = llama_context_default_params();
+            params.n_ctx = n_ctx;
+            let ctx = llama_init_from_model(m, params);
+            assert!(!ctx.is_null());
+            assert_eq!(llama_n_ctx(ctx), 256);
+            assert!(ptr::eq(llama_get_model(ctx), m) && llama_get_memory(ctx).is_null());
+            let mut token = 1;
+            assert!(llama_decode(ctx, llama_batch_get_one(&raw mut token, 1)) < 0);
+            assert!(llama_encode(ctx, llama_batch_get_one(&raw mut token, 1)) < 0);
+            assert!(llama_get_logits(ctx).is_null());
+            let size = llama_state_get_size(ctx);
+            let mut state = vec![0; size];
+            assert_eq!(llama_state_get_data(ctx, state.as_mut_ptr(), size), size);
+            assert_eq!(llama_state_set_data(ctx, state.as_ptr(), size), size);
+            llama_free(ctx);
+        }
         llama_model_free(m);
     }
 }
