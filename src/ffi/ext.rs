@@ -3,16 +3,19 @@
 //! this library does not have (extra prediction layers, devices to divide a model between), so
 //! they answer "none"; setters say so in the log.
 
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
+use core::ptr;
 
+use super::context::with;
+use super::ggml::buffer::ggml_backend_cpu_buffer_type;
 use super::load::model_ref;
-use super::types::{ggml_backend_dev_t, llama_context, llama_model};
+use super::types::{ggml_backend_buffer_type_t, ggml_backend_dev_t, llama_context, llama_model};
 use crate::log_error;
 
 /// The context given as `ctx_other`: none.
 #[unsafe(export_name = "_Z19llama_get_ctx_otherP13llama_context")]
 pub unsafe extern "C" fn llama_get_ctx_other(_ctx: *mut llama_context) -> *mut llama_context {
-    core::ptr::null_mut()
+    ptr::null_mut()
 }
 
 /// Number of experts of a model; 0 for a dense one.
@@ -35,13 +38,13 @@ pub unsafe extern "C" fn llama_model_get_device(
     _model: *const llama_model,
     _i: c_int,
 ) -> ggml_backend_dev_t {
-    core::ptr::null_mut()
+    ptr::null_mut()
 }
 
 /// Hidden states for the layers that predict further tokens: none.
 #[unsafe(export_name = "_Z26llama_get_embeddings_nextnP13llama_context")]
 pub unsafe extern "C" fn llama_get_embeddings_nextn(_ctx: *mut llama_context) -> *mut f32 {
-    core::ptr::null_mut()
+    ptr::null_mut()
 }
 
 /// The i-th of those: none.
@@ -50,7 +53,7 @@ pub unsafe extern "C" fn llama_get_embeddings_nextn_ith(
     _ctx: *mut llama_context,
     _i: i32,
 ) -> *mut f32 {
-    core::ptr::null_mut()
+    ptr::null_mut()
 }
 
 /// Asks for those hidden states: not there yet.
@@ -72,7 +75,7 @@ pub unsafe extern "C" fn llama_set_nextn_layer_offset(_ctx: *mut llama_context, 
 /// Layers of a target model whose inputs a draft model reads: none.
 #[unsafe(export_name = "_Z28llama_model_target_layer_idsPK11llama_model")]
 pub unsafe extern "C" fn llama_model_target_layer_ids(_model: *const llama_model) -> *const i32 {
-    core::ptr::null()
+    ptr::null()
 }
 
 /// Number of those layers.
@@ -87,7 +90,7 @@ pub unsafe extern "C" fn llama_get_embeddings_layer_inp(
     _ctx: *mut llama_context,
     _layer: u32,
 ) -> *mut f32 {
-    core::ptr::null_mut()
+    ptr::null_mut()
 }
 
 /// Asks for the input of a layer: not there yet.
@@ -118,18 +121,75 @@ pub unsafe extern "C" fn llama_model_get_tok_embd(
     0
 }
 
-/// Memory by buffer type, an empty `std::map` returned by value: the caller passes 48 bytes that
-/// become libstdc++'s empty tree, whose header at byte 8 points to itself.
+/// A node of libstdc++'s `std::map` from buffer types to how much memory is for what.
+#[repr(C)]
+struct MapNode {
+    /// 1: black.
+    colour: usize,
+    parent: usize,
+    left: usize,
+    right: usize,
+    buffer_type: ggml_backend_buffer_type_t,
+    /// Bytes of weights, of the KV cache and of activations.
+    model: usize,
+    context: usize,
+    compute: usize,
+}
+
+/// Memory for a C++ object that the caller's destructors free.
+fn operator_new(bytes: usize) -> *mut c_void {
+    // SAFETY: a terminated name; what is found under it is C++'s operator new, which every program
+    // with a std::map has, and malloc's memory is what the usual one gives.
+    unsafe {
+        let found = libc::dlsym(libc::RTLD_DEFAULT, c"_Znwm".as_ptr());
+        if found.is_null() {
+            return libc::malloc(bytes);
+        }
+        let new: unsafe extern "C" fn(usize) -> *mut c_void = core::mem::transmute(found);
+        new(bytes)
+    }
+}
+
+/// Memory by buffer type, a `std::map` returned by value: the caller passes 48 bytes for libstdc++'s
+/// tree, whose header is at byte 8. One node, the processor's memory; none for NULL.
 #[unsafe(export_name = "_Z26llama_get_memory_breakdownPK13llama_context")]
 pub unsafe extern "C" fn llama_get_memory_breakdown(
     result: *mut [usize; 6],
-    _ctx: *const llama_context,
+    ctx: *const llama_context,
 ) -> *mut [usize; 6] {
-    // [comparator, colour, root, leftmost, rightmost, size]
-    if !result.is_null() {
-        let header = result as usize + size_of::<usize>();
-        // SAFETY: the caller's hidden pointer has room for the map.
-        unsafe { *result = [0, 0, 0, header, header, 0] };
+    if result.is_null() {
+        return result;
+    }
+    let header = result as usize + size_of::<usize>();
+    // SAFETY: ctx is NULL or a context; nothing of it is changed.
+    let used = unsafe {
+        with(ctx.cast_mut(), None, "llama_get_memory_breakdown", |c| {
+            let memory = c.inner.memory_use();
+            Some((c.inner.model().n_bytes() as usize, memory.kv, memory.compute))
+        })
+    };
+    let node: *mut MapNode =
+        used.map_or(ptr::null_mut(), |_| operator_new(size_of::<MapNode>()).cast());
+    // SAFETY: the caller's hidden pointer has room for the map, and the node is new memory. The
+    // header is [colour, root, leftmost, rightmost], after the comparator and before the size.
+    unsafe {
+        let Some((model, context, compute)) = used.filter(|_| !node.is_null()) else {
+            *result = [0, 0, 0, header, header, 0];
+            return result;
+        };
+        let buffer_type = ggml_backend_cpu_buffer_type();
+        *node = MapNode {
+            colour: 1,
+            parent: header,
+            left: 0,
+            right: 0,
+            buffer_type,
+            model,
+            context,
+            compute,
+        };
+        let node = node as usize;
+        *result = [0, 0, node, node, node, 1];
     }
     result
 }
