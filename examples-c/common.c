@@ -42,6 +42,19 @@ void *xrealloc(void *old, size_t size) {
     return grown;
 }
 
+void names_push(struct names *names, const char *name) {
+    if (names->len == names->cap) {
+        names->cap = 2 * names->cap + 4;
+        names->data = xrealloc(names->data, names->cap * sizeof *names->data);
+    }
+    names->data[names->len++] = name;
+}
+
+void names_free(struct names *names) {
+    free(names->data);
+    *names = (struct names){0};
+}
+
 /* ---- flags ---- */
 
 static void print_help(const char *what, const struct flag *flags, size_t n_flags) {
@@ -70,19 +83,29 @@ static void print_help(const char *what, const struct flag *flags, size_t n_flag
     printf("  %-28s %s\n", "-h, --help", "show this text");
 }
 
-static void set_value(const struct flag *flag, const char *name, const char *value) {
+static int64_t whole_number(const struct flag *flag, const char *name, const char *value) {
     char *end = NULL;
     errno = 0;
+    long long number = strtoll(value, &end, 10);
+    if (end == value || *end || errno || (double)number < flag->min || (double)number > flag->max)
+        die("%s needs a whole number between %.0f and %.0f, not '%s'", name, flag->min, flag->max,
+            value);
+    return number;
+}
+
+static void set_value(const struct flag *flag, const char *name, char **values) {
+    const char *value = values[0];
+    char *end = NULL;
     switch (flag->kind) {
-    case FLAG_INT: {
-        long long number = strtoll(value, &end, 10);
-        if (end == value || *end || errno || (double)number < flag->min ||
-            (double)number > flag->max)
-            die("%s needs a whole number between %.0f and %.0f, not '%s'", name, flag->min,
-                flag->max, value);
-        *(int64_t *)flag->out = number;
+    case FLAG_PAIR:
+        ((int64_t *)flag->out)[1] = whole_number(flag, name, values[1]);
+        /* fall through */
+    case FLAG_INT:
+        *(int64_t *)flag->out = whole_number(flag, name, value);
         break;
-    }
+    case FLAG_LIST:
+        names_push(flag->out, value);
+        break;
     case FLAG_FLOAT: {
         double number = strtod(value, &end);
         if (end == value || *end || !(number >= flag->min && number <= flag->max))
@@ -118,8 +141,12 @@ void parse_flags(int argc, char **argv, const char *what, const struct flag *fla
         } else if (found->kind == FLAG_BOOL || found->kind == FLAG_NOT) {
             *(bool *)found->out = found->kind == FLAG_BOOL;
         } else {
-            if (i + 1 >= argc) die("%s needs a value: %s %s", name, name, found->value);
-            set_value(found, name, argv[++i]);
+            int n = found->kind == FLAG_PAIR ? 2 : 1;
+            if (i + n >= argc)
+                die("%s needs %s: %s %s", name, n == 2 ? "two values" : "a value", name,
+                    found->value);
+            set_value(found, name, argv + i + 1);
+            i += n;
         }
     }
 }

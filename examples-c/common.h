@@ -30,6 +30,14 @@ void note(const char *format, ...);
 /* realloc that dies instead of returning NULL. */
 void *xrealloc(void *old, size_t size);
 
+/* A growing list of strings that belong to someone else. Start from {0}. */
+struct names {
+    const char **data;
+    size_t len, cap;
+};
+void names_push(struct names *names, const char *name);
+void names_free(struct names *names);
+
 /* ---- flags ---- */
 
 enum flag_kind {
@@ -38,6 +46,8 @@ enum flag_kind {
     FLAG_INT,     /* int64_t, between min and max */
     FLAG_FLOAT,   /* double, between min and max */
     FLAG_STRING,  /* const char * */
+    FLAG_LIST,    /* struct names: each use of the flag adds one */
+    FLAG_PAIR,    /* int64_t[2], both between min and max: the flag has two values */
     FLAG_HEADING, /* a line in the help text, no flag */
 };
 

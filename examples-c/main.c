@@ -7,6 +7,7 @@
  *
  * The text goes to stdout and everything else to stderr, so the output can be piped. */
 #define _POSIX_C_SOURCE 200809L
+#include "adapters.h"
 #include "common.h"
 #include "powerinfer.h"
 
@@ -29,6 +30,7 @@ struct options {
     int64_t n_predict, n_ctx, n_batch, n_ubatch, threads, threads_batch, seed, n_gpu_layers;
     int64_t top_k, repeat_last_n;
     double temp, top_p, min_p, repeat_penalty, vram_budget, sparse_threshold, target_sparsity;
+    struct adapters adapters;
     bool sparse_stats;
     bool ignore_eos, display_prompt, verbose_prompt, interactive, chat, escapes, verbose;
 };
@@ -115,6 +117,13 @@ static void read_options(struct options *o, int argc, char **argv) {
         {FLAG_INT, {"-ub", "--ubatch-size"}, "N", &o->n_ubatch, "tokens computed at once", 1, INT32_MAX},
         {FLAG_INT, {"-ngl", "--gpu-layers", "--n-gpu-layers"}, "N", &o->n_gpu_layers, "layers on the GPU; 0: none, -1: what fits", -1, INT32_MAX},
         {FLAG_FLOAT, {"--vram-budget"}, "GIB", &o->vram_budget, "GPU memory to use at most, in GiB; -1: what is free", -1, 1e6},
+
+        {FLAG_HEADING, {0}, 0, 0, "What changes the model", 0, 0},
+        {FLAG_LIST, {"--lora"}, "FILE,...", &o->adapters.lora, "LoRA adapters, GGUF files", 0, 0},
+        {FLAG_LIST, {"--lora-scaled"}, "FILE:SCALE,...", &o->adapters.lora_scaled, "LoRA adapters of other strengths than 1", 0, 0},
+        {FLAG_LIST, {"--control-vector"}, "FILE,...", &o->adapters.control, "control vectors, GGUF files", 0, 0},
+        {FLAG_LIST, {"--control-vector-scaled"}, "FILE:SCALE,...", &o->adapters.control_scaled, "control vectors of other strengths than 1", 0, 0},
+        {FLAG_PAIR, {"--control-vector-layer-range"}, "START END", o->adapters.layers, "first and last layer of the control vectors", 1, INT32_MAX},
 
         {FLAG_HEADING, {0}, 0, 0, "Models whose neurons mostly stay silent", 0, 0},
         {FLAG_STRING, {"--sparse"}, "MODE", &o->sparse, "which neurons are computed: auto, exact, predictor, sign, magnitude; off: all of them", 0, 0},
@@ -206,6 +215,7 @@ static void open_context(struct session *s) {
     log_forget();
     s->ctx = llama_init_from_model(s->model, params);
     if (!s->ctx) die_with_reason("cannot make a context of %lld tokens", (long long)s->opt.n_ctx);
+    adapters_apply(&s->opt.adapters, s->model, s->ctx);
 }
 
 static void ban_end_of_text(struct session *s) {
@@ -656,6 +666,7 @@ int main(int argc, char **argv) {
         die_with_reason("cannot save the activations to '%s'", s->opt.save_activation);
 
     free(s->layers);
+    adapters_free(&s->opt.adapters);
     tokens_free(&s->history);
     text_free(&prompt);
     llama_sampler_free(s->sampler);

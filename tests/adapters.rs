@@ -42,6 +42,7 @@ const OTHERS: &[&str] = &[
     "bitnet",
     "falcon-40b",
     "gemma2",
+    "gemma3n",
     "gpt-oss",
     "gpt2",
     "granite",

@@ -12,6 +12,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use c_programs::{Run, command, example, model, run, run_with_input, scratch};
+use powerinfer::gguf::{Magic, Value, Writer};
+use powerinfer::quant::QuantType;
 
 /// Flags that make a run quick and repeatable.
 const QUICK: [&str; 4] = ["-c", "256", "--temp", "0"];
@@ -50,6 +52,11 @@ fn help_explains_every_flag() {
         "--sparse-threshold",
         "--sparse-stats",
         "--save-activation",
+        "--lora",
+        "--lora-scaled",
+        "--control-vector",
+        "--control-vector-scaled",
+        "--control-vector-layer-range",
         "--no-display-prompt",
         "--verbose-prompt",
         "-i",
@@ -89,6 +96,8 @@ fn wrong_flags_are_refused_in_one_line() {
         (&["-m", "x.gguf", "-p", "a", "-f", "b"], "-p and -f"),
         (&["-m", "x.gguf", "-p", "a", "--grammar", "b", "--grammar-file", "c"], "both give"),
         (&["-m", "x.gguf", "-p", "a", "-sys", "b"], "-sys needs --chat"),
+        (&["--control-vector-layer-range", "1"], "needs two values"),
+        (&["--control-vector-layer-range", "1", "b"], "needs a whole number"),
         (&["-m", "x.gguf", "prompt"], "unexpected argument 'prompt'"),
         (&["-m", "x.gguf", "-f", "no/such/file"], "cannot open 'no/such/file': No such file"),
         (&["-m", "x.gguf", "-f", "/"], "cannot read '/': Is a directory"),
@@ -97,6 +106,79 @@ fn wrong_flags_are_refused_in_one_line() {
         let line = refused.refusal();
         assert!(line.starts_with("main: "), "{line}");
         assert!(line.contains(message), "{arguments:?}: {line}");
+    }
+}
+
+/// A file with these tensors of made-up numbers about `scale`: names and extents.
+fn write_numbers(path: &Path, keys: &[(&str, Value)], tensors: &[(String, [u64; 2])], scale: f32) {
+    let mut header = Writer::new(Magic::Gguf);
+    for (key, value) in keys {
+        header.set(key, value.clone()).unwrap();
+    }
+    for (name, [n, rows]) in tensors {
+        let dims = [*n, *rows];
+        header.add_tensor(name, &dims[..if *rows == 1 { 1 } else { 2 }], QuantType::F32).unwrap();
+    }
+    let mut out = header.start(File::create(path).unwrap()).unwrap();
+    for (_, [n, rows]) in tensors {
+        let number = |i: u64| scale * ((i * 7919 % 1009) as f32 / 504.5 - 1.0);
+        out.write(&(0..n * rows).flat_map(|i| number(i).to_le_bytes()).collect::<Vec<_>>())
+            .unwrap();
+    }
+    out.finish().unwrap();
+}
+
+/// Adapters change the text, at scale 0 they do not, and two halves are a whole.
+#[test]
+fn adapters_change_the_text() {
+    let Some(model) = model() else { return };
+    let folder = scratch("adapters");
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (lora, control) = (path("lora.gguf"), path("control.gguf"));
+    let keys = [
+        ("general.architecture", Value::Str("llama".into())),
+        ("general.type", Value::Str("adapter".into())),
+        ("adapter.type", Value::Str("lora".into())),
+        ("adapter.lora.alpha", Value::F32(4.0)),
+    ];
+    let pairs = (0..30).step_by(5).flat_map(|il| {
+        let name = |half: &str| format!("blk.{il}.attn_output.weight.lora_{half}");
+        [(name("a"), [576, 4]), (name("b"), [4, 576])]
+    });
+    write_numbers(lora.as_ref(), &keys, &pairs.collect::<Vec<_>>(), 0.5);
+    let directions = [3, 10].map(|il| (format!("direction.{il}"), [576, 1]));
+    write_numbers(control.as_ref(), &keys[..1], &directions, 4.0);
+
+    let text = |arguments: &[&str]| {
+        let base = ["-n", "16", "-p", "The sky is"];
+        generate(&model, &[&base[..], arguments].concat()).text().to_owned()
+    };
+    let plain = text(&[]);
+    let (with_lora, with_control) =
+        (text(&["--lora", &lora]), text(&["--control-vector", &control]));
+    assert!(with_lora != plain && with_control != plain && with_lora != with_control, "{plain}");
+    assert_eq!(text(&["--lora-scaled", &format!("{lora}:0")]), plain);
+    assert_eq!(text(&["--control-vector-scaled", &format!("{control}:0")]), plain);
+    let halves = |file: &str| format!("{file}:0.5,{file}:0.5");
+    assert_eq!(text(&["--lora-scaled", &halves(&lora)]), with_lora);
+    assert_eq!(text(&["--control-vector-scaled", &halves(&control)]), with_control);
+    let only = |layers: [&str; 2]| {
+        text(&["--control-vector", &control, "--control-vector-layer-range", layers[0], layers[1]])
+    };
+    assert_eq!(only(["11", "29"]), plain, "no direction is for these layers");
+    assert_eq!(only(["3", "10"]), with_control);
+
+    for (arguments, reason) in [
+        (["--lora", "absent.gguf"], "cannot load the LoRA adapter 'absent.gguf'"),
+        (["--lora", &control], "general.type"),
+        (["--lora-scaled", &lora], "is not FILE:SCALE"),
+        (["--lora-scaled", "a.gguf:much"], "is not FILE:SCALE"),
+        (["--control-vector", "absent.gguf"], "control vector 'absent.gguf'"),
+        (["--control-vector", &lora], "is not direction.N"),
+        (["--control-vector", &format!("{control},")], "no file in"),
+    ] {
+        let refused = generate(&model, &[&["-p", "a", "-n", "1"][..], &arguments].concat());
+        assert!(refused.refusal().contains(reason), "{refused:?}");
     }
 }
 

@@ -69,7 +69,10 @@ fn modified(path: &Path) -> SystemTime {
     fs::metadata(path).and_then(|m| m.modified()).unwrap_or_else(|e| panic!("{path:?}: {e}"))
 }
 
-/// Compiles `source`, a path in the repository, with the examples' `common.c`.
+/// What the examples share.
+const SHARED: [&str; 3] = ["adapters", "common", "imatrix"];
+
+/// Compiles `source`, a path in the repository, with what the examples share.
 pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
     let (repository, library) = (repository(), library());
     let source = repository.join(source);
@@ -88,10 +91,12 @@ pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
     lock.lock().unwrap();
 
     let examples = repository.join("examples-c");
-    let inputs =
-        [source.clone(), examples.join("common.c"), examples.join("common.h"), library.clone()];
+    let shared = SHARED.map(|name| examples.join(name).with_extension("c"));
+    let shared_headers = SHARED.map(|name| examples.join(name).with_extension("h"));
+    let inputs = [source.clone(), library.clone()].into_iter();
+    let inputs = inputs.chain(shared.clone()).chain(shared_headers);
     let headers = fs::read_dir(repository.join("include")).unwrap().map(|e| e.unwrap().path());
-    let newest = inputs.into_iter().chain(headers).map(|p| modified(&p)).max().unwrap();
+    let newest = inputs.chain(headers).map(|p| modified(&p)).max().unwrap();
     if program.exists() && modified(&program) > newest {
         return program;
     }
@@ -103,7 +108,7 @@ pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
         cc.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
     }
     cc.arg("-I").arg(repository.join("include")).arg("-I").arg(&examples);
-    cc.arg(&source).arg(examples.join("common.c")).arg(&library);
+    cc.arg(&source).args(shared).arg(&library);
     if std::env::var_os("POWERINFER_TEST_LIBRARY").is_some() {
         // Others have ggml in libraries of its own.
         let more = ["libggml.so", "libggml-base.so", "libggml-cpu.so"];

@@ -51,11 +51,11 @@ pub fn edited_bytes(
     for info in files.tensors() {
         let (name, ne) = (&*info.name, info.shape.ne().map(|d| d as usize));
         let others = ["norm", "position", "token_types", "cls", "fc1", "fc2"];
-        let is_looked_up = name == "token_embd.weight";
+        let is_looked_up = name.ends_with("token_embd.weight");
         if ne[1] == 1
             || !name.ends_with(".weight")
             || others.iter().any(|other| name.contains(other))
-            || (tied && is_looked_up)
+            || (tied && name == "token_embd.weight")
         {
             continue;
         }

@@ -11,7 +11,7 @@ shift
 
 # To add a target: a file in targets/, its [[bin]] in Cargo.toml, its name here. api_calls is run by
 # its name: it wants more time than the others.
-targets=${*:-"gguf_parse dequant_any_bytes load_tiny_model load_sparse_model state_restore tokenize_roundtrip pretok_vs_fancy_regex gbnf_parse grammar_accept"}
+targets=${*:-"gguf_parse dequant_any_bytes load_tiny_model load_sparse_model adapter_load state_restore tokenize_roundtrip pretok_vs_fancy_regex gbnf_parse grammar_accept"}
 
 mkdir -p target
 echo 'fn main() {}' >target/probe.rs
