@@ -19,6 +19,7 @@ use crate::tensor::Shape;
 use crate::{log_info, log_warn};
 
 const TOKEN_EMBD: &str = "token_embd.weight";
+const STREAMS: [&str; 3] = ["altup_proj", "altup_unembd_proj", "per_layer_model_proj"];
 const INVOCATION_TOKENS: &str = "adapter.alora.invocation_tokens";
 
 /// One matrix of a pair.
@@ -69,6 +70,12 @@ impl Pair {
     /// Whether rows of `a` are looked up, not multiplied.
     pub(super) fn is_looked_up(&self) -> bool {
         self.name.ends_with(TOKEN_EMBD)
+    }
+
+    /// Whether the tensor is one of Gemma 3n's that mix its streams: llama.cpp takes them as they are.
+    fn is_of_streams(&self) -> bool {
+        let name = self.name.rsplit_once(".weight").map_or(&*self.name, |(name, _)| name);
+        STREAMS.contains(&name) || name.ends_with(".altup_router")
     }
 
     /// The tensor of this model that the pair is for.
@@ -129,14 +136,17 @@ impl Lora {
         let alpha = meta.get_f32("adapter.lora.alpha")?.unwrap_or(0.0);
         let invocation_tokens = invocation_tokens(meta)?;
         files.load_tensors(&mut |_| true)?;
-        let pairs = pairs(&files)?;
         let plan = model.plan().ok_or(Error::NoWeights)?;
         let adaptable: HashSet<TensorId> = adaptable(plan).collect();
-        for pair in &pairs {
-            if !adaptable.contains(&pair.target(model)?) {
-                log_warn!("'{}' is not multiplied with anything: not adapted", pair.name);
+        let mut adapting = Vec::new();
+        for pair in pairs(&files)? {
+            let adapts = adaptable.contains(&pair.target(model)?) && !pair.is_of_streams();
+            match adapts {
+                true => adapting.push(pair),
+                false => log_warn!("'{}' is no product that is adapted", pair.name),
             }
         }
+        let pairs = adapting;
         log_info!("LoRA adapter: {} tensors, alpha = {alpha}", 2 * pairs.len());
         Ok(Self { meta: files.into_meta(), alpha, pairs, invocation_tokens })
     }
