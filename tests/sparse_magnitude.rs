@@ -214,6 +214,28 @@ fn a_calibration_is_kept_beside_the_model_and_for_it_alone() {
     assert!(load(&path, "magnitude").is_err());
 }
 
+/// A calibration without a path goes where the options have the sidecar, as POWERINFER_SIDECAR does.
+#[test]
+fn a_calibration_is_kept_where_the_options_say() {
+    let folder = Folder::new("elsewhere");
+    let spec = tiny::spec("gqa");
+    let path = folder.file("own.gguf", &tiny::bytes(&spec));
+    let elsewhere = folder.0.join("elsewhere.gguf");
+    let mut options = mode("auto");
+    options.kv_overrides.push(KvOverride {
+        key: "powerinfer.sidecar".into(),
+        value: OverrideValue::Str(elsewhere.to_str().unwrap().into()),
+    });
+    let model = Model::load(&path, &options, &mut |_| true).unwrap();
+    let text: Vec<i32> = (0..600).map(|i| (i * i / 7 + i) % spec.n_vocab as i32).collect();
+    let (_, kept) = model.calibrate(&text, 0.4, 1, None).unwrap();
+    assert!(kept == elsewhere && elsewhere.exists(), "{kept:?}");
+    assert!(!folder.0.join("own.gguf.sparse.gguf").exists());
+    let named = folder.0.join("named.gguf");
+    let (_, kept) = model.calibrate(&text, 0.4, 1, Some(&named)).unwrap();
+    assert_eq!(kept, named);
+}
+
 #[test]
 fn calibrations_that_make_no_sense_are_refused() {
     let model = tiny::load(&tiny::bytes(&tiny::spec("gqa")), &LoadOptions::default()).unwrap();

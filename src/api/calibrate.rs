@@ -25,8 +25,8 @@ pub enum CalibrationError {
 
 impl Model {
     /// Finds the thresholds that make `target_sparsity` (0 to 1) of the neurons silent on a text,
-    /// and keeps them in the model's sidecar, at `sidecar` or beside the model, for the mode
-    /// `magnitude` of later loads. This model stays as it is, whatever its own mode.
+    /// and keeps them in the model's sidecar, at `sidecar`, where the model's options have it, or
+    /// beside the model, for the mode `magnitude` of later loads. This model stays as it is, whatever its own mode.
     ///
     /// Gives what was found and measured, and where it was written. See
     /// [`calibrate`](calibrate::calibrate).
@@ -38,6 +38,7 @@ impl Model {
         sidecar: Option<&Path>,
     ) -> Result<(Magnitude, PathBuf), CalibrationError> {
         let model = Arc::new(self.inner.with_small_skipping().map_err(Error::from)?);
+        let sidecar = sidecar.or(self.options.sidecar.as_deref());
         let places = places(&model, self.path.as_deref(), sidecar);
         let places = places.ok_or(CalibrateError::Context(ContextError::NoWeights))?;
         let bos = self.vocab.special_ids().bos.filter(|_| self.vocab.add_bos());

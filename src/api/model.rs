@@ -48,7 +48,7 @@ pub struct Model {
     pub(super) inner: Arc<model::Model>,
     sparse: Arc<Sparse>,
     /// What the caller, the file and the environment say about that.
-    options: Options,
+    pub(super) options: Options,
     tuned: OnceCell<Arc<Sparse>>,
     pub(super) vocab: Vocab,
     /// Where it was loaded from; the first file of a set.
