@@ -42,7 +42,6 @@ const OTHERS: &[&str] = &[
     "bitnet",
     "falcon-40b",
     "gemma2",
-    "gemma3n",
     "gpt-oss",
     "gpt2",
     "granite",
