@@ -168,9 +168,10 @@ fn the_node_example_passes_its_tests() {
         node()
             .env("POWERINFER_TEST_MODEL", &model)
             .env("POWERINFER_SIMPLE", example("simple"))
-            .args(["--test", "powerinfer.test.js"]),
+            .env("POWERINFER_LAYOUT", repository().join("tests/abi/layout.json"))
+            .args(["--test", "--test-reporter=tap", "powerinfer.test.js"]),
     );
-    assert!(said.contains("# pass 10\n") && said.contains("# skipped 0\n"), "{said}");
+    assert!(said.contains("# pass 11\n") && said.contains("# skipped 0\n"), "{said}");
 
     let prompt = "The three primary colours are";
     let options = ["--temperature", "0", "--max-tokens", "12"];
@@ -193,7 +194,8 @@ fn the_go_example_passes_its_tests() {
     let go = || {
         let mut go = Command::new("go");
         go.current_dir(repository().join("examples-c/go"))
-            .env("GOFLAGS", "-mod=mod")
+            .env("GOFLAGS", "")
+            .env("GOPATH", fetched().join("go"))
             .env("GOPROXY", "off")
             .env("GOTOOLCHAIN", "local")
             .env("GOCACHE", fetched().join("go-cache"))

@@ -17,7 +17,11 @@ const os = require('os');
 const { promisify } = require('util');
 
 // A call runs on a stack of koffi's; 128 KiB, its default, is little for a library that computes.
-koffi.config({ ...koffi.config(), async_stack_size: 2 << 20 });
+try {
+  koffi.config({ ...koffi.config(), async_stack_size: 2 << 20 });
+} catch {
+  // Too late: the program has opened another library through koffi. It works with the default too.
+}
 
 // ---- llama.h ----
 

@@ -1,6 +1,6 @@
 'use strict';
 /* node --test. POWERINFER_TEST_MODEL names SmolLM2 135M Instruct in Q4_1, POWERINFER_SIMPLE the example
- * program `simple`, whose text is compared (without it that test is skipped). */
+ * program `simple`, whose text is compared; without them those tests are skipped. */
 
 const assert = require('node:assert/strict');
 const { execFileSync } = require('node:child_process');
@@ -32,14 +32,21 @@ function withModel(name, body, options = { nCtx: 512, nThreads: 2 }) {
   });
 }
 
-test('structures are as large as in llama.h', () => {
+test('structures have the sizes of llama.h, and the library fills them so', () => {
   assert.deepEqual([...SIZES.keys()].map((type) => koffi.sizeof(type)), [80, 160, 56, 1, 16]);
-  // Offsets of fields behind every change that there was.
-  assert.equal(koffi.offsetof('llama_model_params', 'tensor_split'), 40);
-  assert.equal(koffi.offsetof('llama_context_params', 'cb_eval'), 88);
-  assert.equal(koffi.offsetof('llama_context_params', 'samplers'), 136);
   const params = library().context_default_params();
   assert.deepEqual([params.n_ctx, params.n_batch, params.type_k, params.kv_unified], [512, 2048, 1, false]);
+});
+
+/* POWERINFER_LAYOUT: offsets as the C compiler sees them, tests/abi/layout.json of the repository. */
+const LAYOUT = process.env.POWERINFER_LAYOUT;
+test('every field is where the C compiler puts it', { skip: !LAYOUT && 'POWERINFER_LAYOUT is not set' }, () => {
+  const { structs } = JSON.parse(fs.readFileSync(LAYOUT));
+  for (const type of SIZES.keys()) {
+    const { name, members } = koffi.type(type);
+    const ours = Object.values(members).map((m) => [m.name, m.offset, koffi.sizeof(m.type)]);
+    assert.deepEqual(ours, structs[name].fields.map((f) => [f.name, f.offset, f.size]), name);
+  }
 });
 
 test('a file that is no model is an error with its reason', async () => {
