@@ -116,6 +116,11 @@ fn python_binds_the_library_and_writes_text() {
 }
 
 #[test]
+fn python_chooses_tokens() {
+    python_passes(&["test_sampling.py"]);
+}
+
+#[test]
 fn python_chats_by_grammars_and_schemas() {
     python_passes(&["test_chat.py"]);
 }
