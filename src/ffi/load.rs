@@ -11,13 +11,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::adapter::Owned;
+use super::ggml::buffer::ggml_backend_cpu_buffer_type;
 use super::guard;
 use super::strings::c_str;
 use super::types::{
     llama_model_kv_override, llama_model_kv_override_type, llama_model_params,
-    llama_progress_callback,
+    llama_model_tensor_buft_override, llama_progress_callback,
 };
 use crate::api::{Error, KvOverride, LoadMode, LoadOptions, Model, OverrideValue, Progress};
+use crate::util::log::{Level, emit};
 use crate::util::sys::time_us;
 use crate::{log_error, log_info};
 
@@ -54,16 +56,10 @@ impl Progress for CallProgress {
             Some(callback) => unsafe { callback(done, self.user_data) != 0 },
             None => {
                 let dots = (done * 100.0) as u32;
-                if dots > self.dots && dots > 0 {
-                    let text = ".".repeat((dots - self.dots) as usize);
-                    let end = if dots == 100 { "\n" } else { "" };
-                    let level = match self.dots {
-                        0 => crate::util::log::Level::Info,
-                        _ => crate::util::log::Level::Cont,
-                    };
-                    crate::util::log::emit(level, format_args!("{text}{end}"));
-                    self.dots = dots;
+                for dot in self.dots..dots {
+                    emit(Level::Cont, format_args!("{}", if dot == 99 { ".\n" } else { "." }));
                 }
+                self.dots = self.dots.max(dots);
                 true
             }
         }
@@ -79,13 +75,8 @@ unsafe fn options(params: &llama_model_params) -> Option<LoadOptions> {
         log_error!("unknown load mode {}", params.load_mode);
         return None;
     };
-    if !params.tensor_buft_overrides.is_null() {
-        // SAFETY: the caller's list ends with an entry without a pattern.
-        if unsafe { !(*params.tensor_buft_overrides).pattern.is_null() } {
-            log_error!("tensor buffer overrides are not supported");
-            return None;
-        }
-    }
+    // SAFETY: the caller's list is NULL or ends with an entry without a pattern.
+    unsafe { check_places(params.tensor_buft_overrides) }?;
     if params.n_gpu_layers > 0 {
         log_info!("no GPU is in use: n_gpu_layers = {} has no effect", params.n_gpu_layers);
     }
@@ -98,6 +89,24 @@ unsafe fn options(params: &llama_model_params) -> Option<LoadOptions> {
         check_tensors: params.check_tensors != 0,
         ..LoadOptions::default()
     })
+}
+
+/// Tensors that are asked to be in the processor's memory are there anyway; there is no other place.
+///
+/// # Safety
+/// `list` is NULL or ends with an entry without a pattern.
+unsafe fn check_places(mut list: *const llama_model_tensor_buft_override) -> Option<()> {
+    // SAFETY: by contract.
+    while let Some(entry) = unsafe { list.as_ref() }.filter(|entry| !entry.pattern.is_null()) {
+        // SAFETY: a function without conditions.
+        if entry.buft != unsafe { ggml_backend_cpu_buffer_type() } {
+            log_error!("tensor_buft_overrides: only the CPU's buffer type is known");
+            return None;
+        }
+        // SAFETY: this was not the last entry.
+        list = unsafe { list.add(1) };
+    }
+    Some(())
 }
 
 /// # Safety

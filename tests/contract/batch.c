@@ -250,6 +250,16 @@ LINE(decode_logs_failures_only, "decode logs an error for negative codes; llama_
     say("%d", n_logged[GGML_LOG_LEVEL_ERROR] > 0);
 }
 
+LINE(process_is_silent, "llama_process answers -1 by code; does it log?") {
+    struct llama_context *ctx = plain();
+    struct llama_batch_ext *b = llama_batch_ext_init(ctx);
+    const llama_pos pos[4] = {5, 5, 5, 5}, gap[4] = {9, 9, 9, 9};
+    llama_batch_ext_set_pos(b, llama_batch_ext_add_token(b, 0, 5), pos);
+    llama_batch_ext_set_pos(b, llama_batch_ext_add_token(b, 0, 5), gap);
+    say("%d", llama_process(ctx, LLAMA_PROCESS_TYPE_DECODE, b));
+    say_range(ctx, 0);
+}
+
 /* ---- llama_batch_ext ---- */
 
 LINE(ext_holds_n_batch, "llama_batch_ext: its capacity is n_batch, then -1.") {

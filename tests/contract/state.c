@@ -258,3 +258,17 @@ LINE(partial_only_of_a_full_cache, "PARTIAL_ONLY with swa_full: the windowed par
     const size_t part = llama_state_seq_get_size_ext(a, 0, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
     say("%d", part < whole);
 }
+
+LINE(states_on_the_device, "ON_DEVICE: the state stays with the context; its size says little.") {
+    struct llama_context *a = plain();
+    feed(a, 0, 0, 20);
+    const llama_state_seq_flags on_device = LLAMA_STATE_SEQ_FLAGS_ON_DEVICE;
+    const size_t size = llama_state_seq_get_size_ext(a, 0, on_device);
+    uint8_t *data = malloc(size + 1);
+    say("%d", size < llama_state_seq_get_size(a, 0));
+    say("%d", llama_state_seq_get_data_ext(a, data, size, 0, on_device) == size);
+    llama_memory_clear(llama_get_memory(a), true);
+    say("%d", llama_state_seq_set_data_ext(a, data, size, 0, on_device) == size);
+    say_range(a, 0);
+    say("%d", feed(a, 0, 20, 1));
+}

@@ -27,6 +27,41 @@ LINE(progress_from_0_to_1, "progress_callback: from 0 to 1, never down; false en
     say("%d", !llama_model_load_from_file(file(models, "llama.gguf"), params));
 }
 
+static int n_dots;
+static void count_dots(enum ggml_log_level level, const char *text, void *data) {
+    (void)data;
+    n_dots += level == GGML_LOG_LEVEL_CONT && !strcmp(text, ".");
+}
+
+LINE(dots_without_a_callback, "Without progress_callback a load prints dots through the log, as continuations.") {
+    llama_log_set(count_dots, NULL);
+    load("llama.gguf");
+    say("%d", n_dots > 0);
+}
+
+LINE(lists_of_devices, "devices and tensor_buft_overrides end with NULL.") {
+    ggml_backend_dev_t devices[] = {ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU), NULL};
+    struct llama_model_tensor_buft_override over[] = {{"blk\\.0\\..*", ggml_backend_cpu_buffer_type()},
+                                                      {NULL, NULL}};
+    struct llama_model_params params = llama_model_default_params();
+    params.devices = devices + 1;
+    params.tensor_buft_overrides = over;
+    struct llama_model *model = llama_model_load_from_file(file(models, "llama.gguf"), params);
+    say("%d", model && feed(start(model, small()), 0, 0, 3) == 0);
+}
+
+LINE(saved_models_load, "model_save_to_file writes what loads again, with the same metadata.") {
+    struct llama_model *model = load("llama.gguf");
+    const char *path = file(scratch, "saved.gguf");
+    llama_model_save_to_file(model, path);
+    struct llama_model *again = llama_model_load_from_file(path, llama_model_default_params());
+    if (!again) broken("saved model");
+    char text[64];
+    say("%d", llama_model_meta_val_str(again, "general.architecture", text, sizeof text));
+    say("%s %d", text, llama_model_n_params(again) == llama_model_n_params(model));
+    say("%d", llama_vocab_n_tokens(llama_model_get_vocab(again)));
+}
+
 LINE(overrides_by_type, "kv_overrides: of another type than the file's is ignored with a warning.") {
     struct llama_model_kv_override over[4];
     memset(over, 0, sizeof over);
@@ -219,6 +254,16 @@ LINE(counts_of_tokens, "A batch of one counts as eval, more as prompt; both are 
         say_counts(ctx);
     }
     say("%d", llama_context_default_params().no_perf);
+}
+
+LINE(loading_ends_with_the_first_token, "t_load_ms is fixed at the first decode.") {
+    struct llama_context_params params = small();
+    params.no_perf = false;
+    struct llama_context *ctx = start(load("llama.gguf"), params);
+    feed(ctx, 0, 0, 4), llama_synchronize(ctx);
+    const double first = llama_perf_context(ctx).t_load_ms;
+    feed(ctx, 0, 4, 4), llama_synchronize(ctx);
+    say("%d %d", first > 0, llama_perf_context(ctx).t_load_ms == first);
 }
 
 /* ---- log ---- */
