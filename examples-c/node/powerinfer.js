@@ -119,7 +119,7 @@ const FUNCTIONS = [
   'void *llama_get_memory(void *context)',
   'void llama_memory_clear(void *memory, bool data)',
   'int32_t llama_decode(void *context, llama_batch batch)',
-  'int32_t llama_tokenize(void *vocab, const char *text, int32_t n_text, _Out_ int32_t *tokens, int32_t n_tokens, bool add_special, bool parse_special)',
+  'int32_t llama_tokenize(void *vocab, const uint8_t *text, int32_t n_text, _Out_ int32_t *tokens, int32_t n_tokens, bool add_special, bool parse_special)',
   'int32_t llama_token_to_piece(void *vocab, int32_t token, _Out_ uint8_t *piece, int32_t length, int32_t lstrip, bool special)',
   'bool llama_vocab_is_eog(void *vocab, int32_t token)',
   'int32_t llama_chat_apply_template(const char *template, llama_chat_message *messages, size_t n, bool add_assistant, _Out_ uint8_t *text, int32_t length)',
@@ -215,24 +215,25 @@ class Model {
     this.vocab = lib.model_get_vocab(handle);
   }
 
-  get handle() {
+  /* The handle of a model that is not closed. */
+  #open() {
     if (this.#closed) throw new Error('the model is closed');
     return this.#handle;
   }
 
   /* Tokens of a text, as an Int32Array. special: "<|im_start|>" and the like are tokens. */
   tokenize(text, { addSpecial = true, special = true } = {}) {
-    const bytes = Buffer.byteLength(text);
-    let tokens = new Int32Array(bytes + 2); // a token is a byte or more, and two may come around them
-    this.handle;
-    const n = this.#lib.tokenize(this.vocab, text, bytes, tokens, tokens.length, addSpecial, special);
+    const bytes = Buffer.from(text); // a text may have a NUL in it
+    const tokens = new Int32Array(bytes.length + 2); // a token is a byte or more, and two may come around them
+    this.#open();
+    const n = this.#lib.tokenize(this.vocab, bytes, bytes.length, tokens, tokens.length, addSpecial, special);
     if (n < 0) throw failure('cannot tokenize the text');
     return tokens.subarray(0, n);
   }
 
   /* The bytes of a token: perhaps only a part of a character. */
   piece(token, special = false) {
-    this.handle;
+    this.#open();
     let bytes = new Uint8Array(64);
     let n = this.#lib.token_to_piece(this.vocab, token, bytes, bytes.length, 0, special);
     if (n < 0) {
@@ -244,7 +245,7 @@ class Model {
 
   /* A conversation, [{ role, content }, ...], as the text that the model was trained on. */
   chat(messages, { template = null, addAssistant = true } = {}) {
-    const format = template ?? this.#lib.model_chat_template(this.handle, null);
+    const format = template ?? this.#lib.model_chat_template(this.#open(), null);
     const room = messages.reduce((sum, m) => sum + 2 * Buffer.byteLength(m.role + m.content) + 64, 256);
     let text = new Uint8Array(room);
     const apply = () => this.#lib.chat_apply_template(
@@ -258,7 +259,9 @@ class Model {
     return Buffer.from(text.subarray(0, n)).toString('utf8');
   }
 
+  /* Whether a token says that the text has ended. */
   isEnd(token) {
+    this.#open();
     return this.#lib.vocab_is_eog(this.vocab, token);
   }
 
@@ -269,7 +272,7 @@ class Model {
     params.n_ctx = options.nCtx ?? 2048;
     params.n_threads = params.n_threads_batch = options.nThreads ?? os.availableParallelism?.() ?? os.cpus().length;
     complaints = [];
-    const handle = this.#lib.init_from_model(this.handle, params);
+    const handle = this.#lib.init_from_model(this.#open(), params);
     if (!handle) throw failure(`cannot make a context of ${params.n_ctx} tokens`);
     const context = new Context(this.#lib, this, handle, () => {
       this.#contexts.delete(context);

@@ -89,6 +89,7 @@ withModel('characters of several tokens come whole', async (model, context) => {
   const pieces = [...tokens].map((token) => model.piece(token));
   assert.ok(pieces.some((piece) => new TextDecoder().decode(piece).includes('\ufffd')), 'some are parts');
   assert.equal(Buffer.concat(pieces).toString(), text);
+  assert.equal(Buffer.concat([...model.tokenize('a\0b')].map((token) => model.piece(token))).toString(), 'a\0b');
   const parts = await collect(context.complete('🦙🦙🦙🦙🦙🦙', { temperature: 0, maxTokens: 12 }));
   assert.ok(!parts.join('').includes('\ufffd'));
 });
@@ -127,7 +128,9 @@ withModel('closing waits for a completion', async (model, context) => {
   await running.next();
   model.close();
   assert.ok((await collect(running)).length < 4, 'it ends soon');
-  assert.throws(() => model.context(), /the model is closed/);
+  for (const use of [() => model.context(), () => model.tokenize('a'), () => model.piece(1), () => model.isEnd(1)]) {
+    assert.throws(use, /the model is closed/);
+  }
   await assert.rejects(collect(context.complete(PROMPT)), /the context is closed/);
   model.close();
 });
