@@ -34,7 +34,7 @@ PROGRAMS  := main simple batched tokenize quantize
 export PATH := $(PATH):$(TOOLS)/bin
 
 .PHONY: all help run test test-long clients clients-fetch contract bench lint headers install \
-        install-library uninstall clean library examples stage check tools model
+        install-library uninstall clean library examples stage check tools model compat
 
 all: library examples
 
@@ -49,6 +49,8 @@ help:
 	@echo 'make test-long    a model in all types (minutes); fuzzing (FUZZ_SECONDS=600 each of nine,'
 	@echo '                  API_FUZZ_SECONDS=1800 for sequences of C calls)'
 	@echo 'make contract     REFERENCE=folder: what its libllama answers, recorded for the tests'
+	@echo 'make compat       SRC=llama.cpp source tree: builds 17 of its programs against this library'
+	@echo '                  and runs each; COMMON=folder takes a finished libllama-common from there'
 	@echo 'make install      PREFIX=/usr/local DESTDIR= LIB=lib; make uninstall takes it away'
 	@echo 'make clean        remove what was built (models/ stays)'
 
@@ -121,6 +123,13 @@ contract: check
 	    { echo 'REFERENCE=folder: one with the libllama.so to ask' >&2; exit 1; }
 	UPDATE_CONTRACT=1 POWERINFER_TEST_LIBRARY='$(abspath $(REFERENCE))/libllama.so' \
 	    cargo test --test contract
+
+# Programs of the user's llama.cpp source tree, unedited, on this library.
+compat: stage tools model
+	@test -n '$(SRC)' || { echo 'usage: make compat SRC=/llama.cpp/source/tree' >&2; exit 1; }
+	@python3 tests/compat/run.py --src '$(SRC)' --prefix '$(STAGE)' --build '$(WORK)/compat' \
+	    --model '$(DEFAULT_MODEL)' $(if $(COMMON),--common '$(COMMON)') \
+	    $(if $(PEER),--peer '$(PEER)') $(if $(ONLY),--only $(ONLY))
 
 bench: check
 	cargo bench

@@ -4,11 +4,13 @@
 
 mod c_programs;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use c_programs::{library, repository, run, scratch};
+use c_programs::{Run, command, example, library, model, repository, run, scratch};
 
 const COMPAT: [&str; 8] = [
     "libllama.so",
@@ -174,7 +176,6 @@ fn programs_outside_the_tree_build_against_an_installation() {
             answers(&program);
         }
     }
-    the_compat_names_are_one_library(&work, &compat);
 }
 
 fn cmake_build(source: &Path, build: &Path, prefix: &Path) {
@@ -191,21 +192,165 @@ fn answers(program: &Path) {
     assert_eq!(extra_bufts, "1", "the structure's layout differs");
 }
 
-/// A process that asks for all the names has one library, with one state, in memory.
-fn the_compat_names_are_one_library(work: &Path, compat: &Path) {
+/// Installs the library; the folder of its compatibility names.
+fn compat_folder(name: &str) -> PathBuf {
+    let prefix = fresh(name);
+    let place = format!("PREFIX={}", prefix.display());
+    make(&format!("{name}-work"), &["install-library".into(), place]);
+    prefix.join("lib/powerinfer/compat")
+}
+
+/// Libraries of ours or llama.cpp's in a text of `/proc/self/maps`: inodes and paths.
+fn mapped(maps: &str) -> BTreeSet<(u64, String)> {
+    let fields = maps.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let files = fields.filter_map(|f| Some((f.get(4)?.parse().ok()?, (*f.get(5)?).to_owned())));
+    let is_one = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        ["libllama", "libggml", "libpowerinfer"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    files.filter(|(_, path)| is_one(path)).collect()
+}
+
+/// Whether ours, once, is all that there is of these libraries; the error lists what is there.
+fn ours_alone(maps: &str, compat: &Path) -> Result<(), String> {
+    let ours = fs::metadata(compat.join("libllama.so.0")).unwrap().ino();
+    let mapped = mapped(maps);
+    let alone = mapped.len() == 1 && mapped.iter().all(|(inode, _)| *inode == ours);
+    if alone { Ok(()) } else { Err(format!("{mapped:?}")) }
+}
+
+#[test]
+fn the_compat_names_are_one_library() {
+    let compat = compat_folder("compat-names");
     let names: String = COMPAT.map(|name| format!("\"{name}\", ")).concat();
     let source = format!(
         "#include <dlfcn.h>\n#include <stdio.h>\nint main(void) {{\n\
          static const char *const names[] = {{{names}}};\n\
-         void *first = dlopen(names[0], RTLD_NOW);\n\
-         if (!first) {{ puts(dlerror()); return 1; }}\n\
-         for (unsigned i = 0; i < sizeof names / sizeof *names; i++)\n\
-         if (dlopen(names[i], RTLD_NOW) != first) {{ puts(names[i]); return 1; }}\n\
-         return dlsym(first, \"llama_version\") ? 0 : 1;\n}}\n"
+         void *first = NULL;\n\
+         for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {{\n\
+         void *library = dlopen(names[i], RTLD_NOW);\n\
+         if (!library) {{ puts(dlerror()); return 1; }}\n\
+         void *function = dlsym(library, \"llama_backend_init\");\n\
+         if (!function || (first && function != first)) {{ puts(names[i]); return 1; }}\n\
+         first = function;\n}}\nreturn 0;\n}}\n"
     );
+    let work = scratch("compat-names-program");
     fs::write(work.join("names.c"), source).unwrap();
-    let program = work.join("names");
+    let (program, maps) = (work.join("names"), work.join("maps"));
     let mut cc = Command::new("cc");
-    succeed(cc.arg(work.join("names.c")).arg("-o").arg(&program).arg("-ldl"));
-    succeed(Command::new(program).env("LD_LIBRARY_PATH", compat));
+    cc.arg(work.join("names.c")).arg(repository().join("tests/c_programs/maps.c"));
+    succeed(cc.arg("-o").arg(&program).arg("-ldl"));
+    let mut names = Command::new(program);
+    succeed(names.env("LD_LIBRARY_PATH", &compat).env("MAPS", &maps));
+    ours_alone(&fs::read_to_string(maps).unwrap(), &compat).unwrap();
+}
+
+/// What a finished program asks the loader for.
+const SONAMES: [&str; 4] =
+    ["libllama.so.0", "libggml.so.0", "libggml-base.so.0", "libggml-cpu.so.0"];
+
+/// The example `simple` as somebody built it elsewhere: linked to the libraries in `theirs`.
+fn finished_program(work: &Path, theirs: impl FnOnce(&[PathBuf]) -> PathBuf) -> (PathBuf, PathBuf) {
+    let sources = ["examples-c/simple.c", "examples-c/common.c", "tests/c_programs/maps.c"];
+    let objects = sources.map(|source| {
+        let source = repository().join(source);
+        let object = work.join(source.file_name().unwrap()).with_extension("o");
+        let mut cc = Command::new("cc");
+        cc.args(["-std=gnu11", "-O1", "-c", "-I"]).arg(repository().join("include"));
+        succeed(cc.arg(source).arg("-o").arg(&object));
+        object
+    });
+    let theirs = theirs(&objects);
+    let program = work.join("finished");
+    let mut cc = Command::new("cc");
+    cc.args(&objects).arg("-o").arg(&program).arg("-Wl,--no-as-needed");
+    cc.args(SONAMES.map(|name| theirs.join(name)));
+    succeed(cc.arg(format!("-Wl,-rpath-link,{}", theirs.display())));
+    (program, theirs)
+}
+
+/// Stand-ins for llama.cpp's libraries: what the objects ask for, and each call of it ends the
+/// program with code 99.
+fn stand_ins(work: &Path, objects: &[PathBuf]) -> PathBuf {
+    let folder = work.join("theirs");
+    fs::create_dir_all(&folder).unwrap();
+    let wanted = succeed(Command::new("nm").arg("-u").args(objects));
+    let wanted = wanted.lines().filter_map(|line| line.trim().strip_prefix("U "));
+    let wanted: BTreeSet<&str> = wanted.filter(|name| !name.starts_with("powerinfer")).collect();
+    for name in SONAMES {
+        let prefix = match name {
+            "libllama.so.0" => "llama_",
+            "libggml-base.so.0" => "ggml_",
+            _ => "none",
+        };
+        let own = wanted.iter().filter(|name| name.starts_with(prefix));
+        let stubs = own.map(|name| format!("void {name}(void) {{ exit(99); }}\n"));
+        let source = folder.join(name).with_extension("c");
+        let text = "#include <stdlib.h>\n".to_owned() + &stubs.collect::<String>();
+        fs::write(&source, text).unwrap();
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-w"]).arg(format!("-Wl,-soname,{name}"));
+        succeed(cc.arg(source).arg("-o").arg(folder.join(name)));
+    }
+    folder
+}
+
+/// Runs a finished program with the libraries of these folders; its end, and what was mapped.
+fn run_with(program: &Path, model: &Path, folders: [&Path; 2]) -> (Run, String) {
+    let maps = program.with_extension("maps");
+    let _ = fs::remove_file(&maps);
+    let mut run = command(program);
+    run.arg("-m").arg(model).args(["-n", "8", "The capital of France is"]);
+    run.env("LD_LIBRARY_PATH", std::env::join_paths(folders).unwrap()).env("MAPS", &maps);
+    let run = run.output().unwrap().into();
+    (run, fs::read_to_string(maps).unwrap())
+}
+
+#[test]
+fn a_finished_program_runs_on_ours_alone() {
+    let compat = compat_folder("compat-finished");
+    let work = fresh("compat-finished-program");
+    let (program, theirs) = finished_program(&work, |objects| stand_ins(&work, objects));
+
+    // Without a model it says so; its libraries are loaded all the same.
+    let file = model().unwrap_or_else(|| work.join("no-model.gguf"));
+    let (ours, maps) = run_with(&program, &file, [&compat, &theirs]);
+    ours_alone(&maps, &compat).unwrap();
+    if file.exists() {
+        let same = command(&example("simple"));
+        assert_eq!(ours.text(), text_of(same, &file));
+    } else {
+        ours.refusal();
+    }
+
+    // The other way round the others are seen.
+    let (others, maps) = run_with(&program, &file, [&theirs, &compat]);
+    assert_eq!(others.code, Some(99), "{others:?}");
+    let found = ours_alone(&maps, &compat).unwrap_err();
+    assert!(SONAMES.iter().all(|name| found.contains(name)), "{found}");
+}
+
+fn text_of(mut program: Command, model: &Path) -> String {
+    program.arg("-m").arg(model).args(["-n", "8", "The capital of France is"]);
+    Run::from(program.output().unwrap()).text().to_owned()
+}
+
+/// The same with llama.cpp's own libraries, where POWERINFER_TEST_REFERENCE says where they are.
+#[test]
+fn a_program_of_llama_cpp_runs_on_ours_alone() {
+    let (Some(theirs), Some(file)) = (std::env::var_os("POWERINFER_TEST_REFERENCE"), model())
+    else {
+        eprintln!("skipped: POWERINFER_TEST_REFERENCE names no folder with libllama.so.0");
+        return;
+    };
+    let compat = compat_folder("compat-reference");
+    let work = fresh("compat-reference-program");
+    let (program, theirs) = finished_program(&work, |_| PathBuf::from(theirs));
+    let (ours, maps) = run_with(&program, &file, [&compat, &theirs]);
+    ours_alone(&maps, &compat).unwrap();
+    assert_eq!(ours.text(), text_of(command(&example("simple")), &file));
+
+    let (others, maps) = run_with(&program, &file, [&theirs, &compat]);
+    assert!(others.text().contains("Paris"), "{others:?}");
+    assert!(ours_alone(&maps, &compat).unwrap_err().contains("libllama.so.0"));
 }

@@ -10,8 +10,8 @@ pub use crate::adapter::{Error as AdapterError, Lora};
 pub use crate::engine::kv::KvCache;
 pub use crate::engine::state::{PREFIX_BYTES, claimed_len, count_tokens};
 pub use crate::engine::{
-    Abort, Batch, Context, ContextError, ContextParams, DecodeError, Input, MemoryUse, Perf, Sizes,
-    StateError, StateScope,
+    Abort, Batch, Content, Context, ContextError, ContextParams, DecodeError, Input, MemoryUse,
+    Node, Observer, Op, Perf, Sizes, StateError, StateScope, Value,
 };
 pub use crate::gguf::{KvOverride, LoadMode, LoadOptions, OverrideValue, Progress};
 pub use crate::model::{Ftype, Hparams, Pooling, RopeParams, RopeScaling, SaveError, Wanted};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Context;
+use super::run::observe::Observer;
 use crate::adapter::{Adapted, ControlVector, Error, Lora};
 use crate::model::{Model, Weight};
 use crate::plan::Plan;
@@ -15,15 +16,24 @@ pub(super) struct Adapters {
     control: ControlVector,
     /// The model's plan with them; `None` for the model's own.
     adapted: Option<Adapted>,
+    /// That plan in small steps, where somebody looks on.
+    unfused: Option<Plan>,
 }
 
 impl Adapters {
     /// The plan that the context runs, and its weights beside the model's.
     pub(super) fn plan<'a>(&'a self, model: &'a Model) -> Option<(&'a Plan, &'a [Weight])> {
-        match &self.adapted {
-            Some(Adapted { plan, weights }) => Some((plan, weights)),
-            None => model.plan().map(|plan| (plan, &[][..])),
-        }
+        let (plan, weights) = match &self.adapted {
+            Some(Adapted { plan, weights }) => (plan, &weights[..]),
+            None => (model.plan()?, &[][..]),
+        };
+        Some((self.unfused.as_ref().unwrap_or(plan), weights))
+    }
+
+    /// Lets the plan be in small steps from now on.
+    fn unfuse(&mut self, model: &Model) {
+        self.unfused = None;
+        self.unfused = self.plan(model).map(|(plan, _)| plan.unfused());
     }
 
     fn are(&self, loras: &[(Arc<Lora>, f32)]) -> bool {
@@ -70,11 +80,25 @@ impl Context {
         self.adapt(self.adapters.loras.clone(), control)
     }
 
+    /// Shows every step of later batches to somebody; all of them are computed then, one by one.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) -> Result<(), Error> {
+        self.adapters.unfuse(&self.model);
+        self.runner.make_readable();
+        if let Some((plan, _)) = self.adapters.plan(&self.model) {
+            self.runner.change_plan(plan)?;
+        }
+        self.observer = Some(observer);
+        Ok(())
+    }
+
     /// Lays the plan out anew.
     fn adapt(&mut self, loras: Vec<(Arc<Lora>, f32)>, control: ControlVector) -> Result<(), Error> {
         let all = loras.iter().map(|(lora, scale)| (&**lora, *scale));
         let adapted = Adapted::new(&self.model, all, &control)?;
-        let new = Adapters { loras, control, adapted };
+        let mut new = Adapters { loras, control, adapted, unfused: None };
+        if self.adapters.unfused.is_some() {
+            new.unfuse(&self.model);
+        }
         let (plan, _) = new.plan(&self.model).ok_or(Error::NoWeights)?;
         self.runner.change_plan(plan)?;
         self.adapters = new;

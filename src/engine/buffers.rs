@@ -37,14 +37,15 @@ struct Formats {
     q8: Vec<bool>,
 }
 
-/// Makes the buffers of a plan, without rows yet.
+/// Makes the buffers of a plan, without rows yet; to be read by somebody else too, all are in f32.
 pub fn for_plan(
     plan: &Plan,
     table: &KernelTable,
     reference: bool,
+    readable: bool,
 ) -> Result<Vec<Slot>, OutOfMemory> {
-    let none = vec![false; plan.slots.len()];
-    let mut formats = Formats { f32: none.clone(), q8: none };
+    let n = plan.slots.len();
+    let mut formats = Formats { f32: vec![readable; n], q8: vec![false; n] };
     if let Some(embeddings) = plan.embeddings {
         formats.f32[embeddings.0] = true;
     }
@@ -74,9 +75,12 @@ impl Formats {
             }
             StepKind::Activate { src, .. } | StepKind::Multiply { src, .. } => f32[src.0] = true,
             StepKind::NormHeads { slot, .. }
+            | StepKind::FinishProducts { slot, .. }
+            | StepKind::Rotate { slot, .. }
             | StepKind::Map { slot, .. }
             | StepKind::CutGates { slot, .. } => f32[slot.0] = true,
             StepKind::ActivateBy { src, by, .. } => (f32[src.0], f32[by.0]) = (true, true),
+            StepKind::Accumulate { src, dst, .. } => (f32[src.0], f32[dst.0]) = (true, true),
             StepKind::Add { src, gate: other, dst }
             | StepKind::Rescale { src, like: other, dst, .. } => {
                 for slot in [src, other, dst] {

@@ -9,7 +9,8 @@ use super::kv::{self, KvCache, KvSizes, SeqSet};
 use super::outputs::Outputs;
 use super::params::{ContextParams, Sizes};
 use super::perf::Perf;
-use super::run::{Abort, Runner, Stop, Ubatch};
+use super::run::observe::Observer;
+use super::run::{Abort, Job, Runner, Stop, Ubatch};
 use super::state::KeptStates;
 use super::token::Token;
 use super::{ContextError, DecodeError};
@@ -47,6 +48,7 @@ pub struct Context {
     kept_states: KeptStates,
     perf: Perf,
     abort: Option<Box<dyn Abort>>,
+    pub(super) observer: Option<Box<dyn Observer>>,
     /// Threads for single tokens; made when they are first needed.
     pool: Option<Pool>,
     /// Threads for several tokens, when their number is another.
@@ -93,6 +95,7 @@ impl Context {
             kept_states: KeptStates::default(),
             perf: Perf::start(),
             abort: None,
+            observer: None,
             pool: None,
             pool_batch: None,
             params,
@@ -342,8 +345,7 @@ impl Context {
     }
 
     fn compute(&mut self, input: Input<'_>, tokens: &[Token]) -> Result<(), DecodeError> {
-        let steps = self.adapters.plan(&self.model).ok_or(DecodeError::NoWeights)?;
-        let plan = steps.0;
+        let (plan, added) = self.adapters.plan(&self.model).ok_or(DecodeError::NoWeights)?;
         let causal = self.is_causal(plan);
         let (single, several) = (self.params.n_threads.max(1), self.params.n_threads_batch.max(1));
         let (pool, wanted) = match tokens.len() == 1 || single == several {
@@ -362,17 +364,18 @@ impl Context {
         let runner = &mut self.runner;
         runner.cut(tokens, &self.kv, causal, pool.n_threads(), &mut ubatch.works);
         let abort = self.abort.as_deref();
-        let run = runner.run(
-            pool,
-            &self.model,
-            steps,
-            &self.sparse,
-            &self.kv,
+        let job = Job {
+            model: &self.model,
+            plan,
+            added,
+            sparse: &self.sparse,
+            kv: &self.kv,
             input,
             ubatch,
             causal,
-            abort,
-        );
+        };
+        let observer = self.observer.as_deref_mut().map(|o| o as &mut dyn Observer);
+        let run = runner.run(pool, &job, abort, observer);
         run.map_err(|stop| match stop {
             Stop::Aborted => DecodeError::Aborted,
             Stop::OutOfMemory(e) => DecodeError::OutOfMemory(e),

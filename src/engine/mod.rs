@@ -28,6 +28,7 @@ pub use measure::all_rows_from;
 pub use params::{ContextParams, Sizes};
 pub use perf::Perf;
 pub use run::Abort;
+pub use run::observe::{Content, Node, Observer, Op, Value};
 pub use state::{StateError, StateScope};
 
 use crate::util::aligned::OutOfMemory;

@@ -4,7 +4,6 @@ use core::ffi::c_void;
 use core::ptr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::guard;
 use super::load::{llama_model, model_ref};
 use super::sampling::Sampling;
 use super::types::{
@@ -12,6 +11,7 @@ use super::types::{
     llama_context_type, llama_flash_attn_type, llama_memory_t, llama_pooling_type,
     llama_pooling_type_e, llama_rope_scaling_type,
 };
+use super::{eval, guard};
 use crate::api::{Abort, Context, ContextParams, Pooling, RopeParams, RopeScaling};
 use crate::quant::QuantType;
 use crate::{log_error, log_info};
@@ -86,9 +86,6 @@ fn abort_of(callback: ggml_abort_callback, data: *mut c_void) -> Option<Box<dyn 
 /// Converts parameters; an error says which one is not possible.
 fn convert(p: &llama_context_params) -> Result<ContextParams, String> {
     let unsupported = |what: &str| Err(format!("{what} is not supported yet"));
-    if p.cb_eval.is_some() {
-        return unsupported("an evaluation callback (cb_eval)");
-    }
     if llama_context_type::try_from(p.ctx_type)
         != Ok(llama_context_type::LLAMA_CONTEXT_TYPE_DEFAULT)
     {
@@ -180,7 +177,13 @@ pub unsafe extern "C" fn llama_init_from_model(
         let attached = unsafe { sampling.attach(params.samplers, params.n_samplers) };
         let made = attached
             .and_then(|()| convert(&params))
-            .and_then(|params| handle.model.context(params).map_err(|e| e.to_string()));
+            .and_then(|params| handle.model.context(params).map_err(|e| e.to_string()))
+            .and_then(|mut inner| {
+                if let Some(observer) = eval::observer(params.cb_eval, params.cb_eval_user_data) {
+                    inner.observe(observer).map_err(|e| e.to_string())?;
+                }
+                Ok(inner)
+            });
         match made {
             Ok(mut inner) => {
                 inner.set_abort(abort_of(params.abort_callback, params.abort_callback_data));

@@ -23,6 +23,7 @@ pub mod batch_ext;
 pub mod chat;
 pub mod context;
 pub mod decode;
+mod eval;
 pub mod ext;
 pub mod ggml;
 pub mod gguf;

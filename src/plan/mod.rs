@@ -13,11 +13,13 @@ mod builder;
 mod experts;
 mod skipping;
 mod streams;
+mod unfused;
 
 pub use builder::{BuildError, Builder, TensorFacts, Tensors};
 pub use experts::{Experts, SkippingExperts};
 pub use skipping::{Down, DownRows, FfnShape, Predictor, Skipping, SkippingFfn};
 pub use streams::STREAMS;
+pub(crate) use unfused::with_layer;
 
 use crate::quant::QuantType;
 use crate::tensor::Activation;
@@ -534,6 +536,35 @@ pub enum StepKind {
     SkippingExperts(Box<SkippingExperts>),
     /// A feed-forward network that can skip neurons.
     SkippingFfn(Box<SkippingFfn>),
+    /// Applies the factors and biases of products that stand side by side, in place.
+    FinishProducts {
+        /// The matrices.
+        mats: Vec<Mat>,
+        /// Their products.
+        slot: SlotId,
+    },
+    /// Rotates heads in a part of the columns, in place.
+    Rotate {
+        /// Usually `[queries | keys | values]`.
+        slot: SlotId,
+        /// First column of the first head.
+        first: usize,
+        /// Heads.
+        n_head: usize,
+        /// Columns of a head.
+        head_dim: usize,
+        /// How.
+        rope: Rope,
+    },
+    /// `dst += scale * src`
+    Accumulate {
+        /// Input.
+        src: SlotId,
+        /// Factor.
+        scale: f32,
+        /// Changed.
+        dst: SlotId,
+    },
     /// A copy in the formats that the copy's readers want. Between tokens and outputs it keeps
     /// only the rows whose output was asked for.
     Copy {
@@ -603,6 +634,7 @@ impl Plan {
             StepKind::Embed { dst, .. } | StepKind::AddRow { dst, .. } => *dst == id,
             StepKind::Rescale { dst, .. }
             | StepKind::Add { dst, .. }
+            | StepKind::Accumulate { dst, .. }
             | StepKind::FromExperts { dst, .. } => *dst == id,
             _ => false,
         })

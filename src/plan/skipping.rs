@@ -105,6 +105,8 @@ pub struct SkippingFfn {
     pub add: bool,
     /// The residual stream, or the output alone.
     pub dst: SlotId,
+    /// Steps before this one have made all of `gate_up`: see [`Plan::unfused`](super::Plan::unfused).
+    pub fed: bool,
     /// What adapters add to gate and up, or to up alone.
     pub adapted_in: Option<LowRank<Mat>>,
     /// What adapters add to the way back.
@@ -237,6 +239,7 @@ impl Builder<'_> {
             scale,
             add: false,
             dst: src,
+            fed: false,
             adapted_in: None,
             adapted_out: None,
         })

@@ -123,6 +123,23 @@ pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
     program
 }
 
+/// Compiles a C++ program, `source` in the repository.
+pub(crate) fn compile_cpp(source: &str) -> PathBuf {
+    let (repository, library) = (repository(), library());
+    let source = repository.join(source);
+    let program = scratch("programs").join(source.file_stem().unwrap());
+    let libraries = library_folder(&library);
+    let mut cc = Command::new("c++");
+    cc.args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]);
+    cc.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I"]);
+    cc.arg(repository.join("include")).arg(&source).arg(&library);
+    cc.arg(format!("-Wl,-rpath,{}", libraries.display()));
+    cc.args(["-Wl,--allow-shlib-undefined", "-o"]).arg(&program);
+    let done = cc.output().expect("a C++ compiler named c++");
+    assert!(done.status.success(), "{cc:?}\n{}", String::from_utf8_lossy(&done.stderr));
+    program
+}
+
 pub(crate) fn example(name: &str) -> PathBuf {
     compile(&format!("examples-c/{name}.c"), Build::Plain)
 }

@@ -18,7 +18,7 @@ use crate::backend::cpu::pool::{Grid, Shared, Task, Worker};
 use crate::backend::cpu::table::attn::TILE;
 use crate::backend::cpu::table::{AttnState, AttnTile};
 use crate::engine::kv::{Entry, rotate, store_row, window};
-use crate::plan::{Attention, Plan, SlotId, Temperature};
+use crate::plan::{Attention, Plan, Rope, SlotId, Temperature};
 use crate::util::aligned::{AlignedVec, OutOfMemory};
 
 /// Elements of a token's partial state for the heads that share one key head:
@@ -132,6 +132,27 @@ impl Run<'_> {
         let Some(rope) = &spec.rope else { return };
         let cos_sin = self.runner.cos_sin[rope.table].read_rows(task, t..t + 1);
         rotate(self.table(), rope.style, heads, spec.head_dim_k, cos_sin);
+    }
+
+    /// Rotates heads in some columns of a buffer.
+    pub(super) fn rotate_heads(
+        &self,
+        worker: &Worker<'_>,
+        slot: SlotId,
+        cols: Range<usize>,
+        head_dim: usize,
+        rope: &Rope,
+    ) {
+        let (n, width) = (self.n_rows(slot), self.slot(slot).width);
+        let grid = Grid { rows: rows_per_task(n, worker), cols: width };
+        worker.step(n.div_ceil(grid.rows), |task| {
+            let mut tile = self.slot(slot).tile_f32(task, n, grid);
+            for (r, t) in tile.rows.clone().enumerate() {
+                let cos_sin = self.runner.cos_sin[rope.table].read_rows(task, t..t + 1);
+                let heads = &mut tile.view.row(r)[cols.clone()];
+                rotate(self.table(), rope.style, heads, head_dim, cos_sin);
+            }
+        });
     }
 
     /// How a layer's attention is cut up.

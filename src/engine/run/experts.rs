@@ -35,11 +35,11 @@ enum Outs<'a> {
 #[derive(Default)]
 pub(super) struct Routing {
     /// Experts of each row by rank, `n_used` wide.
-    experts: Option<Shared<u32>>,
+    pub(super) experts: Option<Shared<u32>>,
     /// Their shares, likewise.
     shares: Option<Shared<f32>>,
     /// Where each of them is in the sorted order, likewise.
-    places: Option<Shared<u32>>,
+    pub(super) places: Option<Shared<u32>>,
     /// Row of each place of the sorted order.
     sources: Option<Shared<u32>>,
     /// First place of each expert, and the end.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::rows::rows_per_task;
 use super::{Run, Scratch};
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::{ColsMut, Grid, Task, Worker};
@@ -127,6 +128,21 @@ impl Run<'_> {
             }
         }
         self.scale_and_bias(mat, rows, n, y);
+    }
+
+    /// Applies factors and biases of products that stand side by side.
+    pub(super) fn finish_products(&self, worker: &Worker<'_>, mats: &[Mat], slot: SlotId) {
+        let (n, width) = (self.n_rows(slot), self.slot(slot).width);
+        let grid = Grid { rows: rows_per_task(n, worker), cols: width };
+        worker.step(n.div_ceil(grid.rows), |task| {
+            let mut tile = self.slot(slot).tile_f32(task, n, grid);
+            let (n_rows, mut first) = (tile.rows.len(), 0);
+            for mat in mats {
+                let mut y = tile.view.narrow(first..first + mat.n_out);
+                self.scale_and_bias(mat, 0..mat.n_out, n_rows, &mut y);
+                first += mat.n_out;
+            }
+        });
     }
 
     pub(super) fn scale_and_bias(

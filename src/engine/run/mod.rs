@@ -1,19 +1,22 @@
 //! Executes a plan on the CPU: all threads walk the step list together.
 //!
 //! A step is cut into tasks by outputs; how finely depends on the number of threads, the value of
-//! an output never does. To add a step: a variant of `plan::StepKind` and a file here.
+//! an output never does. To add a step: a variant of `plan::StepKind`, a file here, and its node in
+//! `observe/nodes.rs`.
 
 mod attend;
 mod cut;
 mod experts;
 mod mat_mul;
+pub mod observe;
 mod rows;
 mod signs;
 mod skipping;
 mod streams;
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::batch::Input;
 use super::buffers::{self, Slot};
@@ -31,6 +34,7 @@ use crate::util::bytes;
 use cut::Class;
 pub use cut::Work;
 use experts::Routing;
+use observe::Observer;
 use skipping::Firing;
 
 /// Asked between steps whether to stop.
@@ -84,6 +88,8 @@ struct Scratch {
 pub struct Runner {
     table: &'static KernelTable,
     reference: bool,
+    /// Whether somebody looks on, see [`observe`].
+    readable: bool,
     /// Frequencies of each of the plan's tables.
     ropes: Vec<RopeFreqs>,
     slots: Vec<Slot>,
@@ -120,20 +126,49 @@ impl From<OutOfMemory> for Stop {
     }
 }
 
-/// What the steps of one run share.
+/// What is to be computed.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// Has the weights.
+    pub model: &'a Model,
+    /// The steps.
+    pub plan: &'a Plan,
+    /// Weights whose numbers come after the model's: those of adapters.
+    pub added: &'a [Weight],
+    /// Which neurons are left out.
+    pub sparse: &'a Sparse,
+    /// Keys and values of earlier tokens.
+    pub kv: &'a KvCache,
+    /// Content of the ubatch.
+    pub input: Input<'a>,
+    /// The rest of it.
+    pub ubatch: &'a Ubatch,
+    /// Whether a mask hides later tokens.
+    pub causal: bool,
+}
+
+impl Job<'_> {
+    /// Rows that a buffer has.
+    fn n_rows(&self, id: SlotId) -> usize {
+        let slot = self.plan.slot(id);
+        self.ubatch.n_rows(slot.rows) * slot.per_row
+    }
+}
+
+/// A job and the buffers that it uses.
 struct Run<'a> {
     runner: &'a Runner,
-    model: &'a Model,
-    plan: &'a Plan,
-    /// Weights whose numbers come after the model's: those of adapters.
-    added: &'a [Weight],
-    sparse: &'a Sparse,
+    job: Job<'a>,
     /// Whether neurons that guesses miss are counted in this run.
     check: bool,
-    kv: &'a KvCache,
-    input: Input<'a>,
-    ubatch: &'a Ubatch,
-    causal: bool,
+}
+
+impl<'a> Deref for Run<'a> {
+    type Target = Job<'a>;
+
+    fn deref(&self) -> &Job<'a> {
+        &self.job
+    }
 }
 
 impl Runner {
@@ -151,9 +186,10 @@ impl Runner {
         Ok(Self {
             table,
             reference,
+            readable: false,
             cos_sin: cos_sin.collect::<Result<_, _>>()?,
             ropes,
-            slots: buffers::for_plan(plan, table, reference)?,
+            slots: buffers::for_plan(plan, table, reference, false)?,
             classes,
             class_of,
             partials: attend::partials(plan)?,
@@ -167,7 +203,7 @@ impl Runner {
 
     /// Changes to a plan of the same model with other steps and slots; the sizes of attention stay.
     pub fn change_plan(&mut self, plan: &Plan) -> Result<(), OutOfMemory> {
-        self.slots = buffers::for_plan(plan, self.table, self.reference)?;
+        self.slots = buffers::for_plan(plan, self.table, self.reference, self.readable)?;
         Ok(())
     }
 
@@ -231,19 +267,14 @@ impl Runner {
     }
 
     /// Computes a ubatch whose tokens have their cells already.
-    #[allow(clippy::too_many_arguments, reason = "the parts of a context, borrowed apart")]
     pub fn run(
         &mut self,
         pool: &mut Pool,
-        model: &Model,
-        (plan, added): (&Plan, &[Weight]),
-        sparse: &Sparse,
-        kv: &KvCache,
-        input: Input<'_>,
-        ubatch: &Ubatch,
-        causal: bool,
+        job: &Job<'_>,
         abort: Option<&dyn Abort>,
+        observer: Option<&mut dyn Observer>,
     ) -> Result<(), Stop> {
+        let Job { plan, ubatch, .. } = *job;
         for (slot, spec) in self.slots.iter_mut().zip(&plan.slots) {
             slot.ensure_rows(ubatch.n_rows(spec.rows) * spec.per_row)?;
         }
@@ -261,9 +292,11 @@ impl Runner {
         self.firing.ensure(plan)?;
         self.scratch.resize_with(pool.n_threads().max(self.scratch.len()), Mutex::default);
 
+        if let Some(observer) = observer {
+            return self.run_observed(pool, job, abort, observer);
+        }
         let check = ubatch.n_tokens() <= skipping::MAX_TOKENS && self.stats.begin_small();
-        let run =
-            Run { runner: self, model, plan, added, sparse, check, kv, input, ubatch, causal };
+        let run = Run { runner: self, job: *job, check };
         let stop_at = AtomicUsize::new(usize::MAX);
         pool.run(&|worker| run.walk(worker, abort, &stop_at));
         match stop_at.into_inner() {
@@ -273,12 +306,16 @@ impl Runner {
     }
 }
 
+impl<'a> Run<'a> {
+    fn new(runner: &'a Runner, job: &Job<'a>) -> Self {
+        Self { runner, job: *job, check: false }
+    }
+}
+
 impl Run<'_> {
     /// One thread's way through the steps.
     fn walk(&self, worker: &Worker<'_>, abort: Option<&dyn Abort>, stop_at: &AtomicUsize) {
-        let scratch = &self.runner.scratch[worker.index()];
-        let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let scratch = &mut *scratch;
+        let mut scratch = self.scratch_of(worker);
         self.rope_tables(worker);
         for (i, step) in self.plan.steps.iter().enumerate() {
             // The first thread asks and names the next step, which nobody reaches before the
@@ -289,66 +326,90 @@ impl Run<'_> {
             if worker.index() == 0 && abort.is_some_and(Abort::should_abort) {
                 stop_at.fetch_min(i + 1, Ordering::AcqRel);
             }
-            match &step.kind {
-                StepKind::Embed { weight, dst, scale, input_scale } => {
-                    self.embed(worker, *weight, *dst, *scale, *input_scale);
-                }
-                StepKind::AddRow { table, row, scale, dst } => {
-                    self.add_row(worker, scratch, *table, *row, *scale, *dst);
-                }
-                StepKind::Norm { src, norm, dst, add } => {
-                    self.norm(worker, scratch, *src, norm, *dst, *add);
-                }
-                StepKind::NormHeads { slot, first, n_head, head_dim, norm } => {
-                    let cols = *first..*first + n_head * head_dim;
-                    self.norm_heads(worker, *slot, cols, *head_dim, norm);
-                }
-                StepKind::MatMul { src, mats, dst, add } => {
-                    self.mat_mul(worker, scratch, *src, mats, *dst, *add);
-                }
-                StepKind::StoreKv { layer, qkv } => self.store_kv(worker, scratch, *layer, *qkv),
-                StepKind::Attend { layer, qkv, dst } => {
-                    self.attend(worker, scratch, *layer, *qkv, *dst);
-                }
-                StepKind::Activate { src, act, gated, dst } => {
-                    self.activate(worker, scratch, *src, *act, *gated, *dst);
-                }
-                StepKind::ActivateBy { src, act, by, first, dst } => {
-                    self.activate_by(worker, scratch, *src, *act, *by, *first, *dst);
-                }
-                StepKind::CutGates { slot, cutoff } => {
-                    self.cut_gates(worker, scratch, *slot, *cutoff);
-                }
-                StepKind::Multiply { src, factors, dst } => {
-                    self.multiply(worker, scratch, *src, *factors, *dst);
-                }
-                StepKind::Rescale { src, like, dst, add } => {
-                    self.rescale(worker, *src, *like, *dst, *add);
-                }
-                StepKind::MixStreams { streams, coefs } => {
-                    self.mix_streams(worker, scratch, streams, *coefs);
-                }
-                StepKind::CorrectStreams { streams, active, src, coefs } => {
-                    self.correct_streams(worker, scratch, streams, *active, *src, *coefs);
-                }
-                StepKind::Map { slot, map } => self.map(worker, *slot, *map),
-                StepKind::Add { src, gate, dst } => self.add(worker, *src, *gate, *dst),
-                StepKind::Route { logits, router } => {
-                    self.route(worker, scratch, *logits, router);
-                }
-                StepKind::ToExperts { src, dst } => {
-                    self.scatter_to_experts(worker, scratch, *src, *dst);
-                }
-                StepKind::ExpertMatMul { src, mats, dst, add } => {
-                    self.expert_mat_mul(worker, scratch, *src, mats, *dst, *add);
-                }
-                StepKind::SkippingExperts(step) => self.skipping_experts(worker, scratch, step),
-                StepKind::FromExperts { src, scale, dst } => {
-                    self.sum_experts(worker, *src, *scale, *dst);
-                }
-                StepKind::SkippingFfn(ffn) => self.observed_ffn(worker, scratch, ffn),
-                StepKind::Copy { src, dst } => self.copy(worker, scratch, *src, *dst),
+            self.step(worker, &mut scratch, &step.kind);
+        }
+    }
+
+    /// One step alone.
+    fn alone(&self, worker: &Worker<'_>, step: &StepKind) {
+        self.step(worker, &mut self.scratch_of(worker), step);
+    }
+
+    fn scratch_of(&self, worker: &Worker<'_>) -> MutexGuard<'_, Scratch> {
+        let scratch = &self.runner.scratch[worker.index()];
+        scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self, worker: &Worker<'_>, scratch: &mut Scratch, step: &StepKind) {
+        match step {
+            StepKind::Embed { weight, dst, scale, input_scale } => {
+                self.embed(worker, *weight, *dst, *scale, *input_scale);
             }
+            StepKind::AddRow { table, row, scale, dst } => {
+                self.add_row(worker, scratch, *table, *row, *scale, *dst);
+            }
+            StepKind::Norm { src, norm, dst, add } => {
+                self.norm(worker, scratch, *src, norm, *dst, *add);
+            }
+            StepKind::NormHeads { slot, first, n_head, head_dim, norm } => {
+                let cols = *first..*first + n_head * head_dim;
+                self.norm_heads(worker, *slot, cols, *head_dim, norm);
+            }
+            StepKind::MatMul { src, mats, dst, add } => {
+                self.mat_mul(worker, scratch, *src, mats, *dst, *add);
+            }
+            StepKind::StoreKv { layer, qkv } => self.store_kv(worker, scratch, *layer, *qkv),
+            StepKind::Attend { layer, qkv, dst } => {
+                self.attend(worker, scratch, *layer, *qkv, *dst);
+            }
+            StepKind::Activate { src, act, gated, dst } => {
+                self.activate(worker, scratch, *src, *act, *gated, *dst);
+            }
+            StepKind::ActivateBy { src, act, by, first, dst } => {
+                self.activate_by(worker, scratch, *src, *act, *by, *first, *dst);
+            }
+            StepKind::CutGates { slot, cutoff } => {
+                self.cut_gates(worker, scratch, *slot, *cutoff);
+            }
+            StepKind::Multiply { src, factors, dst } => {
+                self.multiply(worker, scratch, *src, *factors, *dst);
+            }
+            StepKind::Rescale { src, like, dst, add } => {
+                self.rescale(worker, *src, *like, *dst, *add);
+            }
+            StepKind::MixStreams { streams, coefs } => {
+                self.mix_streams(worker, scratch, streams, *coefs);
+            }
+            StepKind::CorrectStreams { streams, active, src, coefs } => {
+                self.correct_streams(worker, scratch, streams, *active, *src, *coefs);
+            }
+            StepKind::Map { slot, map } => self.map(worker, *slot, *map),
+            StepKind::Add { src, gate, dst } => self.add(worker, *src, *gate, *dst),
+            StepKind::Route { logits, router } => {
+                self.route(worker, scratch, *logits, router);
+            }
+            StepKind::ToExperts { src, dst } => {
+                self.scatter_to_experts(worker, scratch, *src, *dst);
+            }
+            StepKind::ExpertMatMul { src, mats, dst, add } => {
+                self.expert_mat_mul(worker, scratch, *src, mats, *dst, *add);
+            }
+            StepKind::SkippingExperts(step) => self.skipping_experts(worker, scratch, step),
+            StepKind::FromExperts { src, scale, dst } => {
+                self.sum_experts(worker, *src, *scale, *dst);
+            }
+            StepKind::SkippingFfn(ffn) => self.observed_ffn(worker, scratch, ffn),
+            StepKind::FinishProducts { mats, slot } => {
+                self.finish_products(worker, mats, *slot);
+            }
+            StepKind::Rotate { slot, first, n_head, head_dim, rope } => {
+                let cols = *first..*first + n_head * head_dim;
+                self.rotate_heads(worker, *slot, cols, *head_dim, rope);
+            }
+            StepKind::Accumulate { src, scale, dst } => {
+                self.accumulate(worker, *src, *scale, *dst);
+            }
+            StepKind::Copy { src, dst } => self.copy(worker, scratch, *src, *dst),
         }
     }
 
@@ -358,12 +419,6 @@ impl Run<'_> {
 
     fn slot(&self, id: SlotId) -> &Slot {
         &self.runner.slots[id.0]
-    }
-
-    /// Rows that a slot has in this run.
-    fn n_rows(&self, id: SlotId) -> usize {
-        let slot = self.plan.slot(id);
-        self.ubatch.n_rows(slot.rows) * slot.per_row
     }
 
     fn weight(&self, id: TensorId) -> &Weight {

@@ -267,6 +267,18 @@ impl Run<'_> {
         });
     }
 
+    /// `dst += scale * src`
+    pub(super) fn accumulate(&self, worker: &Worker<'_>, src: SlotId, scale: f32, dst: SlotId) {
+        let n = self.n_rows(dst);
+        let grid = Grid { rows: rows_per_task(n, worker), cols: self.slot(dst).width };
+        worker.step(n.div_ceil(grid.rows), |task| {
+            let mut tile = self.slot(dst).tile_f32(task, n, grid);
+            for (r, t) in tile.rows.clone().enumerate() {
+                self.table().axpy(scale, self.slot(src).read(task, t..t + 1), tile.view.row(r));
+            }
+        });
+    }
+
     pub(super) fn copy(
         &self,
         worker: &Worker<'_>,

@@ -49,7 +49,7 @@ impl Run<'_> {
             return;
         }
         let selector = self.sparse.layer(ffn.layer).expect("made for this plan");
-        if n > MAX_TOKENS || selector.all_rows_from <= 0.0 {
+        if n > MAX_TOKENS || selector.all_rows_from <= 0.0 || self.runner.readable {
             return self.all_neurons(worker, scratch, ffn, selector);
         }
         let m = self.runner.firing.made();
@@ -467,7 +467,9 @@ impl Run<'_> {
         selector: &Selector,
     ) {
         let mats = ffn.inputs();
-        self.mat_mul(worker, scratch, ffn.src, &mats, ffn.gate_up, None);
+        if !ffn.fed {
+            self.mat_mul(worker, scratch, ffn.src, &mats, ffn.gate_up, None);
+        }
         if let Some(LowRank { hidden, b, .. }) = &ffn.adapted_in {
             self.mat_mul(worker, scratch, *hidden, b, ffn.gate_up, Some(1.0));
         }

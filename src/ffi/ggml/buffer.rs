@@ -30,7 +30,7 @@ pub struct ggml_backend_buffer {
 
 impl ggml_backend_buffer {
     /// A buffer around memory that the caller keeps alive.
-    pub(super) fn around(base: *mut c_void, size: usize) -> ggml_backend_buffer_t {
+    pub(in crate::ffi) fn around(base: *mut c_void, size: usize) -> ggml_backend_buffer_t {
         Box::into_raw(Box::new(Self { base, size, usage: 0, _owned: None }))
     }
 }
