@@ -89,8 +89,14 @@ pub fn load(bytes: &[u8], model: &Model) -> Result<Arc<Lora>, Error> {
 
 /// The two adapters that goldens have: with alpha and without, of different ranks.
 pub fn pair(model: &[u8], seed: u64) -> [Vec<u8>; 2] {
-    let first = Shape { rank: 4, alpha: Some(6.0), ty: F32, gain: 0.3, seed };
-    let second = Shape { rank: 7, alpha: None, gain: 0.5, seed: seed + 1000, ..first };
+    pair_as_strong_as(1.0, model, seed)
+}
+
+/// The same with another strength: what is added to each of many layers grows from layer to layer,
+/// and so does what was rounded.
+pub fn pair_as_strong_as(strength: f32, model: &[u8], seed: u64) -> [Vec<u8>; 2] {
+    let first = Shape { rank: 4, alpha: Some(6.0), ty: F32, gain: 0.3 * strength, seed };
+    let second = Shape { rank: 7, alpha: None, gain: 0.5 * strength, seed: seed + 1000, ..first };
     [bytes(model, first), bytes(model, second)]
 }
 
