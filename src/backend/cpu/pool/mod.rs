@@ -11,7 +11,9 @@
 #![allow(unsafe_code, reason = "threads write disjoint parts of one buffer")]
 
 mod cols;
+mod runs;
 mod shared;
+mod sync;
 mod threads;
 
 pub use cols::ColsMut;

@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::threads::is_running;
+use super::runs::is_running;
 use super::{ColsMut, Task};
 use crate::util::aligned::{AlignedVec, OutOfMemory, Pod};
 

@@ -3,10 +3,11 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 
+use super::runs::Run;
+use super::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use super::sync::thread::{Builder, JoinHandle};
+use super::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crate::util::sys;
 
 /// How often a waiting thread looks again before it sleeps; a look takes 10 to 40 ns.
@@ -89,32 +90,6 @@ struct State {
     ending: AtomicBool,
 }
 
-/// Runs in progress, of all pools. What keeps two of them from sharing one buffer.
-static RUNS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
-
-/// Registers a run for as long as it lives.
-struct Run(u64);
-
-impl Run {
-    fn begin() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let run = Self(NEXT.fetch_add(1, Ordering::Relaxed));
-        lock(&RUNS).push(run.0);
-        run
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        lock(&RUNS).retain(|&r| r != self.0);
-    }
-}
-
-/// Whether this run of some pool is still in progress.
-pub(super) fn is_running(run: u64) -> bool {
-    lock(&RUNS).contains(&run)
-}
-
 /// A fixed set of threads; the caller of [`Pool::run`] is one of them.
 pub struct Pool {
     state: Arc<State>,
@@ -156,7 +131,7 @@ impl Pool {
     fn spawn(&mut self, n_threads: usize) -> std::io::Result<()> {
         for index in 1..n_threads {
             let state = Arc::clone(&self.state);
-            let handle = std::thread::Builder::new()
+            let handle = Builder::new()
                 .name(format!("powerinfer-{index}"))
                 .spawn(move || state.serve(index))?;
             self.handles.push(handle);
@@ -189,10 +164,10 @@ impl Pool {
                 >(job)
             };
             *lock(&state.job) = Some(Job(erased));
-            state.run.store(run.0, Ordering::Relaxed);
+            state.run.store(run.id(), Ordering::Relaxed);
             state.posted.advance();
         }
-        state.enter(0, run.0, job);
+        state.enter(0, run.id(), job);
         if state.n_threads > 1 {
             state.left.wait(left, state.spins);
             *lock(&state.job) = None;
