@@ -6,7 +6,7 @@
  * other sequences too, so they cost nothing; then every step decodes one token of each. Every
  * sequence has a sampler of its own with seed s+i, so sequence i's text does not depend on how
  * many others run beside it. */
-#include "common.h"
+#include "generate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,29 +18,6 @@ struct stream {
     int32_t output; /* index in the batch of the logits that choose `next` */
     bool done;
 };
-
-static struct llama_sampler *make_sampler(double temp, uint32_t seed) {
-    struct llama_sampler *chain = llama_sampler_chain_init(llama_sampler_chain_default_params());
-    if (temp == 0) {
-        llama_sampler_chain_add(chain, llama_sampler_init_greedy());
-        return chain;
-    }
-    llama_sampler_chain_add(chain, llama_sampler_init_top_k(40));
-    llama_sampler_chain_add(chain, llama_sampler_init_top_p(0.9F, 1));
-    llama_sampler_chain_add(chain, llama_sampler_init_temp((float)temp));
-    llama_sampler_chain_add(chain, llama_sampler_init_dist(seed));
-    return chain;
-}
-
-static void batch_add(struct llama_batch *batch, llama_token token, llama_pos pos,
-                      llama_seq_id seq, bool logits) {
-    int32_t i = batch->n_tokens++;
-    batch->token[i] = token;
-    batch->pos[i] = pos;
-    batch->n_seq_id[i] = 1;
-    batch->seq_id[i][0] = seq;
-    batch->logits[i] = logits;
-}
 
 int main(int argc, char **argv) {
     const char *path = NULL, *prompt = "Hello my name is";

@@ -8,10 +8,9 @@
  * The text goes to stdout and everything else to stderr, so the output can be piped. */
 #define _POSIX_C_SOURCE 200809L
 #include "adapters.h"
-#include "common.h"
+#include "generate.h"
 #include "powerinfer.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,27 +61,6 @@ struct session {
 
 /* Static, so that what it holds stays reachable when a program ends through die(). */
 static struct session session;
-
-/* ---- Ctrl-C: the first one stops what is running, the second one the program ---- */
-
-static volatile sig_atomic_t interrupted;
-
-static void on_sigint(int signal) {
-    (void)signal;
-    if (interrupted) _exit(130);
-    interrupted = 1;
-}
-
-static bool should_abort(void *data) {
-    (void)data;
-    return interrupted != 0;
-}
-
-static void catch_sigint(void) {
-    struct sigaction action = {0};
-    action.sa_handler = on_sigint; /* without SA_RESTART: reading a line ends too */
-    sigaction(SIGINT, &action, NULL);
-}
 
 /* ---- options ---- */
 

@@ -156,7 +156,7 @@ fn programs_outside_the_tree_build_against_an_installation() {
     cmake_build(&sources, &work.join("examples"), &prefix);
     let help = run(&work.join("examples/main"), &["-h"]);
     assert!(help.text().starts_with("main: "));
-    for name in ["main", "simple", "batched", "tokenize", "quantize"] {
+    for name in ["main", "simple", "batched", "tokenize", "quantize", "speculative"] {
         let help = run(&prefix.join(format!("bin/powerinfer-{name}")), &["-h"]);
         assert!(help.text().starts_with(&format!("powerinfer-{name}: ")));
     }

@@ -1,0 +1,255 @@
+//! Example programs that generate text in other ways than `main`: states in files, many clients,
+//! guesses.
+
+mod c_programs;
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use c_programs::{example, model, run, run_with_input, sanitized, scratch};
+use common::tiny;
+use serde_json::Value;
+
+/// A tiny model in a file of this test's own.
+fn tiny_model(test: &str, name: &str) -> String {
+    let path = scratch("examples-generate").join(format!("{test}-{name}.gguf"));
+    fs::write(&path, tiny::bytes(&tiny::spec(name))).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// The tiny model, and the real one where it is.
+fn models(test: &str) -> Vec<String> {
+    let real = model().map(|path: PathBuf| path.to_str().unwrap().to_owned());
+    [tiny_model(test, "gqa")].into_iter().chain(real).collect()
+}
+
+/// What `simple` writes after the prompt.
+fn alone(model: &str, n: &str, prompt: &str) -> String {
+    let run = run(&example("simple"), &["-m", model, "-n", n, prompt]);
+    // `simple` shows the control tokens that the vocabulary puts around a text.
+    let text = run.text().strip_suffix('\n').unwrap();
+    text[text.find(prompt).unwrap() + prompt.len()..].to_owned()
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn help_and_wrong_flags() {
+    let both = ["-m", "x", "-p", "a", "-f", "b"];
+    for (program, arguments, reason) in [
+        ("save-load-state", &["-n", "0"][..], "-n needs a whole number"),
+        ("save-load-state", &[], "no model"),
+        ("save-load-state", &["-m", "absent.gguf"], "absent.gguf"),
+        ("parallel", &["-np", "0"], "-np needs"),
+        ("parallel", &both, "-p and -f"),
+        ("parallel", &["-m", "x", "-p", "\n\n"], "no prompt"),
+        ("parallel", &["-m", "absent.gguf"], "absent.gguf"),
+        ("chat", &["-m", "x", "prompt"], "unexpected argument"),
+        ("chat", &["-m", "absent.gguf"], "absent.gguf"),
+        ("speculative", &["-m", "x", "-p", "a"], "nothing guesses"),
+        ("speculative", &["-m", "x", "-md", "y", "--lookup", "-p", "a"], "-md and --lookup"),
+        ("speculative", &["-m", "x", "--lookup"], "one way"),
+        ("speculative", &["-m", "x", "--lookup", "-p", "a", "--draft-min", "17"], "--draft-min"),
+        ("speculative", &["-m", "x", "--lookup", "-p", "a", "--ngram-min", "4"], "--ngram-min"),
+        ("speculative", &["-m", "absent.gguf", "--lookup", "-p", "a"], "absent.gguf"),
+    ] {
+        let program = example(program);
+        let refused = run(&program, arguments);
+        assert!(refused.refusal().contains(reason), "{refused:?}");
+        let help = run(&program, &["-h"]);
+        assert!(help.text().contains("-m, --model FILE"), "{help:?}");
+    }
+}
+
+#[test]
+fn a_restored_state_goes_on_with_the_same_text() {
+    for model in models("state") {
+        let file = scratch("examples-generate").join("state.bin");
+        let file = file.to_str().unwrap();
+        let prompt = "the sun and the sea";
+        let flags = ["-m", &model, "-n", "12", "--temp", "0", "--state", file, prompt];
+        let run = run(&sanitized("save-load-state"), &flags);
+        let text = run.text().strip_suffix("\nthe three texts are equal\n").unwrap();
+        let (first, rest) = text.split_once("\nrestored: ").unwrap();
+        let (second, other) = rest.split_once("\nother sequence: ").unwrap();
+        let first = first.strip_prefix("first run: ").unwrap();
+        assert_eq!((second, other), (first, first));
+        assert_eq!(first, alone(&model, "12", prompt));
+        assert!(fs::metadata(file).unwrap().len() > 1000);
+        fs::remove_file(file).unwrap();
+    }
+}
+
+/// A file that cannot be written, and a prompt that leaves nothing to save.
+#[test]
+fn states_need_a_file_and_a_prompt() {
+    let model = tiny_model("state-refused", "gqa");
+    let program = example("save-load-state");
+    let refused = run(&program, &["-m", &model, "--state", "/", "the sun"]);
+    assert!(refused.refusal().contains("cannot save the state in '/'"), "{refused:?}");
+    let refused = run(&program, &["-m", &model, ""]);
+    assert!(refused.refusal().contains("two tokens or more"), "{refused:?}");
+}
+
+const PROMPTS: [&str; 3] = ["the sun", "one and two and three", "a"];
+
+#[test]
+fn every_client_gets_its_lone_text() {
+    for model in models("parallel") {
+        let texts = PROMPTS.map(|prompt| alone(&model, "9", prompt));
+        let prompts = PROMPTS.join("\n\n");
+        // A batch of four: the prompts come in pieces while others write.
+        for more in [&["-np", "1"][..], &["-np", "3"], &["-np", "2", "-nocb"], &["-b", "4"]] {
+            let base = ["-m", &model, "-f", "-", "-n", "9", "-ns", "5", "--json"];
+            let program = sanitized("parallel");
+            let run = run_with_input(&program, &[&base[..], more].concat(), &prompts);
+            let mut lines = json_lines(run.text());
+            let totals = lines.pop().unwrap();
+            lines.sort_by_key(|line| line["client"].as_u64());
+            assert_eq!(lines.len(), 5);
+            for (i, line) in lines.iter().enumerate() {
+                assert_eq!(line["client"], i);
+                assert_eq!(line["prompt"], PROMPTS[i % 3]);
+                assert_eq!(line["answer"], texts[i % 3].as_str(), "{more:?}");
+            }
+            let sum = |key| lines.iter().map(|line| line[key].as_u64().unwrap()).sum::<u64>();
+            assert_eq!(totals["n_prompt"], sum("n_prompt"));
+            assert_eq!(totals["n_predicted"], sum("n_predicted"));
+            assert_eq!((&totals["clients"], &totals["cache_misses"]), (&5.into(), &0.into()));
+        }
+    }
+}
+
+#[test]
+fn a_client_keeps_its_seed_in_company() {
+    let model = tiny_model("parallel-seed", "gqa");
+    let answers = |slots: &str| {
+        let flags = ["-m", &model, "-p", "the sun", "-n", "12", "-ns", "6", "--temp", "1"];
+        let run = run(&example("parallel"), &[&flags[..], &["--json", "-np", slots]].concat());
+        let mut lines = json_lines(run.text());
+        lines.pop();
+        lines.sort_by_key(|line| line["client"].as_u64());
+        lines.iter().map(|line| line["answer"].to_string()).collect::<Vec<_>>()
+    };
+    let one = answers("1");
+    assert_eq!(answers("4"), one);
+    assert_ne!(one[0], one[1]);
+}
+
+/// A cache that is too small for all: first smaller batches, then a clear end.
+#[test]
+fn parallel_says_when_the_cache_is_full() {
+    let model = tiny_model("parallel-full", "gqa");
+    let flags = ["-m", &model, "-p", "the sun", "-np", "8", "-ns", "8", "-n", "200", "-c", "256"];
+    let full = run(&sanitized("parallel"), &flags);
+    assert_eq!(full.code, Some(1), "{full:?}");
+    assert!(full.stderr.contains("the KV cache of 256 tokens is full"), "{full:?}");
+    let totals = run(&example("parallel"), &["-m", &model, "-p", "a", "-n", "3", "-ns", "2"]);
+    for line in ["[client 0, slot 0, ", "[client 1, slot 1, "] {
+        assert!(totals.text().contains(line), "{totals:?}");
+    }
+    for line in ["Total prompt tokens: ", "Total gen tokens: ", "Cache misses:             0\n"] {
+        assert!(totals.stderr.contains(line), "{totals:?}");
+    }
+}
+
+/// The numbers of `speculative`: name, then value.
+fn count(stderr: &str, name: &str) -> usize {
+    let line =
+        stderr.lines().find_map(|line| line.strip_prefix("speculative: ")?.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("{name}: {stderr}"))
+        .trim_start_matches([' ', '='])
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn guesses_do_not_change_the_text() {
+    let prompt = "one two three four. one two three four. one two";
+    for model in models("speculative") {
+        let text = format!("{prompt}{}\n", alone(&model, "24", prompt));
+        for more in [
+            &["--lookup"][..],
+            &["--lookup", "--draft-max", "3", "--ngram-min", "2"],
+            &["--lookup", "--draft-max", "0"],
+            &["--lookup", "-b", "4", "--draft-min", "2"],
+            &["-md", &model],
+            &["-md", &model, "--draft-p-min", "0", "--draft-max", "5"],
+        ] {
+            let base = ["-m", &model, "-n", "24", "-p", prompt];
+            let run = run(&sanitized("speculative"), &[&base[..], more].concat());
+            assert_eq!(run.text(), text, "{more:?}");
+            let [drafted, accepted, batches, written] =
+                ["n_drafted", "n_accept", "batches", "n_predict"].map(|n| count(&run.stderr, n));
+            // Every batch gives one token and the guesses that were right; the end is a token too.
+            let tokens = written + usize::from(written < 24);
+            assert!(accepted <= drafted, "{run:?}");
+            assert_eq!(batches + accepted, tokens, "{run:?}");
+            if more == ["--lookup", "--draft-max", "0"] {
+                assert_eq!(drafted, 0);
+            }
+            if more.contains(&"--draft-p-min") {
+                // A model guesses itself right.
+                assert_eq!((accepted, batches), (drafted, tokens.div_ceil(6)), "{run:?}");
+            }
+        }
+    }
+}
+
+/// Guesses of another model are wrong at times; with a seed the text is the same too.
+#[test]
+fn another_model_guesses_and_randomness_keeps_its_seed() {
+    let (target, draft) = (tiny_model("draft", "gqa"), tiny_model("draft", "q8_0"));
+    let text = |temp: &str, more: &[&str]| {
+        let base = ["-m", &target, "-n", "30", "-p", "the sun and the sea", "--temp", temp];
+        let run = run(&sanitized("speculative"), &[&base[..], more].concat());
+        (run.text().to_owned(), count(&run.stderr, "n_drafted"), count(&run.stderr, "n_accept"))
+    };
+    for temp in ["0", "1"] {
+        let (plain, ..) = text(temp, &["--lookup", "--draft-max", "0"]);
+        let (guessed, drafted, accepted) = text(temp, &["-md", &draft, "--draft-p-min", "0"]);
+        assert_eq!(guessed, plain);
+        assert!(accepted < drafted, "{accepted} of {drafted}");
+        assert_eq!(text(temp, &["--lookup"]).0, plain);
+    }
+    let other = tiny_model("draft", "odd");
+    let flags = ["-m", &target, "-md", &other, "-p", "the sun"];
+    let refused = run(&example("speculative"), &flags);
+    assert!(refused.refusal().contains("needs the same vocabulary"), "{refused:?}");
+}
+
+#[test]
+fn a_conversation_keeps_what_was_said() {
+    let tiny = tiny_model("chat", "gqa");
+    let refused = run_with_input(&example("chat"), &["-m", &tiny], "Hello\n");
+    assert!(refused.refusal().contains("brings no chat format"), "{refused:?}");
+
+    let Some(model) = model() else { return };
+    let model = model.to_str().unwrap();
+    let talk = |input: &str, more: &[&str]| {
+        let base = ["-m", model, "--temp", "0", "-n", "12"];
+        run_with_input(&sanitized("chat"), &[&base[..], more].concat(), input)
+    };
+    let (hello, question) = ("My favourite colour is green.", "What is my favourite colour?");
+    let both = talk(&format!("{hello}\n\n{question}"), &["-sys", "Be brief."]);
+    let (first, second) = both.text().split_once('\n').unwrap();
+    assert_eq!(talk(hello, &["-sys", "Be brief."]).text(), format!("{first}\n"));
+    // The second answer is the one that reading all of it anew gives.
+    let turn = |role: &str, text: &str| format!("<|im_start|>{role}\n{text}<|im_end|>\n");
+    let turns =
+        [("system", "Be brief."), ("user", hello), ("assistant", first), ("user", question)];
+    let all: String = turns.iter().map(|(role, text)| turn(role, text)).collect();
+    let expected = alone(model, "12", &format!("{all}<|im_start|>assistant\n"));
+    assert_eq!(second, format!("{expected}\n"));
+    assert_ne!(talk(question, &["-sys", "Be brief."]).text(), second);
+
+    let full = talk(&format!("{}\n", "word ".repeat(400)), &["-c", "256"]);
+    assert!(full.refusal().contains("the context is full: it holds 256 tokens"), "{full:?}");
+    let story = format!("Write a very long story. {}", "dragon ".repeat(180));
+    let full = talk(&story, &["-c", "256", "-n", "-1"]);
+    assert_eq!(full.code, Some(1), "{full:?}");
+    assert!(full.stdout.len() > 60 && full.stderr.contains("the context is full"), "{full:?}");
+}
