@@ -1,5 +1,5 @@
 //! Example programs that generate text in other ways than `main`: states in files, many clients,
-//! guesses.
+//! guesses, conversations; and the one that shows, edits and splits files.
 
 mod c_programs;
 mod common;
@@ -252,4 +252,134 @@ fn a_conversation_keeps_what_was_said() {
     let full = talk(&story, &["-c", "256", "-n", "-1"]);
     assert_eq!(full.code, Some(1), "{full:?}");
     assert!(full.stdout.len() > 60 && full.stderr.contains("the context is full"), "{full:?}");
+}
+
+/// The parsed JSON of `gguf --json-array`.
+fn contents(path: &str) -> Value {
+    serde_json::from_str(run(&sanitized("gguf"), &["--json-array", path]).text()).unwrap()
+}
+
+#[test]
+fn gguf_shows_what_is_in_a_file() {
+    let model = tiny_model("show", "gqa");
+    let bytes = fs::read(&model).unwrap();
+    let expected = powerinfer::gguf::parse(&bytes, &model).unwrap();
+    let json = contents(&model);
+    assert_eq!(json["magic"], "GGUF");
+    assert_eq!(json["metadata"]["general.architecture"]["value"], "llama");
+    let tokens = json["metadata"]["tokenizer.ggml.tokens"]["value"].as_array().unwrap();
+    assert_eq!(tokens[0], "Ċ");
+    assert_eq!(json["metadata"]["tokenizer.ggml.add_bos_token"]["value"], true);
+    assert_eq!(json["tensors"].as_object().unwrap().len(), expected.tensors.len());
+    let shown = run(&sanitized("gguf"), &["-m", &model]);
+    for tensor in &expected.tensors {
+        let name = tensor.name.to_string();
+        let shape: Vec<u64> =
+            serde_json::from_value(json["tensors"][&name]["shape"].clone()).unwrap();
+        assert_eq!(json["tensors"][&name]["size"], tensor.n_bytes, "{name}");
+        assert_eq!(json["tensors"][&name]["type"], tensor.ty.to_string().to_lowercase(), "{name}");
+        assert!(shown.text().contains(&format!("  {name} {shape:?}\n")), "{name}: {shown:?}");
+    }
+    assert!(shown.text().contains("general.architecture = \"llama\"\n"), "{shown:?}");
+    let brief = run(&sanitized("gguf"), &["--json", &model]);
+    let brief: Value = serde_json::from_str(brief.text()).unwrap();
+    assert_eq!(brief["metadata"]["tokenizer.ggml.tokens"].get("value"), None);
+}
+
+#[test]
+fn gguf_edits_entries_and_nothing_else() {
+    let model = tiny_model("edit", "gqa");
+    let out = format!("{model}.edited");
+    let gguf = sanitized("gguf");
+    let edits = ["--set", "llama.block_count=7", "--set", "general.architecture=a=b\u{e9}"];
+    let more = ["--set", "tokenizer.ggml.add_bos_token=false", "--remove", "tokenizer.ggml.pre"];
+    run(&gguf, &[&["-m", &model, "-o", &out][..], &edits, &more].concat()).text();
+    let (old, mut new) = (contents(&model), contents(&out));
+    let value = |key: &str| new["metadata"][key]["value"].clone();
+    assert_eq!(value("llama.block_count"), 7);
+    assert_eq!(value("general.architecture"), "a=b\u{e9}");
+    assert_eq!(value("tokenizer.ggml.add_bos_token"), false);
+    assert_eq!(value("tokenizer.ggml.pre"), Value::Null);
+    assert_eq!(new["tensors"].take(), old["tensors"]);
+    // Back again, in place: only the order of the entries could differ, and it does not.
+    fs::copy(&model, &out).unwrap();
+    let count = old["metadata"]["llama.block_count"]["value"].to_string();
+    for value in ["9", &count] {
+        let edit = format!("llama.block_count={value}");
+        run(&gguf, &["-m", &out, "-o", &out, "--set", &edit]).text();
+        assert_eq!(fs::read(&out).unwrap() == fs::read(&model).unwrap(), value == count);
+    }
+    for (edit, reason) in [
+        ("llama.block_count=-1", "whole number of type u32"),
+        ("llama.block_count=4294967296", "whole number of type u32"),
+        ("llama.block_count=1.5", "whole number of type u32"),
+        ("tokenizer.ggml.add_bos_token=1", "true or false"),
+        ("tokenizer.ggml.tokens=a", "arrays cannot be set"),
+        ("absent=1", "there is no 'absent'"),
+        ("absent", "KEY=VALUE"),
+    ] {
+        let refused = run(&gguf, &["-m", &model, "-o", &out, "--set", edit]);
+        assert!(refused.refusal().contains(reason), "{refused:?}");
+    }
+}
+
+#[test]
+fn gguf_splits_and_merges() {
+    let model = tiny_model("split", "gqa");
+    let gguf = sanitized("gguf");
+    let prefix = format!("{model}.part");
+    let n = contents(&model)["tensors"].as_object().unwrap().len();
+    let split = ["-m", &model, "-o", &prefix, "--split", "--split-max-tensors", "10"];
+    let run_split = run(&gguf, &split);
+    let count = n.div_ceil(10);
+    assert_eq!(run_split.text().lines().count(), count);
+    let name = |i: usize| format!("{prefix}-{i:05}-of-{count:05}.gguf");
+    assert_eq!(contents(&name(count))["metadata"]["split.no"]["value"], count - 1);
+    assert_eq!(alone(&name(1), "8", "the sun"), alone(&model, "8", "the sun"));
+    let merged = format!("{model}.merged");
+    run(&gguf, &["-m", &name(1), "-o", &merged, "--merge"]).text();
+    assert!(
+        fs::read(&merged).unwrap() == fs::read(&model).unwrap(),
+        "merged is not what was split"
+    );
+    let whole = ["-m", &model, "-o", &prefix, "--split", "--split-max-size", "1M"];
+    assert_eq!(run(&gguf, &whole).text(), format!("{prefix}-00001-of-00001.gguf: {n} tensors\n"));
+    for (arguments, reason) in [
+        (&["-m", &name(2), "-o", "x", "--merge"][..], "not the first file"),
+        (&["-m", &model, "-o", "x", "--merge"], "not the first file"),
+        (&["-m", &name(1), "-o", "x", "--split"], "is a split already"),
+        (&["-m", &model, "-o", "x", "--split", "--split-max-size", "1K"], "M or G"),
+        (&["-m", &model, "--split"], "-o FILE"),
+        (&["-m", &model, "-o", "x"], "--set, --remove"),
+        (&["-m", &model, "-o", "x", "--split", "--merge"], "opposites"),
+        (&[], "no file"),
+        (&["-m", "absent.gguf"], "absent.gguf"),
+        (&["-m", "/"], "is no GGUF file"),
+    ] {
+        let refused = run(&gguf, arguments);
+        assert!(refused.refusal().contains(reason), "{refused:?}");
+    }
+    fs::remove_file(name(2)).unwrap();
+    let refused = run(&gguf, &["-m", &name(1), "-o", &merged, "--merge"]);
+    assert!(refused.refusal().contains("cannot open"), "{refused:?}");
+}
+
+/// Files that are cut anywhere, or have wild numbers in their head, are refused.
+#[test]
+fn gguf_refuses_damaged_files() {
+    let model = tiny_model("damaged", "gqa");
+    let gguf = sanitized("gguf");
+    let whole = fs::read(&model).unwrap();
+    let refused = |bytes: &[u8]| {
+        fs::write(&model, bytes).unwrap();
+        run(&gguf, &[&model]).refusal().to_owned()
+    };
+    for n in (0..whole.len() - 32).step_by(whole.len() / 40) {
+        assert!(refused(&whole[..n]).contains("damaged-gqa.gguf"), "{n}");
+    }
+    for at in (0..32).step_by(4) {
+        let mut wild = whole.clone();
+        wild[at..at + 4].fill(0xFF);
+        assert!(!refused(&wild).is_empty(), "{at}");
+    }
 }
