@@ -70,7 +70,7 @@ fn modified(path: &Path) -> SystemTime {
 }
 
 /// What the examples share.
-const SHARED: [&str; 4] = ["adapters", "common", "generate", "imatrix"];
+const SHARED: [&str; 5] = ["adapters", "common", "generate", "imatrix", "measure"];
 
 /// Compiles `source`, a path in the repository, with what the examples share.
 pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
