@@ -289,7 +289,7 @@ fn divergence_from_itself_is_nothing() {
     assert!(same["kld_max"].as_f64().unwrap().abs() < 1e-4, "{same}");
     assert!(same["same_top"].as_f64().unwrap() > 0.99, "{same}");
 
-    // The same weights before they were rounded to 4 to 8 bits.
+    // The same weights in F32, whose products round no activations.
     let twin = tiny_model("divergence-twin", &tiny::twin_bytes(&tiny::spec("gqa")));
     let coarse = of(&twin, &["--kl-divergence"]);
     let value = |name: &str| -> f64 {
