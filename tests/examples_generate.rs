@@ -383,3 +383,49 @@ fn gguf_refuses_damaged_files() {
         assert!(!refused(&wild).is_empty(), "{at}");
     }
 }
+
+/// The middle is what the model writes after the announced texts, in either order.
+#[test]
+fn infill_announces_its_texts() {
+    let infill = sanitized("infill");
+    let plain = tiny_model("infill-plain", "gqa");
+    for (arguments, reason) in [
+        (&["-m", &plain, "--in-prefix", "a"][..], "no token for what comes before"),
+        (&["-m", &plain], "no text"),
+        (&["-m", &plain, "--in-prefix", "a", "--in-prefix-file", "b"], "both give"),
+        (&["-m", "absent.gguf", "--in-suffix", "a"], "absent.gguf"),
+    ] {
+        let refused = run(&infill, arguments);
+        assert!(refused.refusal().contains(reason), "{refused:?}");
+    }
+
+    let spec = tiny::spec("gqa");
+    let bytes = tiny::edited_bytes(&spec, |keys, _| {
+        for (name, back) in [("pre", 2), ("suf", 4), ("mid", 1)] {
+            let id = powerinfer::gguf::Value::U32(spec.n_vocab as u32 - back);
+            keys.set(&format!("tokenizer.ggml.fim_{name}_token_id"), id).unwrap();
+        }
+    });
+    let model = format!("{plain}.fim");
+    fs::write(&model, bytes).unwrap();
+    let (pre, suf, mid) = ("<|im_start|>", "<|begin|>", "<|im_end|>");
+    // `simple` shows control tokens in what it writes, `infill` does not.
+    let lone = |prompt: &str| {
+        let text = alone(&model, "8", prompt);
+        [pre, suf, mid].iter().fold(text, |text, token| text.replace(token, ""))
+    };
+    let mut middles = Vec::new();
+    for (before, after) in [("the sun", " and the sea"), ("one two", "\nfour"), ("a", "")] {
+        let base = ["-m", &model, "-n", "8", "--in-prefix", before, "--in-suffix", after];
+        let whole = run(&infill, &base);
+        let middle = lone(&format!("{pre}{before}{suf}{after}{mid}"));
+        assert_eq!(whole.text(), format!("{before}{middle}{after}\n"));
+        let only = [&base[..], &["--no-display-prompt", "--spm-infill"]].concat();
+        let middle = lone(&format!("{suf}{after}{pre}{before}{mid}"));
+        assert_eq!(run(&infill, &only).text(), format!("{middle}\n"));
+        middles.push(middle);
+    }
+    assert!(middles.iter().any(|middle| middle.len() > 4), "{middles:?}");
+    let small = ["-m", &model, "--in-prefix", "a", "-c", "16"];
+    assert!(run(&infill, &small).refusal().contains("the texts do not fit"));
+}
