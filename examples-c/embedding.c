@@ -43,12 +43,15 @@ static void normalize(float *row, size_t n, int64_t norm) {
     for (size_t i = 0; i < n; i++) row[i] *= scale;
 }
 
-static double cosine(const float *a, const float *b, size_t n) {
+/* Of rows i and j. */
+static double cosine(const struct rows *rows, size_t i, size_t j) {
+    const size_t n = rows->n_embd;
+    const float *a = rows->data + i * n, *b = rows->data + j * n;
     double ab = 0, aa = 0, bb = 0;
-    for (size_t i = 0; i < n; i++) {
-        ab += (double)a[i] * (double)b[i];
-        aa += (double)a[i] * (double)a[i];
-        bb += (double)b[i] * (double)b[i];
+    for (size_t k = 0; k < n; k++) {
+        ab += (double)a[k] * (double)b[k];
+        aa += (double)a[k] * (double)a[k];
+        bb += (double)b[k] * (double)b[k];
     }
     if (aa == 0 || bb == 0) return aa == bb; /* two empty vectors are the same */
     return ab / (sqrt(aa) * sqrt(bb));
@@ -173,7 +176,7 @@ static void print_similarities(const struct rows *rows, const struct names *text
     putchar('\n');
     for (size_t i = 0; i < rows->n; i++) {
         for (size_t j = 0; j < rows->n; j++)
-            printf("%6.2f ", cosine(rows->data + i * rows->n_embd, rows->data + j * rows->n_embd, rows->n_embd));
+            printf("%6.2f ", cosine(rows, i, j));
         printf("%1.10s\n", texts->data[i]);
     }
 }
@@ -200,7 +203,9 @@ static void print_json(const struct rows *rows, bool bare, bool similarities, co
     fputs(bare ? "[" : "{\n  \"object\": \"list\",\n  \"data\": [\n", stdout);
     for (size_t j = 0; j < rows->n; j++, comma = bare ? "," : ",\n") {
         fputs(comma, stdout);
-        if (!bare) printf("    {\n      \"object\": \"embedding\",\n      \"index\": %zu,\n      \"embedding\": ", j);
+        if (!bare)
+            printf("    {\n      \"object\": \"embedding\",\n      \"index\": %zu,\n"
+                   "      \"embedding\": ", j);
         for (size_t i = 0; i < rows->n_embd; i++) {
             putchar(i ? ',' : '[');
             print_numbers(rows, j, i, i + 1, form);
@@ -213,8 +218,7 @@ static void print_json(const struct rows *rows, bool bare, bool similarities, co
         for (size_t i = 0; i < rows->n; i++) {
             fputs(i ? ",\n    [" : "\n    [", stdout);
             for (size_t j = 0; j < rows->n; j++)
-                printf("%s%.2f", j ? ", " : "",
-                       cosine(rows->data + i * rows->n_embd, rows->data + j * rows->n_embd, rows->n_embd));
+                printf("%s%.2f", j ? ", " : "", cosine(rows, i, j));
             putchar(']');
         }
         fputs("\n  ]", stdout);

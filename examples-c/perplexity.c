@@ -416,6 +416,7 @@ static void score_endings(struct llama_context *ctx, struct llama_batch *batch,
         for (int s = 0; s < N_ENDINGS; s++) /* the last token of an ending is always its own */
             same = same && shared + 1 < endings[s].len && endings[s].data[shared] == endings[0].data[shared];
     }
+    if (!shared) die("a task's endings have no story before them");
     batch->n_tokens = 0;
     for (size_t i = 0; i < shared; i++) {
         batch_add(batch, endings[0].data[i], (llama_pos)i, 0, i + 1 == shared);
@@ -474,7 +475,8 @@ static void hellaswag(struct llama_model *model, const struct options *o, struct
     double accuracy = 0, low = 0, high = 0;
     for (size_t i = 0; i < n_tasks; i++) {
         const char *const *task = lines.data + order[i] * N_LINES;
-        if (task[1][0] < '0' || task[1][0] >= '0' + N_ENDINGS || strspn(task[1] + 1, " \r") != strlen(task[1] + 1))
+        const int right = task[1][0] - '0';
+        if (right < 0 || right >= N_ENDINGS || task[1][1 + strspn(task[1] + 1, " \r")])
             die("line %zu is the number of an ending, 0 to 3, not '%s'", order[i] * N_LINES + 2, task[1]);
         struct tokens endings[N_ENDINGS] = {{0}};
         double means[N_ENDINGS];
@@ -492,7 +494,7 @@ static void hellaswag(struct llama_model *model, const struct options *o, struct
         if (n > (size_t)room) die("task %zu needs %zu tokens, a batch has %d (see -b)", order[i] + 1, n, room);
         score_endings(ctx, &batch, endings, means);
         for (int s = 1; s < N_ENDINGS; s++) best = means[s] > means[best] ? s : best;
-        n_right += best == task[1][0] - '0';
+        n_right += best == right;
         for (int s = 0; s < N_ENDINGS; s++) tokens_free(&endings[s]);
 
         /* Wilson's interval: good for few tasks and shares near 0 or 1 too. */

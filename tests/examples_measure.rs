@@ -372,6 +372,9 @@ fn hellaswag_finds_the_right_endings() {
     assert_eq!(json(one.text())["n_tasks"], 1);
     let bad = score(&STORIES.replace("\n2\n", "\n4\n"), &["--json"]);
     assert!(bad.refusal().contains("is the number of an ending"), "{bad:?}");
+    // Endings that begin the text have nothing that could predict their first token.
+    let bare = score("\n0\nwaits.\npaints.\ndrives.\nsings.\n", &["--json"]);
+    assert!(bare.refusal().contains("no story before them"), "{bare:?}");
 }
 
 #[test]
