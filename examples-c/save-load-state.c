@@ -76,19 +76,22 @@ static void move_sequence(struct llama_context *ctx) {
     free(state);
 }
 
-/* A file of our own that goes when the program ends. */
-static char made[] = "/tmp/save-load-state-XXXXXX";
+/* A file of our own in $TMPDIR, that goes when the program ends. */
+static struct text made;
 
 static void remove_made(void) {
-    remove(made);
+    remove(made.data);
+    text_free(&made);
 }
 
 static const char *make_file(void) {
-    int fd = mkstemp(made);
-    if (fd < 0) die("cannot make a file '%s': give one with --state", made);
+    const char *folder = getenv("TMPDIR");
+    text_addf(&made, "%s/save-load-state-XXXXXX", folder && *folder ? folder : "/tmp");
+    int fd = mkstemp(made.data);
+    if (fd < 0) die("cannot make a file '%s': give one with --state", made.data);
     close(fd);
     atexit(remove_made);
-    return made;
+    return made.data;
 }
 
 int main(int argc, char **argv) {

@@ -29,7 +29,7 @@ struct drafter {
 
 /* ---- guesses ---- */
 
-/* Logit of the greatest element, and its probability. */
+/* The token of the greatest logit, and its probability. */
 static llama_token most_likely(const float *logits, int32_t n_vocab, double *p) {
     llama_token best = 0;
     for (llama_token t = 1; t < n_vocab; t++)

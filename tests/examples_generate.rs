@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
-use c_programs::{example, model, run, run_with_input, sanitized, scratch};
+use c_programs::{command, example, model, run, run_with_input, sanitized, scratch};
 use common::tiny;
 use serde_json::Value;
 
@@ -90,6 +90,10 @@ fn states_need_a_file_and_a_prompt() {
     let program = example("save-load-state");
     let refused = run(&program, &["-m", &model, "--state", "/", "the sun"]);
     assert!(refused.refusal().contains("cannot save the state in '/'"), "{refused:?}");
+    let folder = scratch("examples-generate-temporary");
+    let own = command(&program).args(["-m", &model, "the sun"]).env("TMPDIR", &folder).output();
+    assert!(own.unwrap().status.success());
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "the state is still there");
     let refused = run(&program, &["-m", &model, ""]);
     assert!(refused.refusal().contains("two tokens or more"), "{refused:?}");
 }
