@@ -7,8 +7,9 @@ use std::sync::Arc;
 use crate::adapter::{self, Lora};
 use crate::engine::{Context, ContextError, ContextParams};
 use crate::gguf::{self, LoadOptions, Metadata, ModelFiles, Progress};
-use crate::model::{self, Ftype, Hparams, SaveError, Wanted};
+use crate::model::{self, Ftype, Hparams, Layout, SaveError, Wanted, Weight};
 use crate::plan::RopeStyle;
+use crate::quant::dequantize_row;
 use crate::sparse::{
     BadMagnitude, BadOption, Mode, Options, Places, Request, Sidecar, Sparse, Tuning,
 };
@@ -167,6 +168,24 @@ impl Model {
     /// Architecture, size and quantisation in a few words.
     pub fn description(&self) -> String {
         self.inner.description()
+    }
+
+    /// Elements of the table of token embeddings; `None` when it is not in memory.
+    pub fn n_token_embeddings(&self) -> Option<usize> {
+        Some(self.token_embeddings()?.shape.n_elements() as usize)
+    }
+
+    /// Writes the table of token embeddings, `[n_vocab, n_embd]`, row after row; false when `out` has
+    /// another length or the table is not in memory.
+    pub fn read_token_embeddings(&self, out: &mut [f32]) -> bool {
+        let read = self.token_embeddings().filter(|table| table.layout == Layout::Rows);
+        let read = read.and_then(|table| dequantize_row(table.ty, table.data.as_ref()?, out).ok());
+        read.is_some()
+    }
+
+    fn token_embeddings(&self) -> Option<&Weight> {
+        let mut all = self.inner.weights().iter();
+        all.find(|weight| weight.name == "token_embd.weight" && weight.data.is_some())
     }
 
     /// Bytes of all tensors.

@@ -8,6 +8,7 @@ use core::ptr;
 
 use super::context::with;
 use super::ggml::buffer::ggml_backend_cpu_buffer_type;
+use super::guard;
 use super::load::model_ref;
 use super::types::{ggml_backend_buffer_type_t, ggml_backend_dev_t, llama_context, llama_model};
 use crate::log_error;
@@ -111,14 +112,24 @@ pub unsafe extern "C" fn llama_model_dflash_selector_top_k(_model: *const llama_
     0
 }
 
-/// Copies the token embeddings as floats; returns how many rows, here 0.
+/// Writes the table of token embeddings as floats, row after row, and gives their number; with NULL
+/// only the number. 0 when the table is not in memory.
 #[unsafe(export_name = "_Z24llama_model_get_tok_embdPK11llama_modelPf")]
-pub unsafe extern "C" fn llama_model_get_tok_embd(
-    _model: *const llama_model,
-    _out: *mut f32,
-) -> u32 {
-    log_error!("llama_model_get_tok_embd: this version of libpowerinfer does not have it yet");
-    0
+pub unsafe extern "C" fn llama_model_get_tok_embd(model: *const llama_model, out: *mut f32) -> u32 {
+    guard::call(0, "llama_model_get_tok_embd", || {
+        // SAFETY: NULL or a model.
+        let model = unsafe { model_ref(model) }.map(|handle| &handle.model);
+        let n = model.and_then(|model| model.n_token_embeddings()).unwrap_or(0);
+        let Ok(n_told) = u32::try_from(n) else { return 0 };
+        if let (Some(model), false) = (model, out.is_null()) {
+            // SAFETY: the caller asked for the number first and has room for as many.
+            let out = unsafe { core::slice::from_raw_parts_mut(out, n) };
+            if !model.read_token_embeddings(out) {
+                return 0;
+            }
+        }
+        n_told
+    })
 }
 
 /// A node of libstdc++'s `std::map` from buffer types to how much memory is for what.

@@ -27,7 +27,7 @@ else
 fi
 limits=${asan:+"-timeout=5 -rss_limit_mb=3072 -malloc_limit_mb=1100"}
 
-RUSTFLAGS="--cfg fuzzing $asan -Ccodegen-units=1 -Cpasses=sancov-module \
+RUSTFLAGS="--cfg fuzzing $asan -Cpasses=sancov-module \
 -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 -Cllvm-args=-sanitizer-coverage-pc-table \
