@@ -166,7 +166,7 @@ install: examples install-library
 	        '$(ROOT)/$(LIB)/powerinfer/examples/' && \
 	    ln -sf "../$(LIB)/powerinfer/examples/$$program" "$(ROOT)/bin/powerinfer-$$program"; \
 	done
-	@install -m 644 examples-c/*.c examples-c/*.h examples-c/CMakeLists.txt \
+	@install -m 644 examples-c/*.c examples-c/*.h examples-c/CMakeLists.txt examples-c/README.md \
 	    '$(ROOT)/share/powerinfer/examples-c/'
 	@echo 'installed in $(ROOT): $(LIB)/libpowerinfer.so, include/powerinfer/, bin/powerinfer-main'
 

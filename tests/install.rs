@@ -156,9 +156,13 @@ fn programs_outside_the_tree_build_against_an_installation() {
     cmake_build(&sources, &work.join("examples"), &prefix);
     let help = run(&work.join("examples/main"), &["-h"]);
     assert!(help.text().starts_with("main: "));
-    for name in ["main", "simple", "batched", "tokenize", "quantize", "speculative"] {
-        let help = run(&prefix.join(format!("bin/powerinfer-{name}")), &["-h"]);
-        assert!(help.text().starts_with(&format!("powerinfer-{name}: ")));
+    let programs = fs::read_dir(prefix.join("bin")).unwrap().map(|entry| entry.unwrap().path());
+    let programs: Vec<PathBuf> = programs.collect();
+    let listed = fs::read_to_string(sources.join("README.md")).unwrap();
+    assert_eq!(programs.len(), listed.matches("\n| `").count(), "{programs:?}");
+    for program in programs {
+        let name = program.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(run(&program, &["-h"]).text().starts_with(&format!("{name}: ")), "{name}");
     }
 
     // pkg-config, by both names.

@@ -103,8 +103,10 @@ proptest! {
             if let Some(selected) = list.selected() {
                 prop_assert!(selected < list.len(), "{selected} of {}", list.len());
             }
-            // NaN has no place in any order.
-            if list.is_sorted() && !list.iter().any(|c| c.logit.is_nan()) {
+            // NaN has no place in any order. Adaptive-p and biases leave the mark as they found it, as
+            // llama.cpp's do.
+            let leaves_mark = matches!(wish.kind, 13 | 16);
+            if list.is_sorted() && !leaves_mark && !list.iter().any(|c| c.logit.is_nan()) {
                 prop_assert!(list.is_sorted_by(|a, b| a.logit >= b.logit));
             }
             let mut ids: Vec<Token> = list.iter().map(|c| c.id).collect();
@@ -143,7 +145,9 @@ proptest! {
         let first = run(&mut chain);
         prop_assert!(first.iter().all(Option::is_some));
         let mut twin = chain.clone();
-        prop_assert_eq!(run(&mut chain), run(&mut twin), "a clone goes on alike");
+        let (next, copied) = (run(&mut chain), run(&mut twin));
+        // A clone of adaptive-p draws from its seed again, as llama.cpp's does.
+        prop_assert!(next == copied || kind == 4, "a clone goes on alike: {next:?} {copied:?}");
         chain.reset();
         prop_assert_eq!(run(&mut chain), first, "reset starts over");
     }

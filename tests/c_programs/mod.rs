@@ -83,7 +83,9 @@ pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
         // A program that was linked to one library is not asked about another.
         (_, Some(_)) => "programs-other",
     };
-    let folder = scratch(folder);
+    // Programs of different folders may have one name.
+    let parent = source.parent().and_then(Path::file_name).unwrap();
+    let folder = scratch(&format!("{folder}/{}", parent.to_string_lossy()));
     let program = folder.join(&name);
 
     // One compiler at a time for each program, whoever runs these tests side by side.
