@@ -5,7 +5,7 @@
  *
  * The state is saved before the prompt's last token: that one is decoded again after each restore,
  * and its logits choose the first new token. */
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700 /* POSIX 2008, and P_tmpdir */
 #include "generate.h"
 
 #include <stdlib.h>
@@ -86,7 +86,7 @@ static void remove_made(void) {
 
 static const char *make_file(void) {
     const char *folder = getenv("TMPDIR");
-    text_addf(&made, "%s/save-load-state-XXXXXX", folder && *folder ? folder : "/tmp");
+    text_addf(&made, "%s/save-load-state-XXXXXX", folder && *folder ? folder : P_tmpdir);
     int fd = mkstemp(made.data);
     if (fd < 0) die("cannot make a file '%s': give one with --state", made.data);
     close(fd);

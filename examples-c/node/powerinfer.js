@@ -199,10 +199,10 @@ class Model {
   #closed = false;
 
   /* Loads a GGUF file. options: library (a path; also by POWERINFER_LIBRARY), nGpuLayers. */
-  static async load(path, options = {}) {
-    const lib = library(options.library);
+  static async load(path, { library: file, nGpuLayers } = {}) {
+    const lib = library(file);
     const params = lib.model_default_params();
-    params.n_gpu_layers = options.nGpuLayers ?? params.n_gpu_layers;
+    params.n_gpu_layers = nGpuLayers ?? params.n_gpu_layers;
     complaints = [];
     const handle = await call(lib.model_load_from_file, path, params);
     if (!handle) throw failure(`cannot load ${path}`);

@@ -43,7 +43,6 @@ LINE(embeddings_make_all_tokens_outputs, "A context of embeddings: every token i
     params.pooling_type = LLAMA_POOLING_TYPE_NONE;
     struct llama_context *ctx = start(load("llama.gguf"), params);
     llama_token tokens[3] = {4, 5, 6};
-    llama_log_set(log_count, NULL);
     say("%d", llama_decode(ctx, llama_batch_get_one(tokens, 3)));
     say("%d %d", !!llama_get_embeddings_ith(ctx, 0), !!llama_get_embeddings_ith(ctx, 2));
 }
@@ -118,6 +117,16 @@ LINE(gaps_inside_of_a_batch, "Positions of a sequence that leave a gap in the ba
     say_range(ctx, 0);
 }
 
+/* One token of sequences 0 and 1. */
+static int shared(struct llama_context *ctx, llama_pos pos) {
+    struct llama_batch b = llama_batch_init(1, 0, 2);
+    b.n_tokens = b.logits[0] = 1;
+    b.token[0] = 5, b.pos[0] = pos, b.n_seq_id[0] = 2, b.seq_id[0][0] = 0, b.seq_id[0][1] = 1;
+    const int code = llama_decode(ctx, b);
+    llama_batch_free(b);
+    return code;
+}
+
 LINE(shared_tokens_need_one_cache, "A token of two sequences: 0 with kv_unified, else 1.") {
     for (int unified = 0; unified < 2; unified++) {
         struct llama_context_params params = small();
@@ -125,10 +134,7 @@ LINE(shared_tokens_need_one_cache, "A token of two sequences: 0 with kv_unified,
         params.n_seq_max = 2;
         params.kv_unified = unified;
         struct llama_context *ctx = start(load("llama.gguf"), params);
-        struct llama_batch b = llama_batch_init(1, 0, 2);
-        b.n_tokens = b.logits[0] = 1;
-        b.token[0] = 5, b.pos[0] = 0, b.n_seq_id[0] = 2, b.seq_id[0][0] = 0, b.seq_id[0][1] = 1;
-        say("%d", llama_decode(ctx, b));
+        say("%d", shared(ctx, 0));
         say_range(ctx, 0), say_range(ctx, 1);
     }
 }
@@ -139,10 +145,7 @@ LINE(coupled_sequences_stay_together, "Sequences that share a token must have th
     params.kv_unified = true;
     struct llama_context *ctx = start(load("llama.gguf"), params);
     say("%d", feed(ctx, 0, 0, 3));
-    struct llama_batch b = llama_batch_init(1, 0, 2);
-    b.n_tokens = b.logits[0] = 1;
-    b.token[0] = 5, b.pos[0] = 3, b.n_seq_id[0] = 2, b.seq_id[0][0] = 0, b.seq_id[0][1] = 1;
-    say("%d", llama_decode(ctx, b));
+    say("%d", shared(ctx, 3));
     say_range(ctx, 0), say_range(ctx, 1);
 }
 
@@ -176,10 +179,10 @@ LINE(abort_is_2, "The abort callback says true: 2; positions of the step are gon
     say_range(ctx, 0);
 }
 
-static int n_asked;
+static int n_asked, n_allowed = INT_MAX;
 static bool stop_late(void *data) {
     (void)data;
-    return ++n_asked > n_logged[7];
+    return ++n_asked > n_allowed;
 }
 
 LINE(earlier_ubatches_stay, "A failure takes the failing ubatch's positions, earlier ones stay.") {
@@ -187,10 +190,9 @@ LINE(earlier_ubatches_stay, "A failure takes the failing ubatch's positions, ear
     params.n_ubatch = 4;
     struct llama_context *ctx = start(load("llama.gguf"), params);
     /* How often one ubatch asks differs: count, then stop in the second. */
-    n_logged[7] = INT_MAX;
     llama_set_abort_callback(ctx, stop_late, NULL);
     say("%d", feed(ctx, 0, 0, 4));
-    n_logged[7] = n_asked + n_asked / 2;
+    n_allowed = n_asked + n_asked / 2;
     n_asked = 0;
     say("%d", feed(ctx, 0, 4, 12));
     say_range(ctx, 0);

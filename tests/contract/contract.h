@@ -111,7 +111,6 @@ __attribute__((unused)) static struct llama_context *plain(void) {
     return start(load("llama.gguf"), small());
 }
 
-enum { N_TEXT = 64 };
 /* Token i of a text that means nothing. */
 __attribute__((unused)) static llama_token word(int i) { return 3 + (i * 7) % 80; }
 

@@ -9,6 +9,14 @@ static bool same_answers(struct llama_context *a, struct llama_context *b, int p
     return error < 1e-3f;
 }
 
+/* The whole state of a context, and how long it is. */
+static uint8_t *taken(struct llama_context *ctx, size_t *size) {
+    *size = llama_state_get_size(ctx);
+    uint8_t *data = malloc(*size);
+    if (llama_state_get_data(ctx, data, *size) != *size) broken("state");
+    return data;
+}
+
 LINE(sizes_are_exact, "get_data fills what get_size says, and one byte less is refused.") {
     struct llama_context *ctx = plain();
     feed(ctx, 0, 0, 20);
@@ -38,9 +46,8 @@ LINE(a_context_comes_back, "set_data in another context: positions and answers c
     struct llama_model *model = load("llama.gguf");
     struct llama_context *a = start(model, small()), *b = start(model, small());
     feed(a, 0, 0, 20);
-    const size_t size = llama_state_get_size(a);
-    uint8_t *data = malloc(size);
-    llama_state_get_data(a, data, size);
+    size_t size;
+    uint8_t *data = taken(a, &size);
     say("%d", llama_state_set_data(b, data, size) == size);
     say_range(b, 0);
     say("%d", same_answers(a, b, 20));
@@ -50,9 +57,8 @@ LINE(outputs_are_not_in_it, "Logits are not part of a state: the last token is d
     struct llama_model *model = load("llama.gguf");
     struct llama_context *a = start(model, small()), *b = start(model, small());
     feed(a, 0, 0, 20);
-    const size_t size = llama_state_get_size(a);
-    uint8_t *data = malloc(size);
-    llama_state_get_data(a, data, size);
+    size_t size;
+    uint8_t *data = taken(a, &size);
     llama_state_set_data(b, data, size);
     say("%d", !!llama_get_logits_ith(b, -1));
     llama_memory_seq_rm(llama_get_memory(b), 0, 19, -1);
@@ -64,9 +70,8 @@ LINE(cut_data_is_refused, "set_data of a part: 0, and the context can be used.")
     struct llama_model *model = load("llama.gguf");
     struct llama_context *a = start(model, small()), *b = start(model, small());
     feed(a, 0, 0, 20);
-    const size_t size = llama_state_get_size(a);
-    uint8_t *data = malloc(size);
-    llama_state_get_data(a, data, size);
+    size_t size;
+    uint8_t *data = taken(a, &size);
     say("%zu %zu %zu", llama_state_set_data(b, data, 0), llama_state_set_data(b, data, 3),
         llama_state_set_data(b, data, size - 1));
     llama_memory_clear(llama_get_memory(b), true);
@@ -76,9 +81,8 @@ LINE(cut_data_is_refused, "set_data of a part: 0, and the context can be used.")
 LINE(foreign_data_is_refused, "set_data of a state of another model or of noise: 0.") {
     struct llama_context *a = start(load("window.gguf"), small()), *b = plain();
     feed(a, 0, 0, 20);
-    const size_t size = llama_state_get_size(a);
-    uint8_t *data = malloc(size);
-    llama_state_get_data(a, data, size);
+    size_t size;
+    uint8_t *data = taken(a, &size);
     say("%zu", llama_state_set_data(b, data, size));
     for (size_t i = 0; i < size; i++) data[i] = (uint8_t)(i * 131 + 7);
     say("%zu", llama_state_set_data(b, data, size));
@@ -92,9 +96,8 @@ LINE(smaller_contexts_refuse, "set_data of more cells than there are: 0.") {
     params.n_ctx = 512;
     struct llama_context *a = start(model, params), *b = start(model, small());
     for (int i = 0; i < 300; i += 50) feed(a, 0, i, 50);
-    const size_t size = llama_state_get_size(a);
-    uint8_t *data = malloc(size);
-    llama_state_get_data(a, data, size);
+    size_t size;
+    uint8_t *data = taken(a, &size);
     say("%zu", llama_state_set_data(b, data, size));
 }
 
