@@ -14,67 +14,20 @@ mod c_programs;
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use c_programs::{example, library, model, repository, scratch};
+use c_programs::{example, has, keep, library_folder, model, repository, scratch, succeed, target};
 use common::tiny_lora::Shape;
 use common::{tiny_archs, tiny_lora};
 use powerinfer::quant::QuantType::F32;
 
 /// Where `make clients` puts what it fetches.
 fn fetched() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients")
-}
-
-/// A folder with the library under the names that programs look for.
-fn library_folder() -> PathBuf {
-    let library = library();
-    if std::env::var_os("POWERINFER_TEST_LIBRARY").is_some() {
-        return library.parent().unwrap().to_owned();
-    }
-    let folder = scratch("clients-library");
-    for name in ["libllama.so", "libpowerinfer.so", "libpowerinfer.so.0"] {
-        let link = folder.join(name);
-        if fs::read_link(&link).ok().as_ref() != Some(&library) {
-            let _ = fs::remove_file(&link);
-            // Another test may have been quicker.
-            let made = std::os::unix::fs::symlink(&library, &link);
-            assert!(made.is_ok() || fs::read_link(&link).unwrap() == library, "{made:?}");
-        }
-    }
-    folder
-}
-
-/// Whether a program is on the PATH; says so when it is not.
-fn has(tool: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-    if !there {
-        eprintln!("skipped: no {tool}");
-    }
-    there
-}
-
-/// Runs a client's tests, and shows what they said when they fail.
-#[track_caller]
-fn pass(command: &mut Command) -> String {
-    let done = command.output().unwrap();
-    let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert!(done.status.success(), "{command:?}\n{}\n{}", said[0], said[1]);
-    said[0].clone()
+    target().join("clients")
 }
 
 // ---- Python ----
-
-/// Written whole before it gets its name: the tests run side by side.
-fn write(path: &Path, bytes: impl FnOnce() -> Vec<u8>) {
-    if !path.exists() {
-        let unfinished = path.with_extension(std::process::id().to_string());
-        fs::write(&unfinished, bytes()).unwrap();
-        fs::rename(unfinished, path).unwrap();
-    }
-}
 
 /// Python with llama-cpp-python on the library under test, and the files that its tests use.
 fn python() -> Option<Command> {
@@ -87,9 +40,9 @@ fn python() -> Option<Command> {
     let files = scratch("clients-files");
     // Its effect is as large as what it acts on.
     let shape = Shape { rank: 4, alpha: Some(4.0), ty: F32, gain: 0.3, seed: 5 };
-    write(&files.join("adapter.gguf"), || tiny_lora::bytes(&fs::read(&model).unwrap(), shape));
+    keep(&files.join("adapter.gguf"), &tiny_lora::bytes(&fs::read(&model).unwrap(), shape));
     let bert = tiny_archs::EMBEDDERS.iter().find(|spec| spec.name == "nomic-bert").unwrap();
-    write(&files.join("bert.gguf"), || tiny_archs::twin_bytes(bert));
+    keep(&files.join("bert.gguf"), &tiny_archs::twin_bytes(bert));
 
     let mut command = Command::new(python);
     command
@@ -107,7 +60,7 @@ fn python() -> Option<Command> {
 fn python_passes(files: &[&str]) {
     let Some(mut python) = python() else { return };
     let folder = repository().join("tests/clients/python");
-    pass(python.current_dir(&folder).args(files));
+    succeed(python.current_dir(&folder).args(files));
 }
 
 #[test]
@@ -136,14 +89,14 @@ fn pythons_server_answers() {
 }
 
 #[test]
-fn llama_cpp_pythons_own_tests_pass() {
+fn llama_cpp_pythons_own_tests_succeed() {
     let sources = fetched().join("llama-cpp-python");
     if !sources.join("tests/test_llama.py").exists() {
         eprintln!("skipped: the tests of llama-cpp-python are not there (`make clients`)");
         return;
     }
     let Some(mut python) = python() else { return };
-    let said = pass(python.current_dir(&sources).args(["-p", "on_our_models", "tests"]));
+    let said = succeed(python.current_dir(&sources).args(["-p", "on_our_models", "tests"]));
     // 16 cases, and 10 with recurrent or hybrid models.
     assert!(said.contains("16 passed, 10 skipped"), "{said}");
 }
@@ -169,7 +122,7 @@ fn the_node_example_passes_its_tests() {
             .env("POWERINFER_LIBRARY", library_folder().join("libpowerinfer.so"));
         node
     };
-    let said = pass(
+    let said = succeed(
         node()
             .env("POWERINFER_TEST_MODEL", &model)
             .env("POWERINFER_SIMPLE", example("simple"))
@@ -180,7 +133,7 @@ fn the_node_example_passes_its_tests() {
 
     let prompt = "The three primary colours are";
     let options = ["--temperature", "0", "--max-tokens", "12"];
-    let text = pass(node().arg("complete.js").arg(&model).arg(prompt).args(options));
+    let text = succeed(node().arg("complete.js").arg(&model).arg(prompt).args(options));
     assert!(text.starts_with(prompt) && text.len() > prompt.len() + 20, "{text}");
     let refused = node().args(["complete.js", "absent.gguf", "a"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
@@ -228,19 +181,20 @@ fn the_go_example_passes_its_tests() {
         go
     };
     let tags: &[&str] = if by_package { &[] } else { &["-tags", "powerinfer_flags"] };
-    pass(configured(go()).env("POWERINFER_SIMPLE", example("simple")).arg("test").args(tags));
+    succeed(configured(go()).env("POWERINFER_SIMPLE", example("simple")).arg("test").args(tags));
 
     let programs = scratch("clients-go");
-    pass(configured(go()).arg("build").args(tags).arg("-o").arg(&programs).arg("./cmd/..."));
+    succeed(configured(go()).arg("build").args(tags).arg("-o").arg(&programs).arg("./cmd/..."));
     let run = |name: &str| {
         let mut program = Command::new(programs.join(name));
         program.env("LD_LIBRARY_PATH", &libraries);
         program
     };
     let prompt = "The three primary colours are";
-    let text = pass(run("complete").arg("-m").arg(&model).args(["-temp", "0", "-n", "12", prompt]));
+    let text =
+        succeed(run("complete").arg("-m").arg(&model).args(["-temp", "0", "-n", "12", prompt]));
     assert!(text.starts_with(prompt) && text.len() > prompt.len() + 20, "{text}");
-    let table = pass(run("embed").arg("-m").arg(&model).args(["-mean", "a cat", "a kitten"]));
+    let table = succeed(run("embed").arg("-m").arg(&model).args(["-mean", "a cat", "a kitten"]));
     assert_eq!(table.matches("1.000").count(), 2, "{table}");
     let refused = run("complete").args(["-m", "absent.gguf", "a"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));

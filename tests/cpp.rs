@@ -5,12 +5,12 @@ mod common;
 
 use std::fs;
 
-use c_programs::{compile_cpp, model, run, scratch};
+use c_programs::{Build, compile, model, run, scratch};
 use common::tiny;
 
 #[test]
 fn a_program_in_the_style_of_upstream_runs() {
-    let program = compile_cpp("tests/c_programs/upstream_style.cpp");
+    let program = compile("tests/c_programs/upstream_style.cpp", Build::Sanitized);
     let Some(model) = model() else { return };
     let run = run(&program, &[model.to_str().unwrap(), "Once upon a time"]);
     assert!(run.text().trim().len() > 10, "{run:?}");
@@ -18,7 +18,7 @@ fn a_program_in_the_style_of_upstream_runs() {
 
 #[test]
 fn the_functions_that_are_cpp_by_their_signatures() {
-    let program = compile_cpp("tests/c_programs/extended.cpp");
+    let program = compile("tests/c_programs/extended.cpp", Build::Sanitized);
     let file = scratch("cpp").join("gqa.gguf");
     let spec = tiny::spec("gqa");
     fs::write(&file, tiny::bytes(&spec)).unwrap();

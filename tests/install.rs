@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use c_programs::{Run, command, example, library, model, repository, run, scratch};
+use c_programs::{Run, command, example, has, library, model, repository, run, scratch, succeed};
 
 const COMPAT: [&str; 8] = [
     "libllama.so",
@@ -22,32 +22,6 @@ const COMPAT: [&str; 8] = [
     "libggml-cpu.so",
     "libggml-cpu.so.0",
 ];
-
-/// The target folder of this build: where make keeps the tools that it fetched.
-fn target() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned()
-}
-
-/// PATH as make sees it.
-fn path() -> String {
-    format!("{}:{}", std::env::var("PATH").unwrap(), target().join("tools/bin").display())
-}
-
-fn has(tool: &str) -> bool {
-    let there = std::env::split_paths(&path()).any(|folder| folder.join(tool).is_file());
-    if !there {
-        eprintln!("skipped: no {tool}");
-    }
-    there
-}
-
-#[track_caller]
-fn succeed(command: &mut Command) -> String {
-    let done = command.env("PATH", path()).output().unwrap();
-    let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert!(done.status.success(), "{command:?}\n{}\n{}", said[0], said[1]);
-    said[0].clone()
-}
 
 /// `make` as a user calls it, also when make runs these tests; it installs the library under test.
 fn make(work: &str, arguments: &[String]) {

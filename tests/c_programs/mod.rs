@@ -42,20 +42,62 @@ pub(crate) fn library() -> PathBuf {
     test.parent().unwrap().join("libpowerinfer.so")
 }
 
-/// A folder with the library under the name that programs ask for.
-fn library_folder(library: &Path) -> PathBuf {
+/// A folder with the library under the names that programs ask for.
+pub(crate) fn library_folder() -> PathBuf {
+    let library = library();
     if std::env::var_os("POWERINFER_TEST_LIBRARY").is_some() {
         return library.parent().unwrap().to_path_buf();
     }
     let folder = scratch("library");
-    let link = folder.join("libpowerinfer.so.0");
-    if fs::read_link(&link).ok().as_deref() != Some(library) {
-        let _ = fs::remove_file(&link);
-        // Another test may have been quicker.
-        let made = std::os::unix::fs::symlink(library, &link);
-        assert!(made.is_ok() || fs::read_link(&link).ok().as_deref() == Some(library), "{made:?}");
+    for name in ["libllama.so", "libpowerinfer.so", "libpowerinfer.so.0"] {
+        let link = folder.join(name);
+        let right = || fs::read_link(&link).is_ok_and(|target| target == library);
+        if !right() {
+            let _ = fs::remove_file(&link);
+            // Another test may have been quicker.
+            let made = std::os::unix::fs::symlink(&library, &link);
+            assert!(made.is_ok() || right(), "{made:?}");
+        }
     }
     folder
+}
+
+/// The target folder of this build: where make keeps what it fetched.
+pub(crate) fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned()
+}
+
+/// PATH as make sees it.
+fn path() -> String {
+    format!("{}:{}", std::env::var("PATH").unwrap(), target().join("tools/bin").display())
+}
+
+/// Whether a program is on that PATH; says so when it is not.
+pub(crate) fn has(tool: &str) -> bool {
+    let there = std::env::split_paths(&path()).any(|folder| folder.join(tool).is_file());
+    if !there {
+        eprintln!("skipped: no {tool}");
+    }
+    there
+}
+
+/// Runs a command that must work, with that PATH; what it printed.
+#[track_caller]
+pub(crate) fn succeed(command: &mut Command) -> String {
+    let done = command.env("PATH", path()).output().unwrap();
+    let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(done.status.success(), "{command:?}\n{}\n{}", said[0], said[1]);
+    said[0].clone()
+}
+
+/// Makes a file of tests that run side by side: it is there whole or not at all.
+pub(crate) fn keep(file: &Path, bytes: &[u8]) {
+    if fs::read(file).is_ok_and(|there| there == bytes) {
+        return;
+    }
+    let part = file.with_extension(format!("{}.part", std::process::id()));
+    fs::write(&part, bytes).unwrap();
+    fs::rename(&part, file).unwrap();
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,7 +114,7 @@ fn modified(path: &Path) -> SystemTime {
 /// What the examples share.
 const SHARED: [&str; 5] = ["adapters", "common", "generate", "imatrix", "measure"];
 
-/// Compiles `source`, a path in the repository, with what the examples share.
+/// Compiles `source`, a path in the repository: C with what the examples share, or C++ alone.
 pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
     let (repository, library) = (repository(), library());
     let source = repository.join(source);
@@ -92,9 +134,12 @@ pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
     let lock = File::create(folder.join(format!("{name}.lock"))).unwrap();
     lock.lock().unwrap();
 
+    let cpp = source.extension().is_some_and(|extension| extension == "cpp");
+    let (compiler, standard) = if cpp { ("c++", "-std=c++17") } else { ("cc", "-std=c11") };
     let examples = repository.join("examples-c");
-    let shared = SHARED.map(|name| examples.join(name).with_extension("c"));
-    let shared_headers = SHARED.map(|name| examples.join(name).with_extension("h"));
+    let shared = SHARED.iter().filter(|_| !cpp).map(|name| examples.join(name));
+    let shared_headers = shared.clone().map(|file| file.with_extension("h"));
+    let shared = shared.map(|file| file.with_extension("c"));
     let inputs = [source.clone(), library.clone()].into_iter();
     let inputs = inputs.chain(shared.clone()).chain(shared_headers);
     let headers = fs::read_dir(repository.join("include")).unwrap().map(|e| e.unwrap().path());
@@ -103,9 +148,8 @@ pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
         return program;
     }
 
-    let libraries = library_folder(&library);
-    let mut cc = Command::new("cc");
-    cc.args(["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]);
+    let mut cc = Command::new(compiler);
+    cc.args([standard, "-O1", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]);
     if build == Build::Sanitized {
         cc.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
     }
@@ -117,27 +161,10 @@ pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
         let more = more.map(|name| library.with_file_name(name));
         cc.args(more.iter().filter(|path| path.exists()));
     }
-    cc.arg(format!("-Wl,-rpath,{}", libraries.display()));
+    cc.arg(format!("-Wl,-rpath,{}", library_folder().display()));
     // The library's own dependencies are its business.
     cc.args(["-lm", "-Wl,--allow-shlib-undefined", "-o"]).arg(&program);
-    let done = cc.output().expect("a C compiler named cc");
-    assert!(done.status.success(), "{cc:?}\n{}", String::from_utf8_lossy(&done.stderr));
-    program
-}
-
-/// Compiles a C++ program, `source` in the repository.
-pub(crate) fn compile_cpp(source: &str) -> PathBuf {
-    let (repository, library) = (repository(), library());
-    let source = repository.join(source);
-    let program = scratch("programs").join(source.file_stem().unwrap());
-    let libraries = library_folder(&library);
-    let mut cc = Command::new("c++");
-    cc.args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]);
-    cc.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I"]);
-    cc.arg(repository.join("include")).arg(&source).arg(&library);
-    cc.arg(format!("-Wl,-rpath,{}", libraries.display()));
-    cc.args(["-Wl,--allow-shlib-undefined", "-o"]).arg(&program);
-    let done = cc.output().expect("a C++ compiler named c++");
+    let done = cc.output().unwrap_or_else(|e| panic!("{compiler}: {e}"));
     assert!(done.status.success(), "{cc:?}\n{}", String::from_utf8_lossy(&done.stderr));
     program
 }

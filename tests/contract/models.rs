@@ -1,11 +1,10 @@
 //! The models that lines are asked of.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use powerinfer::gguf::{Array, ByteStr, StrArray, Value, Writer};
 
-use crate::c_programs::scratch;
+use crate::c_programs::{keep, scratch};
 use crate::common::tiny::Tensor;
 use crate::common::{tiny, tiny_archs, tiny_lora};
 
@@ -80,7 +79,7 @@ fn llama(edit: impl FnOnce(&mut Writer, &mut Vec<Tensor>)) -> Vec<u8> {
 /// A folder with all of them.
 pub(crate) fn folder() -> PathBuf {
     let folder = scratch("contract-models");
-    let put = |name: &str, bytes: &[u8]| write(&folder.join(name), bytes);
+    let put = |name: &str, bytes: &[u8]| keep(&folder.join(name), bytes);
     let plain = llama(|_, _| ());
     put("llama.gguf", &plain);
     put("pieces.gguf", &llama(|keys, _| sentencepiece(keys)));
@@ -91,14 +90,4 @@ pub(crate) fn folder() -> PathBuf {
     put("cut.gguf", &plain[..plain.len() - 100]);
     put("words.txt", b"not a model");
     folder
-}
-
-/// Tests may run side by side: a file is there whole or not at all.
-fn write(path: &Path, bytes: &[u8]) {
-    if fs::read(path).is_ok_and(|there| there == bytes) {
-        return;
-    }
-    let part = path.with_extension(format!("{}.part", std::process::id()));
-    fs::write(&part, bytes).unwrap();
-    fs::rename(&part, path).unwrap();
 }
