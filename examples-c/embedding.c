@@ -6,56 +6,18 @@
  * Each line is a text (--embd-separator cuts elsewhere). Several texts are computed in one batch,
  * each as a sequence of its own. With a reranker (--pooling rank) a text is a query and a document
  * with a tab between them, and the result is its score. */
+#include "embed.h"
 #include "measure.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct options {
-    int64_t n_batch, n_threads, n_gpu_layers, normalize;
+    struct embed_options embed;
+    int64_t n_gpu_layers, normalize;
     const char *path, *prompt, *file, *pooling, *attention, *format, *separator, *pair_separator;
     bool escapes;
 };
-
-/* What was computed: rows of n_embd numbers, a text each (without pooling: a token each). */
-struct rows {
-    float *data;
-    size_t n, n_embd;
-};
-
-/* ---- numbers ---- */
-
-/* Makes a row's norm 1: -1 leaves it, 0 makes the greatest number 32760, 1 is the sum of absolute
- * values, 2 the Euclidean norm, p the p-norm. */
-static void normalize(float *row, size_t n, int64_t norm) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        const double x = fabs((double)row[i]);
-        if (norm == 0) sum = x > sum ? x : sum;
-        else sum += norm == 2 ? x * x : pow(x, (double)norm);
-    }
-    if (norm < 0) return;
-    if (norm == 0) sum /= 32760;
-    else if (norm == 2) sum = sqrt(sum);
-    else sum = pow(sum, 1.0 / (double)norm);
-    const float scale = sum > 0 ? (float)(1.0 / sum) : 0;
-    for (size_t i = 0; i < n; i++) row[i] *= scale;
-}
-
-/* Of rows i and j. */
-static double cosine(const struct rows *rows, size_t i, size_t j) {
-    const size_t n = rows->n_embd;
-    const float *a = rows->data + i * n, *b = rows->data + j * n;
-    double ab = 0, aa = 0, bb = 0;
-    for (size_t k = 0; k < n; k++) {
-        ab += (double)a[k] * (double)b[k];
-        aa += (double)a[k] * (double)a[k];
-        bb += (double)b[k] * (double)b[k];
-    }
-    if (aa == 0 || bb == 0) return aa == bb; /* two empty vectors are the same */
-    return ab / (sqrt(aa) * sqrt(bb));
-}
 
 /* ---- texts ---- */
 
@@ -111,48 +73,11 @@ static void tokenize(struct tokens *tokens, const struct llama_model *model, con
     text_free(&whole);
 }
 
-/* ---- computing ---- */
-
-static void take_rows(struct llama_context *ctx, struct llama_batch *batch, int32_t n_seq,
-                      struct rows *rows, int64_t norm) {
-    if (!batch->n_tokens) return;
-    llama_memory_t memory = llama_get_memory(ctx);
-    if (memory) llama_memory_clear(memory, false);
-    decode_batch(ctx, *batch);
-    const bool pooled = llama_pooling_type(ctx) != LLAMA_POOLING_TYPE_NONE;
-    const int32_t n = pooled ? n_seq : batch->n_tokens;
-    rows->data = xrealloc(rows->data, (rows->n + (size_t)n) * rows->n_embd * sizeof *rows->data);
-    for (int32_t i = 0; i < n; i++) {
-        const float *embd = pooled ? llama_get_embeddings_seq(ctx, i) : llama_get_embeddings_ith(ctx, i);
-        if (!embd) die_with_reason("the model gave no embedding");
-        float *row = rows->data + rows->n++ * rows->n_embd;
-        memcpy(row, embd, rows->n_embd * sizeof *row);
-        if (llama_pooling_type(ctx) != LLAMA_POOLING_TYPE_RANK) normalize(row, rows->n_embd, norm);
-    }
-    batch->n_tokens = 0;
-}
-
-static void embed(struct llama_context *ctx, const struct tokens *texts, size_t n_texts,
-                  struct rows *rows, int64_t norm) {
-    const int32_t n_batch = (int32_t)llama_n_batch(ctx), n_seq_max = (int32_t)llama_n_seq_max(ctx);
-    struct llama_batch batch = llama_batch_init(n_batch, 0, 1);
-    int32_t n_seq = 0;
-    for (size_t k = 0; k < n_texts; k++) {
-        if (batch.n_tokens + (int32_t)texts[k].len > n_batch || n_seq == n_seq_max) {
-            take_rows(ctx, &batch, n_seq, rows, norm);
-            n_seq = 0;
-            progress("%zu of %zu texts", k, n_texts);
-        }
-        for (size_t i = 0; i < texts[k].len; i++)
-            batch_add(&batch, texts[k].data[i], (llama_pos)i, n_seq, true);
-        n_seq++;
-    }
-    take_rows(ctx, &batch, n_seq, rows, norm);
-    progress_end();
-    llama_batch_free(batch);
-}
-
 /* ---- output ---- */
+
+static double similarity(const struct rows *rows, size_t i, size_t j) {
+    return cosine(rows->data + i * rows->n_embd, rows->data + j * rows->n_embd, rows->n_embd);
+}
 
 static void print_numbers(const struct rows *rows, size_t row, size_t from, size_t to, const char *form) {
     for (size_t i = from; i < to; i++) printf(form, (double)rows->data[row * rows->n_embd + i]);
@@ -176,7 +101,7 @@ static void print_similarities(const struct rows *rows, const struct names *text
     putchar('\n');
     for (size_t i = 0; i < rows->n; i++) {
         for (size_t j = 0; j < rows->n; j++)
-            printf("%6.2f ", cosine(rows, i, j));
+            printf("%6.2f ", similarity(rows, i, j));
         printf("%1.10s\n", texts->data[i]);
     }
 }
@@ -218,7 +143,7 @@ static void print_json(const struct rows *rows, bool bare, bool similarities, co
         for (size_t i = 0; i < rows->n; i++) {
             fputs(i ? ",\n    [" : "\n    [", stdout);
             for (size_t j = 0; j < rows->n; j++)
-                printf("%s%.2f", j ? ", " : "", cosine(rows, i, j));
+                printf("%s%.2f", j ? ", " : "", similarity(rows, i, j));
             putchar(']');
         }
         fputs("\n  ]", stdout);
@@ -226,26 +151,10 @@ static void print_json(const struct rows *rows, bool bare, bool similarities, co
     if (!bare) puts("\n}");
 }
 
-/* ---- flags ---- */
-
-/* Position of a name in a list that ends with NULL, or dies. */
-static int choice(const char *flag, const char *name, const char *const *names) {
-    struct text all = {0};
-    for (int i = 0; names[i]; i++) {
-        if (!strcmp(names[i], name)) {
-            text_free(&all);
-            return i;
-        }
-        text_add(&all, i ? ", " : "", i ? 2 : 0);
-        text_add(&all, names[i], strlen(names[i]));
-    }
-    die("%s is one of %s, not '%s'", flag, all.data, name);
-}
-
 int main(int argc, char **argv) {
-    struct options o = {.n_batch = 2048, .n_threads = default_threads(), .n_gpu_layers = -1,
-                        .normalize = 2, .pooling = "model", .attention = "model", .format = "text",
-                        .separator = "\n", .pair_separator = "\t", .escapes = true};
+    struct options o = {.embed = {.n_batch = 2048, .n_threads = default_threads()},
+                        .n_gpu_layers = -1, .normalize = 2, .pooling = "model", .attention = "model",
+                        .format = "text", .separator = "\n", .pair_separator = "\t", .escapes = true};
     const struct flag flags[] = {
         {FLAG_STRING, {"-m", "--model"}, "FILE", &o.path, "the model, a GGUF file", 0, 0},
         {FLAG_STRING, {"-p", "--prompt"}, "TEXT", &o.prompt, "the texts, one a line", 0, 0},
@@ -260,19 +169,17 @@ int main(int argc, char **argv) {
         {FLAG_STRING, {"--embd-separator"}, "TEXT", &o.separator, "what is between texts (default: \\n)", 0, 0},
         {FLAG_STRING, {"--cls-separator"}, "TEXT", &o.pair_separator,
          "what is between query and document (default: \\t)", 0, 0},
-        {FLAG_INT, {"-b", "--batch-size", "-ub"}, "N", &o.n_batch,
+        {FLAG_INT, {"-b", "--batch-size", "-ub"}, "N", &o.embed.n_batch,
          "tokens computed at once; no text is longer", 1, 1 << 20},
-        {FLAG_INT, {"-t", "--threads"}, "N", &o.n_threads, "threads", 1, 512},
+        {FLAG_INT, {"-t", "--threads"}, "N", &o.embed.n_threads, "threads", 1, 512},
         {FLAG_INT, {"-ngl"}, "N", &o.n_gpu_layers, "layers on the GPU; -1: what fits", -1, INT32_MAX},
         {FLAG_NOT, {"--no-escape"}, 0, &o.escapes, "take \\n, \\t and the like in -p literally", 0, 0},
     };
     parse_flags(argc, argv, "[flags]: texts as vectors", flags, sizeof flags / sizeof *flags, NULL);
-    static const char *const poolings[] = {"model", "none", "mean", "cls", "last", "rank", NULL};
-    static const char *const attentions[] = {"model", "causal", "non-causal", NULL};
     static const char *const formats[] = {"text", "array", "json", "json+", "raw", NULL};
     enum { TEXT, ARRAY, JSON, JSON_PLUS, RAW };
-    const int pooling = choice("--pooling", o.pooling, poolings) - 1; /* as enum llama_pooling_type */
-    const int attention = choice("--attention", o.attention, attentions) - 1;
+    o.embed.pooling = pooling_named(o.pooling);
+    o.embed.attention = attention_named(o.attention);
     const int format = choice("--embd-output-format", o.format, formats);
     if (!o.file == !o.prompt) die("give the texts one way: -p TEXT or -f FILE");
 
@@ -294,20 +201,7 @@ int main(int argc, char **argv) {
     struct llama_model_params model_params = llama_model_default_params();
     model_params.n_gpu_layers = (int32_t)o.n_gpu_layers;
     struct llama_model *model = load_model(o.path, model_params, &interrupted);
-    if (llama_model_has_encoder(model) && llama_model_has_decoder(model))
-        die("'%s' has an encoder and a decoder: no embeddings of those", o.path);
-
-    struct llama_context_params params = llama_context_default_params();
-    params.n_ctx = params.n_batch = params.n_ubatch = (uint32_t)o.n_batch;
-    params.n_seq_max = texts.len < 64 ? (uint32_t)texts.len : 64;
-    params.kv_unified = true;
-    params.embeddings = true;
-    params.pooling_type = (enum llama_pooling_type)pooling;
-    params.attention_type = (enum llama_attention_type)attention;
-    params.n_threads = params.n_threads_batch = (int32_t)o.n_threads;
-    params.abort_callback = should_abort;
-    struct llama_context *ctx = llama_init_from_model(model, params);
-    if (!ctx) die_with_reason("cannot make a context of %u tokens", params.n_ctx);
+    struct llama_context *ctx = embed_context(model, &o.embed, texts.len);
 
     const bool rank = llama_pooling_type(ctx) == LLAMA_POOLING_TYPE_RANK;
     struct tokens *tokens = xrealloc(NULL, texts.len * sizeof *tokens);

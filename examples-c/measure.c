@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- lists in flags ---- */
+/* ---- lists and choices in flags ---- */
 
 void numbers_push(struct numbers *numbers, int32_t number) {
     if (numbers->len == numbers->cap) {
@@ -78,6 +78,19 @@ void numbers_parse(struct numbers *numbers, const char *flag, const struct names
     if (!values->len) numbers_push(numbers, otherwise);
     names_free(&parts);
     text_free(&scratch);
+}
+
+int choice(const char *flag, const char *name, const char *const *names) {
+    struct text all = {0};
+    for (int i = 0; names[i]; i++) {
+        if (!strcmp(names[i], name)) {
+            text_free(&all);
+            return i;
+        }
+        text_add(&all, i ? ", " : "", i ? 2 : 0);
+        text_add(&all, names[i], strlen(names[i]));
+    }
+    die("%s is one of %s, not '%s'", flag, all.data, name);
 }
 
 enum ggml_type cache_type(const char *flag, const char *name) {

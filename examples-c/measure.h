@@ -1,11 +1,11 @@
-/* What the measuring programs share (bench, batched-bench, perplexity, embedding): lists in flags,
- * random tokens, a progress line. */
+/* What the measuring programs share (bench, perplexity, embedding, ...): lists and choices in
+ * flags, random tokens, a progress line. */
 #ifndef POWERINFER_EXAMPLES_MEASURE_H
 #define POWERINFER_EXAMPLES_MEASURE_H
 
 #include "generate.h"
 
-/* ---- lists in flags ---- */
+/* ---- lists and choices in flags ---- */
 
 /* A growing list of numbers. Start from {0}. */
 struct numbers {
@@ -22,6 +22,9 @@ void numbers_parse(struct numbers *numbers, const char *flag, const struct names
 
 /* Adds the parts of the values between commas; they live in `scratch`, which must be empty. */
 void split_commas(const struct names *values, struct text *scratch, struct names *parts);
+
+/* Position of a name in a list that ends with NULL, or dies. */
+int choice(const char *flag, const char *name, const char *const *names);
 
 /* The type of a KV cache by its name, or dies. */
 enum ggml_type cache_type(const char *flag, const char *name);

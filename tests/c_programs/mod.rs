@@ -112,7 +112,7 @@ fn modified(path: &Path) -> SystemTime {
 }
 
 /// What the examples share.
-const SHARED: [&str; 5] = ["adapters", "common", "generate", "imatrix", "measure"];
+const SHARED: [&str; 6] = ["adapters", "common", "embed", "generate", "imatrix", "measure"];
 
 /// Compiles `source`, a path in the repository: C with what the examples share, or C++ alone.
 pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
