@@ -13,7 +13,7 @@
  * KL divergence: the file of logits is llama.cpp's: "_logits_", n_ctx, n_vocab, n_chunk, the tokens,
  * then for each scored token a scale, the least log probability (floats), and each token's log
  * probability above that in units of scale (16 bits, padded to an even number). */
-#include "measure.h"
+#include "chunks.h"
 
 #include <errno.h>
 #include <math.h>
@@ -25,42 +25,6 @@ struct options {
     const char *path, *prompt, *file, *logits, *type_k, *type_v, *attention;
     bool divergence, hellaswag, escapes, json;
 };
-
-/* ---- probabilities ---- */
-
-static float greatest(const float *logits, int32_t n) {
-    float max = logits[0];
-    for (int32_t i = 1; i < n; i++) max = logits[i] > max ? logits[i] : max;
-    return max;
-}
-
-/* The number to take off a logit to have the logarithm of its probability. */
-static double log_sum_exp(const float *logits, int32_t n) {
-    const float max = greatest(logits, n);
-    double sum = 0;
-    for (int32_t i = 0; i < n; i++) sum += (double)expf(logits[i] - max);
-    return (double)max + log(sum);
-}
-
-/* A mean and its standard error, of values that come one by one. */
-struct mean {
-    double sum, squares;
-    size_t n;
-};
-
-static void mean_add(struct mean *mean, double value) {
-    mean->sum += value;
-    mean->squares += value * value;
-    mean->n++;
-}
-
-static double mean_of(const struct mean *mean) { return mean->n ? mean->sum / (double)mean->n : 0; }
-
-static double error_of(const struct mean *mean) {
-    if (mean->n < 2) return 0;
-    double m = mean_of(mean), variance = mean->squares / (double)mean->n - m * m;
-    return variance > 0 ? sqrt(variance / (double)(mean->n - 1)) : 0;
-}
 
 /* ---- the file of logits ---- */
 
@@ -89,78 +53,20 @@ static void write_record(const float *logits, int32_t n_vocab, double norm, uint
     write_or_die(record, record_len(n_vocab) * sizeof *record, file, path);
 }
 
-/* ---- chunks ---- */
+/* ---- contexts ---- */
 
-/* The text, how it is cut, and what to do with the logits before each scored token. */
-struct chunks {
-    const llama_token *tokens;
-    int32_t n_ctx, n_chunks, step, first; /* chunk i begins at i * step; scored are first + 1.. */
-    void (*score)(void *to, const float *logits, llama_token token);
-    void (*chunk_done)(void *to, int32_t chunk);
-    void *to;
-};
-
-static void run_chunks(struct llama_context *ctx, const struct chunks *c) {
-    const struct llama_vocab *vocab = llama_model_get_vocab(llama_get_model(ctx));
-    const bool add_bos = llama_vocab_get_add_bos(vocab);
-    const int32_t n_batch = (int32_t)llama_n_batch(ctx), n_seq_max = (int32_t)llama_n_seq_max(ctx);
-    struct llama_batch batch = llama_batch_init(n_batch, 0, 1);
-    const double start = now_ms();
-    for (int32_t i = 0; i < c->n_chunks; i += n_seq_max) {
-        const int32_t n_seq = c->n_chunks - i < n_seq_max ? c->n_chunks - i : n_seq_max;
-        const int32_t n = n_seq * c->n_ctx; /* whole chunks side by side, or one in pieces */
-        llama_memory_clear(llama_get_memory(ctx), false);
-        for (int32_t done = 0; done < n;) {
-            const int32_t from = done;
-            batch.n_tokens = 0;
-            for (; done < n && batch.n_tokens < n_batch; done++) {
-                const int32_t seq = done / c->n_ctx, pos = done % c->n_ctx;
-                const llama_token token = c->tokens[(size_t)(i + seq) * (size_t)c->step + (size_t)pos];
-                batch_add(&batch, add_bos && !pos ? llama_vocab_bos(vocab) : token, pos, seq,
-                           pos >= c->first && pos + 1 < c->n_ctx);
-            }
-            decode_batch(ctx, batch);
-            for (int32_t k = 0; k < batch.n_tokens; k++) {
-                const int32_t seq = (from + k) / c->n_ctx, pos = (from + k) % c->n_ctx;
-                const size_t at = (size_t)(i + seq) * (size_t)c->step + (size_t)pos;
-                if (interrupted) exit_interrupted();
-                if (batch.logits[k])
-                    c->score(c->to, llama_get_logits_ith(ctx, k), c->tokens[at + 1]);
-                if (pos + 1 == c->n_ctx) c->chunk_done(c->to, i + seq);
-            }
-        }
-        const double seconds = (now_ms() - start) / 1e3, left = c->n_chunks - i - n_seq;
-        progress("%d of %d chunks, %.0f s to go", i + n_seq, c->n_chunks, seconds / (i + n_seq) * left);
-    }
-    progress_end();
-    llama_batch_free(batch);
-}
-
-/* A context for chunks: as many at once as fit a batch, where a chunk fits one. */
+/* A context with these settings and those of the flags, or dies. */
 static struct llama_context *make_context(struct llama_model *model, const struct options *o,
-                                          int64_t n_ctx, int64_t n_seq, bool unified) {
-    struct llama_context_params params = llama_context_default_params();
-    params.n_ctx = (uint32_t)(n_ctx * n_seq);
-    params.n_seq_max = (uint32_t)n_seq;
-    params.n_batch = (uint32_t)(unified || o->n_batch < n_ctx ? o->n_batch : n_ctx * n_seq);
+                                          struct llama_context_params params) {
     params.n_ubatch = (uint32_t)o->n_ubatch;
     params.n_threads = params.n_threads_batch = (int32_t)o->n_threads;
     params.type_k = cache_type("-ctk", o->type_k);
     params.type_v = cache_type("-ctv", o->type_v);
     params.flash_attn_type = flash_attention(o->attention);
-    params.kv_unified = unified;
-    params.abort_callback = should_abort;
+    log_forget();
     struct llama_context *ctx = llama_init_from_model(model, params);
     if (!ctx) die_with_reason("cannot make a context of %u tokens", params.n_ctx);
     return ctx;
-}
-
-static struct llama_context *chunk_context(struct llama_model *model, const struct options *o,
-                                           int64_t n_ctx, int64_t n_chunks) {
-    int64_t n_seq = o->n_batch / n_ctx;
-    if (n_seq > (int64_t)llama_max_parallel_sequences()) n_seq = (int64_t)llama_max_parallel_sequences();
-    if (n_seq > n_chunks) n_seq = n_chunks;
-    return make_context(model, o, n_ctx, n_seq > 1 ? n_seq : 1, false);
 }
 
 /* ---- perplexity ---- */
@@ -201,7 +107,7 @@ static void perplexity(struct llama_model *model, const struct options *o, const
     int64_t n_chunks = o->stride ? (len - n_ctx + o->stride - 1) / o->stride : len / n_ctx;
     if (o->n_chunks >= 0 && o->n_chunks < n_chunks) n_chunks = o->n_chunks;
     struct perplexity p = {.n_vocab = llama_vocab_n_tokens(vocab), .path = o->logits, .quiet = o->json};
-    struct llama_context *ctx = chunk_context(model, o, n_ctx, n_chunks);
+    struct llama_context *ctx = make_context(model, o, chunk_params(n_ctx, n_chunks, o->n_batch));
     if (o->logits) {
         p.base = fopen(o->logits, "wb");
         if (!p.base) die("cannot write '%s': %s", o->logits, strerror(errno));
@@ -387,7 +293,7 @@ static void divergence(struct llama_model *model, const struct options *o) {
     d.p_diffs = xrealloc(NULL, n_scored * sizeof *d.p_diffs);
     d.record = xrealloc(NULL, record_len(d.n_vocab) * sizeof *d.record);
 
-    struct llama_context *ctx = chunk_context(model, o, head[0], n_chunks);
+    struct llama_context *ctx = make_context(model, o, chunk_params(head[0], n_chunks, o->n_batch));
     run_chunks(ctx, &(struct chunks){
                         .tokens = tokens.data, .n_ctx = head[0], .n_chunks = n_chunks, .step = head[0],
                         .first = head[0] / 2, .score = compare_token, .chunk_done = show_comparison,
@@ -467,7 +373,13 @@ static void hellaswag(struct llama_model *model, const struct options *o, struct
     }
 
     const struct llama_vocab *vocab = llama_model_get_vocab(model);
-    struct llama_context *ctx = make_context(model, o, o->n_ctx, N_ENDINGS, true);
+    struct llama_context_params params = llama_context_default_params();
+    params.n_ctx = (uint32_t)(o->n_ctx * N_ENDINGS);
+    params.n_seq_max = N_ENDINGS;
+    params.n_batch = (uint32_t)o->n_batch;
+    params.kv_unified = true; /* the endings share their story */
+    params.abort_callback = should_abort;
+    struct llama_context *ctx = make_context(model, o, params);
     const int32_t room = (int32_t)llama_n_batch(ctx);
     struct llama_batch batch = llama_batch_init(room, 0, N_ENDINGS);
     size_t n_right = 0;

@@ -7,7 +7,7 @@
  *
  * The last line also changes the predictors of a sparse model, which keep their type otherwise. */
 #include "common.h"
-#include "imatrix.h"
+#include "importance.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -165,12 +165,13 @@ static void override_key(struct keys *all, const char *text) {
 }
 
 /* Keys of the new file that say what importances it was made with. */
-static void note_imatrix(struct keys *keys, const char *path, const struct imatrix *imatrix) {
+static void note_imatrix(struct keys *keys, const char *path, const struct importances *imatrix) {
     static const char file[] = "quantize.imatrix.file", text[] = "quantize.imatrix.dataset";
     static const char n[] = "quantize.imatrix.entries_count";
     static const char n_chunks[] = "quantize.imatrix.chunks_count";
     set_text(add_key(keys, file, sizeof file - 1), path);
-    if (imatrix->dataset) set_text(add_key(keys, text, sizeof text - 1), imatrix->dataset);
+    if (imatrix->n_datasets)
+        set_text(add_key(keys, text, sizeof text - 1), imatrix->datasets[0]);
     set_number(add_key(keys, n, sizeof n - 1), (int64_t)imatrix->n);
     if (imatrix->n_chunks > 0)
         set_number(add_key(keys, n_chunks, sizeof n_chunks - 1), imatrix->n_chunks);
@@ -248,13 +249,15 @@ int main(int argc, char **argv) {
     params.prune_layers = pruned;
     struct keys keys = {0};
     for (size_t i = 0; i < o.keys.len; i++) override_key(&keys, o.keys.data[i]);
-    struct imatrix imatrix = {0};
+    struct importances imatrix = {0};
+    struct llama_model_imatrix_data *means = NULL;
     if (o.imatrix) {
-        imatrix_load(&imatrix, o.imatrix);
-        imatrix_select(&imatrix, &o.include, &o.exclude);
+        importances_load(&imatrix, o.imatrix);
+        importances_select(&imatrix, &o.include, &o.exclude);
         if (!o.quiet) note("%zu tensors have importances", imatrix.n);
         if (imatrix.n) note_imatrix(&keys, o.imatrix, &imatrix);
-        params.imatrix = imatrix.n ? imatrix.entries : NULL;
+        means = imatrix.n ? importances_means(&imatrix) : NULL;
+        params.imatrix = means;
     }
     params.kv_overrides = keys.list;
 
@@ -274,7 +277,8 @@ int main(int argc, char **argv) {
     free(patterns.list);
     free(pruned);
     free(keys.list);
-    imatrix_free(&imatrix);
+    means_free(means);
+    importances_free(&imatrix);
     text_free(&output);
     names_free(&o.types);
     names_free(&o.keys);
