@@ -69,7 +69,7 @@ fn read_old(file: &str) -> (BTreeMap<String, (i32, Vec<f32>)>, Vec<u8>) {
         at += n;
         bytes[at - n..at].to_vec()
     };
-    let mut int =
+    let int =
         |take: &mut dyn FnMut(usize) -> Vec<u8>| i32::from_le_bytes(take(4).try_into().unwrap());
     let mut all = BTreeMap::new();
     for _ in 0..int(&mut take) {
@@ -82,8 +82,11 @@ fn read_old(file: &str) -> (BTreeMap<String, (i32, Vec<f32>)>, Vec<u8>) {
     (all, rest)
 }
 
+/// Counts and sums by the engine.
+type Expected = BTreeMap<String, (Vec<f64>, Vec<f64>)>;
+
 /// Adds up what the engine shows of its products.
-struct Adder(Arc<Mutex<BTreeMap<String, (Vec<f64>, Vec<f64>)>>>);
+struct Adder(Arc<Mutex<Expected>>);
 
 fn f32s<'a>(content: &Content<'a>) -> &'a [f32] {
     let Content::F32(x) = content else { panic!("no activations") };
@@ -122,11 +125,11 @@ impl Observer for Adder {
 }
 
 /// The sums by the engine, without the program.
-fn expected(model: &str, text: &str, n_ctx: usize) -> BTreeMap<String, (Vec<f64>, Vec<f64>)> {
+fn expected(model: &str, text: &str, n_ctx: usize) -> Expected {
     let model =
         powerinfer::api::Model::load(model, &LoadOptions::default(), &mut |_| true).unwrap();
     let tokens = model.vocab().tokenize(text.as_bytes(), true, false).unwrap();
-    let sums = Arc::new(Mutex::new(BTreeMap::new()));
+    let sums = Arc::new(Mutex::new(Expected::new()));
     let mut ctx = model.context(common::params(|_| {})).unwrap();
     ctx.observe(Box::new(Adder(Arc::clone(&sums)))).unwrap();
     for chunk in tokens.chunks_exact(n_ctx) {
