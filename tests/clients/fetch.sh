@@ -1,6 +1,6 @@
 #!/bin/sh
-# fetch.sh FOLDER: gets what tests/clients.rs runs into FOLDER, each piece once. A piece that cannot be
-# had is named in one line, and its test is skipped.
+# fetch.sh FOLDER: gets what tests/clients.rs and tests/server_page.rs run into FOLDER, each piece once. A
+# piece that cannot be had is named in one line, and its test is skipped.
 set -u
 folder=$1
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -34,19 +34,21 @@ get_python() {
     rm -rf "$folder/archive"
 }
 
-# koffi, for the example in examples-c/node.
-get_node() {
-    lock=$here/examples-c/node/package-lock.json
-    cmp -s "$lock" "$folder/node/package-lock.json" && [ -d "$folder/node/node_modules/koffi" ] && return
-    command -v node >/dev/null && command -v npm >/dev/null || { missing 'Node: no node with npm'; return; }
-    [ "$(node -p 'Number(process.versions.node.split(".")[0]) >= 18')" = true ] ||
-        { missing "Node: 18 or newer is needed, this is $(node --version)"; return; }
-    echo 'fetching koffi for Node'
-    rm -rf "$folder/node"
-    mkdir -p "$folder/node"
-    cp "$here/examples-c/node/package.json" "$lock" "$folder/node/"
-    (cd "$folder/node" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) ||
-        { rm -rf "$folder/node"; missing 'Node: npm could not install koffi'; }
+# get_npm NAME LOCKED PACKAGE OLDEST: what the lock file in LOCKED names, PACKAGE among it, for tests that
+# need Node in version OLDEST.
+get_npm() {
+    name=$1 locked=$here/$2 package=$3 oldest=$4
+    cmp -s "$locked/package-lock.json" "$folder/$name/package-lock.json" &&
+        [ -d "$folder/$name/node_modules/$package" ] && return
+    command -v node >/dev/null && command -v npm >/dev/null || { missing "$package: no node with npm"; return; }
+    [ "$(node -p "Number(process.versions.node.split('.')[0]) >= $oldest")" = true ] ||
+        { missing "$package: Node $oldest or newer is needed, this is $(node --version)"; return; }
+    echo "fetching $package for Node"
+    rm -rf "${folder:?}/$name"
+    mkdir -p "$folder/$name"
+    cp "$locked/package.json" "$locked/package-lock.json" "$folder/$name/"
+    (cd "$folder/$name" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) ||
+        { rm -rf "${folder:?}/$name"; missing "$package: npm could not install it"; }
 }
 
 # The Go example needs Go alone.
@@ -55,5 +57,8 @@ get_go() {
 }
 
 get_python
-get_node
+# For the example in examples-c/node.
+get_npm node examples-c/node koffi 18
+# For the tests of the server's page.
+get_npm page tests/server_page playwright-core 20
 get_go

@@ -6,7 +6,7 @@
 //   layout.js      panels, theme, notices        dom.js      small helpers
 
 import { getJson } from './api.js';
-import { ChatView } from './chat.js';
+import { ChatView, counted } from './chat.js';
 import { $, announce, download, el, fillIcons } from './dom.js';
 import { Generation, requestFor } from './generation.js';
 import { Layout } from './layout.js';
@@ -31,9 +31,13 @@ class App {
       suggest: (text) => this.suggest(text),
       regenerate: (answer) => this.regenerate(answer),
       resend: (message, text) => this.resend(message, text),
+      rest: () => this.layout.rest(),
     });
     this.sidebar = new Sidebar({
-      open: (id) => { location.hash = id; },
+      open: (id) => {
+        location.hash = id;
+        this.layout.closeDrawer();
+      },
       rename: (id, title) => this.rename(id, title),
       remove: (id) => this.remove(id),
     });
@@ -62,10 +66,16 @@ class App {
       if (!this.layout.closeDrawer()) this.stop();
     });
     window.addEventListener('hashchange', () => this.open(location.hash.slice(1)));
-    window.addEventListener('beforeunload', () => {
-      for (const { conversation } of this.running.values()) store.saveConversation(conversation);
-    });
+    for (const name of ['beforeunload', 'pagehide']) window.addEventListener(name, () => this.leave());
     store.onOtherTab((id) => this.changedElsewhere(id));
+  }
+
+  /** The page goes away, and with it the connections: what came so far is kept. */
+  leave() {
+    for (const generation of this.running.values()) {
+      generation.leaving = true;
+      store.saveConversation(generation.conversation);
+    }
   }
 
   get generation() {
@@ -123,7 +133,7 @@ class App {
     this.conversation = this.running.get(id)?.conversation ?? store.loadConversation(id) ?? store.newConversation();
     this.layout.closeDrawer();
     this.refresh();
-    if (!this.layout.touch) $('input').focus();
+    this.layout.rest();
   }
 
   refresh() {
@@ -145,7 +155,6 @@ class App {
     history.pushState(null, '', location.pathname + location.search);
     this.open('');
     announce('New conversation');
-    $('input').focus();
   }
 
   /** Keeps the conversation; `touched`: it has a new message. */
@@ -178,7 +187,7 @@ class App {
       location.hash = id;
       this.showList();
     });
-    $('input').focus();
+    this.layout.rest();
   }
 
   changedElsewhere(id) {
@@ -282,8 +291,7 @@ class App {
     generation.run();
     this.refresh();
     announce('The answer is being written.');
-    if (this.layout.touch) $('input').blur();
-    else $('input').focus();
+    this.layout.rest();
     this.poll.set(true);
   }
 
@@ -308,14 +316,14 @@ class App {
   }
 
   busyNote({ retryAfter }) {
-    const when = retryAfter ? `in ${retryAfter} ${retryAfter === 1 ? 'second' : 'seconds'}` : 'in a moment';
+    const when = retryAfter ? `in ${counted(retryAfter, 'second')}` : 'in a moment';
     return `The server is busy with other requests. Try again ${when}.`;
   }
 
   stop() {
     if (!this.generation) return;
     this.generation.stop();
-    $('input').focus();
+    this.layout.rest();
   }
 
   undoable(note, undo) {
@@ -341,7 +349,8 @@ class App {
     $('stop').hidden = !busy;
     $('send').disabled = !this.ready || !$('input').value.trim();
     const keys = busy ? [['Esc', 'stops']] : [['Enter', 'sends'], ['Shift+Enter', 'new line']];
-    $('hint').replaceChildren(...(this.layout.touch ? [] : keys.flatMap(([key, what]) => [el('kbd', {}, key), ` ${what} `])));
+    const hints = keys.flatMap(([key, what]) => [el('kbd', {}, key), ` ${what} `]);
+    $('hint').replaceChildren(...(this.layout.touch ? [] : hints));
     this.layout.grow($('input'));
   }
 

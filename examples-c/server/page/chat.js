@@ -1,6 +1,7 @@
 // The messages of one conversation, and what can be done with each.
 
 import { $, announce, copyButton, el, icon, iconButton } from './dom.js';
+import { parts } from './generation.js';
 import { MarkdownView } from './markdown.js';
 
 const SUGGESTIONS = [
@@ -10,9 +11,11 @@ const SUGGESTIONS = [
   'Help me plan a weekend in the mountains',
 ];
 
-const round = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
+export const pace = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
 
-export const perSecond = (value) => (Number.isFinite(value) ? `${round(value)} tokens/s` : '–');
+export const perSecond = (value) => (Number.isFinite(value) ? `${pace(value)}\u00a0tokens/s` : '–');
+
+export const counted = (n, what) => `${n.toLocaleString('en')} ${n === 1 ? what : `${what}s`}`;
 
 /** How an answer ended, when that is worth a word. */
 function ending(message) {
@@ -24,7 +27,7 @@ function ending(message) {
   }
 }
 
-/** `actions`: what buttons lead to: ask(text), regenerate(message), resend(message, text). */
+/** `actions`: what buttons lead to: suggest(text), regenerate(message), resend(message, text), rest(). */
 export class ChatView {
   constructor(actions) {
     this.actions = actions;
@@ -40,7 +43,7 @@ export class ChatView {
     }, { passive: true });
     this.jump.addEventListener('click', () => {
       this.toEnd();
-      $('input').focus();
+      this.actions.rest();
     });
     new ResizeObserver(() => this.settle()).observe(this.root);
   }
@@ -73,12 +76,12 @@ export class ChatView {
     const shown = this.nodes.get(message.id);
     if (!shown) return;
     const busy = generation?.answer === message;
-    shown.markdown?.update(message.content);
+    this.write(shown, message);
     if (shown.busy === busy) return;
     shown.busy = busy;
     const hadFocus = shown.foot.contains(document.activeElement);
     this.finish(shown, message);
-    if (hadFocus) $('input').focus();
+    if (hadFocus) this.actions.rest();
   }
 
   /** What a screen reader is told of a finished answer. */
@@ -100,19 +103,30 @@ export class ChatView {
   message(message, generation) {
     const user = message.role === 'user';
     const body = el('div', { class: user ? 'body' : 'body markdown' });
+    const thought = user ? null : el('details', { class: 'thinking', hidden: true }, el('summary'), el('div'));
     const foot = el('div', { class: 'foot' });
-    const node = el('article', { class: `message ${message.role}`, 'data-id': message.id, 'aria-label': user ? 'Your message' : 'Answer' },
-      el('h2', { class: 'visually-hidden' }, user ? 'You' : 'Answer'), body, foot);
-    const shown = { node, body, foot, busy: generation?.answer === message };
-    if (user) {
-      body.textContent = message.content;
-    } else {
-      shown.markdown = new MarkdownView(body, announce);
-      shown.markdown.update(message.content);
-    }
+    const props = { class: `message ${message.role}`, 'aria-label': user ? 'Your message' : 'Answer' };
+    const node = el('article', props,
+      el('h2', { class: 'visually-hidden' }, user ? 'You' : 'Answer'), thought, body, foot);
+    const shown = { node, thought, body, foot, busy: generation?.answer === message };
+    if (!user) shown.markdown = new MarkdownView(body, announce);
+    this.write(shown, message);
     this.nodes.set(message.id, shown);
     this.finish(shown, message);
     return node;
+  }
+
+  /** The text of a message. */
+  write(shown, message) {
+    if (!shown.markdown) {
+      shown.body.textContent = message.content;
+      return;
+    }
+    const { thought, thinking, text } = parts(message.content);
+    shown.thought.hidden = !thought && !thinking;
+    shown.thought.firstChild.textContent = thinking ? 'Thinking …' : 'Thought before answering';
+    shown.thought.lastChild.textContent = thought;
+    shown.markdown.update(text);
   }
 
   /** The lines and buttons under a message. */
@@ -124,11 +138,12 @@ export class ChatView {
       foot.replaceChildren();
       return;
     }
-    const parts = [];
-    if (message.finish === 'error') parts.push(this.failure(message));
-    else if (ending(message)) parts.push(el('p', { class: 'ending' }, ending(message)));
-    parts.push(this.buttons(shown, message));
-    foot.replaceChildren(...parts);
+    const lines = [];
+    if (message.finish === 'error') lines.push(this.failure(message));
+    else if (ending(message)) lines.push(el('p', { class: 'ending' }, ending(message)));
+    // A failure without text has its own button.
+    if (message.content || message.finish !== 'error') lines.push(this.buttons(shown, message));
+    foot.replaceChildren(...lines);
   }
 
   failure(message) {
@@ -140,7 +155,8 @@ export class ChatView {
     const user = message.role === 'user';
     const buttons = [];
     if (message.content) {
-      buttons.push(copyButton(() => message.content, user ? 'Copy message' : 'Copy answer', announce));
+      const text = () => (user ? message.content : parts(message.content).text);
+      buttons.push(copyButton(text, user ? 'Copy message' : 'Copy answer', announce));
     }
     if (user) {
       buttons.push(iconButton('edit', 'Edit message', () => this.edit(message), { class: 'icon-button edit' }));
@@ -149,7 +165,7 @@ export class ChatView {
     }
     const { predicted_n: tokens, predicted_per_second: speed } = message.timings ?? {};
     const figures = Number.isFinite(tokens) && Number.isFinite(speed)
-      ? el('span', { class: 'figures' }, `${tokens} ${tokens === 1 ? 'token' : 'tokens'} · ${perSecond(speed)}`) : null;
+      ? el('span', { class: 'figures' }, `${counted(tokens, 'token')} · ${perSecond(speed)}`) : null;
     return el('div', { class: 'actions' }, ...buttons, figures);
   }
 

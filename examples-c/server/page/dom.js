@@ -9,7 +9,7 @@ const ICONS = {
   plus: 'M12 5v14M5 12h14',
   close: 'M6 6l12 12M18 6L6 18',
   send: 'M12 19V5M5.5 11.5L12 5l6.5 6.5',
-  stop: 'M8 8h8v8H8z',
+  stop: 'M7 7h10v10H7z',
   copy: 'M9 9h10v11H9zM15 9V4H5v11h4',
   check: 'M5 12.5l4.5 4.5L19 7.5',
   edit: 'M4 20l1-4.5L16 4.5l3.5 3.5-11 11zM13.5 7l3.5 3.5',
@@ -51,14 +51,14 @@ function fill(node, props, children) {
 }
 
 export function icon(name) {
-  return svg('svg', { class: `icon icon-${name}`, viewBox: '0 0 24 24', 'aria-hidden': 'true', focusable: 'false' },
-    svg('path', { d: ICONS[name] }));
+  const props = { class: 'icon', viewBox: '0 0 24 24', 'aria-hidden': 'true', focusable: 'false' };
+  return svg('svg', props, svg('path', { d: ICONS[name] }));
 }
 
 /** A button that shows an icon only; its label is for screen readers and the tooltip. */
 export function iconButton(name, label, onClick, props = {}) {
-  return el('button', { type: 'button', class: 'icon-button', 'aria-label': label, title: label, click: onClick, ...props },
-    icon(name));
+  const own = { type: 'button', class: 'icon-button', 'aria-label': label, title: label, click: onClick };
+  return el('button', { ...own, ...props }, icon(name));
 }
 
 /** Gives the buttons written in HTML their icons. */

@@ -7,12 +7,21 @@ import { NUMBERS } from './store.js';
 const SHOW_EVERY = 50;
 const KEEP_EVERY = 1000;
 
+/** What a model thought before its answer, which some write between these marks, and the answer. */
+export function parts(content) {
+  const match = /^\s*<think>([^]*?)(<\/think>|$)/.exec(content);
+  if (!match) return { thought: '', thinking: false, text: content };
+  return { thought: match[1].trim(), thinking: !match[2], text: content.slice(match[0].length).trimStart() };
+}
+
 /** The request for the answer that comes after `messages`. */
 export function requestFor(messages, settings) {
   const sent = [];
   const system = settings.system.trim();
   if (system) sent.push({ role: 'system', content: system });
-  for (const { role, content } of messages) {
+  for (const { role, content: whole } of messages) {
+    // Old thoughts would only fill the context.
+    const content = role === 'user' ? whole : parts(whole).text;
     // An answer that failed before its first word leaves two questions in a row; templates want turns.
     const last = sent.at(-1);
     if (role === 'user' && last?.role === 'user') last.content += `\n\n${content}`;
@@ -38,6 +47,8 @@ export class Generation extends EventTarget {
     this.firstAt = 0;
     this.lastAt = 0;
     this.keptAt = performance.now();
+    /** The page is being left: a lost connection is no fault then. */
+    this.leaving = false;
   }
 
   /** Pieces of text per second, or null before there are enough of them. */
@@ -67,7 +78,7 @@ export class Generation extends EventTarget {
     } catch (error) {
       if (this.aborter.signal.aborted) {
         answer.finish = 'stopped';
-      } else {
+      } else if (!this.leaving) {
         answer.finish = 'error';
         answer.error = error.message;
         this.error = error;

@@ -24,6 +24,11 @@ export class Layout {
     });
   }
 
+  /** Where the focus rests: the message field, but without calling up the keyboard of a phone. */
+  rest() {
+    $(this.touch ? 'log' : 'input').focus();
+  }
+
   theme() {
     const show = () => $('theme').setAttribute('aria-pressed', String(isDark()));
     $('theme').addEventListener('click', () => {
@@ -69,14 +74,14 @@ export class Layout {
       type: 'button',
       click: () => {
         this.clearToast();
-        $('input').focus();
+        this.rest();
         action[1]();
       },
     }, action[0]);
     $('toast').replaceChildren(el('div', {}, el('p', {}, text), button,
       iconButton('close', 'Close this notice', () => {
         this.clearToast();
-        $('input').focus();
+        this.rest();
       })));
   }
 

@@ -12,6 +12,9 @@ const LABELS = {
   seed: ['Seed', 'The same seed gives the same answer.'],
 };
 
+/** In fields whose default the server does not tell. */
+const UNKNOWN = { seed: 'random', max_tokens: 'no limit' };
+
 export class Settings {
   /** `saved` is called when the user saved. */
   constructor(saved) {
@@ -54,7 +57,7 @@ export class Settings {
       const value = params?.[name];
       const known = validNumber(name, value);
       // A float32 arrives as 0.949999988.
-      input.placeholder = known ? String(Number(value.toFixed(4))) : { seed: 'random', max_tokens: 'no limit' }[name] ?? 'default';
+      input.placeholder = known ? String(Number(value.toFixed(4))) : UNKNOWN[name] ?? 'default';
     }
   }
 

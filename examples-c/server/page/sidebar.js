@@ -14,6 +14,10 @@ function period(updated) {
   return 'Earlier';
 }
 
+function dot() {
+  return el('span', { class: 'dot' }, el('span', { class: 'visually-hidden' }, ', answering'));
+}
+
 /** `actions`: open(id), rename(id, title), remove(id). */
 export class Sidebar {
   constructor(actions) {
@@ -47,7 +51,6 @@ export class Sidebar {
   item(conversation, current, running) {
     const { id } = conversation;
     const title = titleOf(conversation);
-    const busy = running.has(id);
     const item = el('li', { 'data-id': id, class: id === current ? 'current' : null },
       el('button', {
         type: 'button',
@@ -56,7 +59,7 @@ export class Sidebar {
         'data-action': 'open',
         'aria-current': id === current ? 'true' : null,
         click: () => this.actions.open(id),
-      }, el('span', {}, title), busy ? el('span', { class: 'dot' }, el('span', { class: 'visually-hidden' }, ', answering')) : null),
+      }, el('span', {}, title), running.has(id) ? dot() : null),
       iconButton('edit', `Rename ${title}`, () => this.rename(item, conversation), { 'data-action': 'rename' }),
       iconButton('trash', `Delete ${title}`, () => this.actions.remove(id), { 'data-action': 'remove' }));
     return item;

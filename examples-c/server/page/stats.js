@@ -2,7 +2,7 @@
 // layer computes, as a chart and as a table.
 
 import { getJson } from './api.js';
-import { perSecond } from './chat.js';
+import { counted, pace, perSecond } from './chat.js';
 import { $, el, svg } from './dom.js';
 
 const POLL_EVERY = 1000;
@@ -16,7 +16,7 @@ const TOP = 8;
 
 const percent = (share) => {
   const value = share * 100;
-  return `${value !== 0 && value < 9.95 ? value.toFixed(1) : value.toFixed(0)} %`;
+  return `${value !== 0 && value < 9.95 ? value.toFixed(1) : value.toFixed(0)}\u00a0%`;
 };
 
 const isShare = (value) => Number.isFinite(value) && value >= 0 && value <= 1;
@@ -107,16 +107,15 @@ export class ActivityPanel {
 
 /** The line below the message field. */
 export function speedLine(timings, rate, stats) {
-  const parts = [];
-  if (Number.isFinite(timings?.prompt_per_second)) parts.push(`Prompt ${perSecond(timings.prompt_per_second)}`);
   const speed = timings?.predicted_per_second ?? rate;
-  if (Number.isFinite(speed)) parts.push(`generation ${perSecond(speed)}`);
-  if (isShare(stats?.active_share)) parts.push(`${percent(stats.active_share)} of neurons active`);
-  const line = parts.join(' · ');
-  return line.charAt(0).toUpperCase() + line.slice(1);
+  return [
+    Number.isFinite(timings?.prompt_per_second) ? `prompt ${pace(timings.prompt_per_second)}` : null,
+    Number.isFinite(speed) ? `answer ${pace(speed)}\u00a0tokens/s` : null,
+    isShare(stats?.active_share) ? `${percent(stats.active_share)} active` : null,
+  ].filter(Boolean).join(' · ');
 }
 
-const tokens = (n) => (Number.isFinite(n) ? `${count(n)} ${n === 1 ? 'token' : 'tokens'}` : '');
+const tokens = (n) => (Number.isFinite(n) ? counted(n, 'token') : '');
 
 function rows(list, figures) {
   list.replaceChildren(...figures.map(([name, value, more]) => el('div', {},
