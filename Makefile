@@ -29,7 +29,7 @@ TOOLS     := $(TARGET)/tools
 COMPAT    := libllama.so libllama.so.0 libggml.so libggml.so.0 libggml-base.so libggml-base.so.0 \
              libggml-cpu.so libggml-cpu.so.0
 PROGRAMS  := main simple batched tokenize quantize save-load-state parallel speculative chat gguf \
-             batched-bench bench embedding imatrix infill perplexity retrieval
+             batched-bench bench embedding imatrix infill lora perplexity retrieval
 
 # What is on the machine goes first; the tools that make fetched fill the gaps.
 export PATH := $(PATH):$(TOOLS)/bin

@@ -31,9 +31,8 @@ static float take_scale(const char *flag, struct text *piece) {
     return (float)scale;
 }
 
-/* Calls `use` with each file and its scale. */
-static void each(const struct names *lists, const char *flag, bool scaled,
-                 void (*use)(void *data, const char *path, float scale), void *data) {
+void each_adapter(const struct names *lists, const char *flag, bool scaled,
+                  void (*use)(void *data, const char *path, float scale), void *data) {
     struct text piece = {0};
     for (size_t i = 0; i < lists->len; i++) {
         const char *rest = lists->data[i];
@@ -134,8 +133,8 @@ static void apply_control(const struct adapters *all, const struct control *cont
 void adapters_apply(const struct adapters *all, struct llama_model *model,
                     struct llama_context *ctx) {
     struct loras loras = {.model = model};
-    each(&all->lora, "--lora", false, add_lora, &loras);
-    each(&all->lora_scaled, "--lora-scaled", true, add_lora, &loras);
+    each_adapter(&all->lora, "--lora", false, add_lora, &loras);
+    each_adapter(&all->lora_scaled, "--lora-scaled", true, add_lora, &loras);
     log_forget();
     if (loras.n && llama_set_adapters_lora(ctx, loras.list, loras.n, loras.scales) != 0)
         die_with_reason("cannot use the LoRA adapters");
@@ -143,8 +142,8 @@ void adapters_apply(const struct adapters *all, struct llama_model *model,
     free(loras.scales);
 
     struct control control = {.n_embd = llama_model_n_embd(model)};
-    each(&all->control, "--control-vector", false, add_control, &control);
-    each(&all->control_scaled, "--control-vector-scaled", true, add_control, &control);
+    each_adapter(&all->control, "--control-vector", false, add_control, &control);
+    each_adapter(&all->control_scaled, "--control-vector-scaled", true, add_control, &control);
     if (control.n_layers) apply_control(all, &control, model, ctx);
     free(control.data);
 }

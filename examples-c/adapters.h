@@ -11,6 +11,10 @@ struct adapters {
     int64_t layers[2];                    /* of the control vectors, both in; 0: all */
 };
 
+/* Calls `use` with each file of such lists, and its scale; 1 where they have none. */
+void each_adapter(const struct names *lists, const char *flag, bool scaled,
+                  void (*use)(void *data, const char *path, float scale), void *data);
+
 /* Loads what was asked for and sets it in the context, or dies. The LoRA adapters are freed with the
  * model. */
 void adapters_apply(const struct adapters *all, struct llama_model *model,

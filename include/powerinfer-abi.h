@@ -1024,6 +1024,23 @@ struct ggml_threadpool_params {
     bool paused;
 };
 
+// Turns `k` elements of a number format into floats.
+typedef void (*ggml_to_float_t)(const void *x, float *y, int64_t k);
+
+// Turns `k` floats into elements of a number format.
+typedef void (*ggml_from_float_t)(const float *x, void *y, int64_t k);
+
+// A number format: elements and bytes of a block, and how rows of it become floats and back.
+struct ggml_type_traits {
+    const char *type_name;
+    int64_t blck_size;
+    int64_t blck_size_interleave;
+    size_t type_size;
+    bool is_quantized;
+    ggml_to_float_t to_float;
+    ggml_from_float_t from_float_ref;
+};
+
 // How a GGUF file is opened; `ctx` receives a ggml context with the tensors when it is not NULL.
 struct gguf_init_params {
     bool no_alloc;
@@ -1821,6 +1838,12 @@ LLAMA_API struct ggml_threadpool *ggml_threadpool_new(struct ggml_threadpool_par
 
 // Frees a thread pool, which no context may be attached to. NULL is allowed.
 LLAMA_API void ggml_threadpool_free(struct ggml_threadpool *threadpool);
+
+// Traits of a type, for as long as the process lives; NULL for a number that is no type. to_float is
+// NULL for F32, for integers, F64, and what only activations are rounded to; from_float_ref also for
+// types that need importances.
+LLAMA_API
+const struct ggml_type_traits *ggml_get_type_traits(enum ggml_type type);
 
 // Makes an empty GGUF file in memory.
 LLAMA_API struct gguf_context *gguf_init_empty(void);

@@ -120,7 +120,7 @@ fn function_types() {
         let signature = f["signature"].as_str().expect("text");
         let _ = writeln!(c, "{};", signature.replace("_Noreturn extern", "extern"));
     }
-    assert_eq!(functions.len(), 406);
+    assert_eq!(functions.len(), 407);
     must_compile("abi_functions", &c);
 }
 
@@ -149,7 +149,7 @@ fn rust_structs() {
         )*]};
     }
     let layout = facts("layout.json");
-    let ours = sizes!(ggml_bf16_t ggml_init_params ggml_tensor ggml_threadpool_params
+    let ours = sizes!(ggml_bf16_t ggml_type_traits ggml_init_params ggml_tensor ggml_threadpool_params
         ggml_backend_dev_caps ggml_backend_dev_props ggml_backend_feature ggml_opt_optimizer_params
         gguf_init_params llama_token_data llama_token_data_array llama_batch
         llama_model_kv_override llama_model_tensor_buft_override llama_model_params

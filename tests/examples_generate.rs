@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use c_programs::{command, example, model, run, run_with_input, sanitized, scratch};
 use common::tiny;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A tiny model in a file of this test's own.
 fn tiny_model(test: &str, name: &str) -> String {
@@ -225,6 +225,49 @@ fn another_model_guesses_and_randomness_keeps_its_seed() {
     assert!(refused.refusal().contains("needs the same vocabulary"), "{refused:?}");
 }
 
+/// Branches side by side: the text stays, and what they have in common is computed once.
+#[test]
+fn trees_of_guesses_do_not_change_the_text() {
+    let (target, draft) = (tiny_model("tree", "gqa"), tiny_model("tree", "q8_0"));
+    let text = |draft: &str, temp: &str, more: &[&str]| {
+        let base = ["-m", &target, "-n", "30", "-p", "the sun and the sea", "--temp", temp];
+        let flags = ["-md", draft, "--draft-p-min", "0", "--draft-max", "12"];
+        let run = run(&sanitized("speculative"), &[&base[..], &flags, more].concat());
+        let names = ["n_drafted", "n_accept", "batches", "n_predict"];
+        (run.text().to_owned(), names.map(|name| count(&run.stderr, name)), run.stderr)
+    };
+    for temp in ["0", "1"] {
+        let (plain, ..) = text(&draft, temp, &["--draft-max", "0"]);
+        let mut most = 0;
+        for (branches, split) in [("2", "0.02"), ("4", "0.05"), ("8", "0.01"), ("3", "1")] {
+            let (found, [drafted, accepted, batches, written], stderr) =
+                text(&draft, temp, &["-np", branches, "--draft-p-split", split]);
+            assert_eq!(found, plain, "-np {branches} --temp {temp}");
+            let tokens = written + usize::from(written < 30);
+            assert_eq!(batches + accepted, tokens, "{stderr}");
+            assert!(accepted < drafted && drafted <= 12 * batches, "{stderr}");
+            let begun = count(&stderr, "branches");
+            assert_eq!(begun == 0, split == "1", "{stderr}");
+            most = most.max(begun);
+        }
+        assert!(most > 10, "only {most} branches");
+    }
+    // A model knows what it says, whatever else it holds for likely.
+    let wide = ["-np", "3", "--draft-p-split", "0.001"];
+    let (_, [_, accepted, batches, _], _) = text(&target, "0", &wide);
+    assert!(accepted >= 2 * batches, "{accepted} in {batches}");
+    let lookup = ["-m", &target, "--lookup", "-p", "a", "-np", "2"];
+    assert!(run(&example("speculative"), &lookup).refusal().contains("-np is for"));
+
+    let Some(model) = model() else { return };
+    let model = model.to_str().unwrap();
+    let prompt = "Three kinds of fruit are";
+    let base = ["-m", model, "-md", model, "-n", "20", "-p", prompt, "--draft-p-min", "0"];
+    let run = run(&example("speculative"), &[&base[..], &["-np", "4"]].concat());
+    assert_eq!(run.text(), format!("{prompt}{}\n", alone(model, "20", prompt)));
+    assert!(count(&run.stderr, "branches") > 0, "{run:?}");
+}
+
 #[test]
 fn a_conversation_keeps_what_was_said() {
     let tiny = tiny_model("chat", "gqa");
@@ -318,11 +361,66 @@ fn gguf_edits_entries_and_nothing_else() {
         ("llama.block_count=4294967296", "whole number of type u32"),
         ("llama.block_count=1.5", "whole number of type u32"),
         ("tokenizer.ggml.add_bos_token=1", "true or false"),
-        ("tokenizer.ggml.tokens=a", "arrays cannot be set"),
+        ("tokenizer.ggml.token_type=1,a", "whole number of type i32"),
         ("absent=1", "there is no 'absent'"),
-        ("absent", "KEY=VALUE"),
+        ("absent", "--set needs KEY="),
     ] {
         let refused = run(&gguf, &["-m", &model, "-o", &out, "--set", edit]);
+        assert!(refused.refusal().contains(reason), "{refused:?}");
+    }
+}
+
+#[test]
+fn gguf_adds_entries_of_every_type() {
+    let model = tiny_model("add", "gqa");
+    let (out, template) = (format!("{model}.added"), format!("{model}.jinja"));
+    fs::write(&template, "{{ messages }}\n\u{e9}\n").unwrap();
+    let gguf = sanitized("gguf");
+    let added = [
+        ("a.u8=u8:255", json!(255)),
+        ("a.i8=i8:-128", json!(-128)),
+        ("a.u64=u64:18446744073709551615", json!(u64::MAX)),
+        ("a.i64=i64:-9223372036854775808", json!(i64::MIN)),
+        ("a.f32=f32:0.5", json!(0.5)),
+        ("a.f64=f64:1e300", json!(1e300)),
+        ("a.bool=bool:true", json!(true)),
+        ("a.str=str:x=y, z:", json!("x=y, z:")),
+        ("a.none=u32[]:", json!([])),
+        ("a.numbers=i16[]:1,-2,3", json!([1, -2, 3])),
+        ("a.bools=bool[]:true,false", json!([true, false])),
+        ("a.texts=str[]:a b,,c\\,d\\\\", json!(["a b", "", "c,d\\"])),
+    ];
+    let flags: Vec<&str> = added.iter().flat_map(|(flag, _)| ["--add", flag]).collect();
+    let from_file = format!("tokenizer.chat_template={template}");
+    let more = ["--set-file", &from_file, "--set", "tokenizer.ggml.token_type=1,2,3"];
+    run(&gguf, &[&["-m", &model, "-o", &out][..], &flags, &more].concat()).text();
+    let (old, mut new) = (contents(&model), contents(&out));
+    let value = |key: &str| new["metadata"][key]["value"].clone();
+    for (flag, expected) in &added {
+        assert_eq!(value(flag.split_once('=').unwrap().0), *expected, "{flag}");
+    }
+    assert_eq!(value("tokenizer.chat_template"), "{{ messages }}\n\u{e9}\n");
+    assert_eq!(value("tokenizer.ggml.token_type"), json!([1, 2, 3]));
+    assert_eq!(new["metadata"]["a.numbers"]["type"], "arr[i16, 3]");
+    assert_eq!(new["tensors"].take(), old["tensors"]);
+    // Nothing is written in a dry run, and the size is the one it will have.
+    let size = fs::metadata(&out).unwrap().len();
+    fs::remove_file(&out).unwrap();
+    let dry = run(&gguf, &[&["-m", &model, "-o", &out, "--dry-run"][..], &flags, &more].concat());
+    assert!(dry.text().ends_with(&format!(" tensors, {size} bytes\n")), "{dry:?}");
+    assert!(!fs::exists(&out).unwrap());
+    for (flag, edit, reason) in [
+        ("--add", "a=u33:1", "is none of u8"),
+        ("--add", "a=arr:1", "is none of u8"),
+        ("--add", "a=u8:256", "whole number of type u8"),
+        ("--add", "a=u8[]:1,,2", "whole number of type u8"),
+        ("--add", "a=1", "KEY=TYPE:VALUE"),
+        ("--add", "=u8:1", "needs KEY="),
+        ("--add", "llama.block_count=u32:1", "is there already"),
+        ("--set-file", "llama.block_count=/dev/null", "is no text"),
+        ("--set-file", "a=absent.txt", "absent.txt"),
+    ] {
+        let refused = run(&gguf, &["-m", &model, "-o", &out, flag, edit]);
         assert!(refused.refusal().contains(reason), "{refused:?}");
     }
 }
@@ -346,6 +444,23 @@ fn gguf_splits_and_merges() {
         fs::read(&merged).unwrap() == fs::read(&model).unwrap(),
         "merged is not what was split"
     );
+    // What a dry run says is what comes; and a first file of metadata alone.
+    for more in [&[][..], &["--no-tensor-first-split"]] {
+        let prefix = format!("{model}.other");
+        let flags = ["-m", &model, "-o", &prefix, "--split", "--split-max-tensors", "10"];
+        let dry = run(&gguf, &[&flags[..], &["--dry-run"], more].concat());
+        let done = run(&gguf, &[&flags[..], more].concat());
+        let lines: Vec<_> = done.text().lines().collect();
+        assert_eq!(lines.len(), count + more.len());
+        for (line, dry) in lines.iter().zip(dry.text().lines()) {
+            let size = fs::metadata(line.split_once(": ").unwrap().0).unwrap().len();
+            assert_eq!(dry, format!("{line}, {size} bytes"));
+        }
+        assert_eq!(lines[0].ends_with(": 0 tensors"), !more.is_empty(), "{done:?}");
+        let first = lines[0].split_once(": ").unwrap().0;
+        run(&gguf, &["-m", first, "-o", &merged, "--merge"]).text();
+        assert!(fs::read(&merged).unwrap() == fs::read(&model).unwrap(), "merged is another");
+    }
     let whole = ["-m", &model, "-o", &prefix, "--split", "--split-max-size", "1M"];
     assert_eq!(run(&gguf, &whole).text(), format!("{prefix}-00001-of-00001.gguf: {n} tensors\n"));
     for (arguments, reason) in [

@@ -6,9 +6,12 @@ use std::ptr;
 use std::sync::Mutex;
 
 use powerinfer::ffi::ggml::variadic::{ggml_abort, ggml_format_name};
-use powerinfer::ffi::ggml::{buffer::*, device::*, numbers::*, tensor::*, threadpool::*};
+use powerinfer::ffi::ggml::{
+    buffer::*, device::*, numbers::*, tensor::*, threadpool::*, traits::*,
+};
 use powerinfer::ffi::types::*;
 use powerinfer::ffi::{batch::*, log::*, names::*, params::*, powerinfer::*, system::*};
+use powerinfer::quant::{QuantType, dequantize_row, quantize_row};
 use powerinfer::util::log::{Level, line};
 
 /// The log is one per process: tests that set it take turns.
@@ -218,6 +221,51 @@ fn number_formats() {
         assert_eq!(text(ggml_op_name(101)), "NONE");
         assert_eq!(text(ggml_opt_optimizer_name(1)), "sgd");
     }
+}
+
+/// Rows of every type through the functions of its traits: what this library's own functions make.
+#[test]
+fn number_formats_become_floats_and_come_back() {
+    let numbers: Vec<f32> = (0..512).map(|i| ((i * 7919 % 1009) as f32 / 500.0) - 1.0).collect();
+    let mut n_both = 0;
+    for id in -1..50 {
+        // SAFETY: any number is allowed; rows have as many numbers as are said.
+        unsafe {
+            let Some(traits) = ggml_get_type_traits(id).as_ref() else {
+                assert_eq!(ggml_blck_size(id), 0, "{id}");
+                continue;
+            };
+            assert_eq!(text(traits.type_name), text(ggml_type_name(id)));
+            assert_eq!(traits.blck_size, ggml_blck_size(id), "{id}");
+            assert_eq!(traits.type_size, ggml_type_size(id), "{id}");
+            assert_eq!(traits.is_quantized != 0, ggml_is_quantized(id), "{id}");
+            let ty = QuantType::from_id(id as u32).unwrap();
+            let mut row = vec![0u8; ggml_row_size(id, 512)];
+            if let Some(from_float) = traits.from_float_ref {
+                let mut expected = row.clone();
+                quantize_row(ty, &numbers, None, &mut expected).unwrap();
+                from_float(numbers.as_ptr(), row.as_mut_ptr().cast(), 512);
+                assert!(row == expected, "{ty}");
+            }
+            let Some(to_float) = traits.to_float else { continue };
+            n_both += usize::from(traits.from_float_ref.is_some());
+            let (mut out, mut expected) = (vec![0.0; 512], vec![0.0; 512]);
+            dequantize_row(ty, &row, &mut expected).unwrap();
+            to_float(row.as_ptr().cast(), out.as_mut_ptr(), 512);
+            assert_eq!(out, expected, "{ty}");
+            // No whole blocks, no numbers, no memory: nothing is written.
+            let bad = [-1, i64::MIN, traits.blck_size + 1];
+            for k in bad.into_iter().filter(|k| *k < 0 || traits.blck_size > 1) {
+                out.fill(7.0);
+                to_float(row.as_ptr().cast(), out.as_mut_ptr(), k);
+                assert!(out.iter().all(|x| *x == 7.0), "{ty}, {k}");
+            }
+            to_float(ptr::null(), out.as_mut_ptr(), 512);
+            to_float(row.as_ptr().cast(), ptr::null_mut(), 512);
+        }
+    }
+    // As in llama.cpp: not F32, integers, F64 and Q8_K; one way only Q8_1 and four that need importances.
+    assert_eq!(n_both, 23);
 }
 
 #[test]

@@ -112,8 +112,8 @@ fn modified(path: &Path) -> SystemTime {
 }
 
 /// What the examples share.
-const SHARED: [&str; 7] =
-    ["adapters", "chunks", "common", "embed", "generate", "importance", "measure"];
+const SHARED: [&str; 8] =
+    ["adapters", "chunks", "common", "container", "embed", "generate", "importance", "measure"];
 
 /// Compiles `source`, a path in the repository: C with what the examples share, or C++ alone.
 pub(crate) fn compile(source: &str, build: Build) -> PathBuf {

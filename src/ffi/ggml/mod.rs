@@ -7,4 +7,5 @@ pub mod numbers;
 pub mod system;
 pub mod tensor;
 pub mod threadpool;
+pub mod traits;
 pub mod variadic;

@@ -38,6 +38,24 @@ pub struct ggml_bf16_t {
     pub bits: u16,
 }
 
+/// Turns `k` elements of a number format into floats.
+pub type ggml_to_float_t = Option<unsafe extern "C" fn(x: *const c_void, y: *mut f32, k: i64)>;
+/// Turns `k` floats into elements of a number format.
+pub type ggml_from_float_t = Option<unsafe extern "C" fn(x: *const f32, y: *mut c_void, k: i64)>;
+
+/// A number format: elements and bytes of a block, and how rows of it become floats and back.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ggml_type_traits {
+    pub type_name: *const c_char,
+    pub blck_size: i64,
+    pub blck_size_interleave: i64,
+    pub type_size: usize,
+    pub is_quantized: cbool,
+    pub to_float: ggml_to_float_t,
+    pub from_float_ref: ggml_from_float_t,
+}
+
 /// How much memory a ggml context manages, and whose.
 #[derive(Clone, Copy)]
 #[repr(C)]
