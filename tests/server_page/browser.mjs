@@ -14,7 +14,7 @@ const { chromium, devices } = require('playwright-core');
 const AXE = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 /** How long anything may take, in ms; the machine may be busy. */
-const PATIENCE = 20_000;
+const PATIENCE = 45_000;
 
 export const DESK = { viewport: { width: 1440, height: 900 } };
 export const PHONE = { ...devices['Pixel 7'], viewport: { width: 360, height: 740 } };
@@ -123,11 +123,11 @@ export class Visit {
 }
 
 /**
- * A test on a fresh page of the mock, or of `options.url`. It fails when the console has an error that
- * `options.expected` (a pattern) does not allow, or when the content security policy was offended.
+ * A test on a fresh page of the mock, or of the server at `url`. It fails when the console has an error that
+ * `expected` (a pattern) does not allow, or when the content security policy was offended.
  */
-export function visit(name, body, { device = DESK, expected = null, url = null, ...options } = {}) {
-  test(name, async (t) => {
+export function visit(name, body, { device = DESK, expected = null, url = null, skip = false, ...options } = {}) {
+  test(name, { skip }, async (t) => {
     mock.reset();
     const context = await browser.newContext({ reducedMotion: 'reduce', ...device, ...options });
     context.setDefaultTimeout(PATIENCE);

@@ -89,6 +89,14 @@ visit('a message is edited and sent again from there', async (seen, state) => {
   assert.deepEqual(state.requests[2].messages, [{ role: 'user', content: 'Changed' }]);
   await page.getByRole('button', { name: 'Undo' }).click();
   assert.deepEqual(await seen.texts(), ['First', 'Answer 1.', 'Second', 'Answer 2.']);
+
+  // What would drop a newer message cannot be undone any more.
+  await page.getByRole('button', { name: 'Regenerate answer' }).last().click();
+  await page.getByRole('button', { name: 'Undo' }).waitFor();
+  await seen.answer();
+  await seen.askFor('Third');
+  assert.equal(await page.getByRole('button', { name: 'Undo' }).count(), 0);
+  assert.equal((await seen.texts()).length, 6);
 });
 
 visit('editing can be given up', async (seen) => {
@@ -222,19 +230,26 @@ visit('settings are sent, checked, kept and reset', async (seen, state) => {
 
 visit('speed and activity: figures, the chart and its table; polled while busy alone', async (seen, state) => {
   const { page } = seen;
-  const layers = [0.08, 0.31, 0.12].map((share, i) => ({ layer: i + 4, mode: 'exact', active_share: share }));
+  const layers = [0.08, 0.31, 0.12].map((share, i) => (
+    { layer: i + 4, mode: i === 2 ? 'off' : 'exact', active_share: share }));
   await seen.open();
   const panel = page.getByRole('complementary', { name: 'Speed and activity' });
   await panel.getByText('Dense model: all neurons are computed.').waitFor();
+  // Before the first token.
+  state.stats = { ...state.stats, active_share: 0, layers: layers.map((layer) => ({ ...layer, active_share: 0 })) };
+  await page.reload();
+  await panel.getByText('Not measured yet').waitFor();
+  assert.doesNotMatch(await page.locator('#speed').innerText(), /active/);
   state.stats = { ...state.stats, active_share: 0.17, layers };
   state.reply = () => ({ pieces: words(40), delay: 40 });
   await seen.ask('Go');
-  await panel.getByText('of the neurons are computed per token').waitFor();
+  await panel.getByText('of the neurons are active per token').waitFor();
   assert.match(await panel.innerText(), /17\s%/);
   const chart = panel.getByRole('img');
   assert.match(await chart.getAttribute('aria-label'),
     /3 layers, mode exact\. Least: layer 4 with 8\.0\s%; most: layer 5 with 31\s%/);
   const tall = await chart.locator('.bar').evaluateAll((bars) => bars.map((bar) => bar.getBBox().height));
+  assert.equal(await chart.locator('.bar.off').count(), 1);
   assert.deepEqual(tall.map((height) => (height / tall[1]).toFixed(2)), ['0.26', '1.00', '0.39']);
   await until('a live speed', async () => /answer [\d.]+\stokens\/s/.test(await page.locator('#speed').innerText()));
   await seen.answer();

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { until, visit } from './browser.mjs';
 
+/** Chromium itself writes such an answer to the console. */
 const status = (code) => ({ expected: new RegExp(`status of ${code}`) });
 
 visit('a full queue is said, with when to come again, and trying again works', async (seen, state) => {
@@ -11,7 +12,7 @@ visit('a full queue is said, with when to come again, and trying again works', a
   await seen.open();
   await seen.ask('Please');
   const failure = page.getByRole('alert').filter({ hasText: 'The server is busy' });
-  await failure.getByText('The server is busy with other requests. Try again in 3 seconds.').waitFor();
+  await failure.getByText('The server is busy (queue is full). Try again in 3 seconds.').waitFor();
   await failure.getByRole('button', { name: 'Try again' }).click();
   await until('the answer', async () => (await seen.texts()).includes('Now.'));
   assert.deepEqual(await seen.texts(), ['Please', 'Now.']);

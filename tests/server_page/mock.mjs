@@ -24,9 +24,9 @@ const pause = (ms) => new Promise((done) => { setTimeout(done, ms); });
 
 export const SPARSE = Array.from({ length: 32 }, (_, layer) => ({
   layer,
-  mode: layer < 2 ? 'off' : 'predictor',
-  active_share: layer < 2 ? 1 : 0.05 + 0.12 * (0.5 + 0.5 * Math.sin(layer * 0.7)) + layer * 0.003,
-})).slice(2);
+  mode: layer === 3 || layer === 17 ? 'off' : 'predictor',
+  active_share: 0.05 + 0.12 * (0.5 + 0.5 * Math.sin(layer * 0.7)) + layer * 0.003,
+}));
 
 const DENSE_STATS = {
   prompt_tokens_per_second: 812.4,

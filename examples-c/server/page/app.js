@@ -237,6 +237,8 @@ class App {
     const text = $('input').value.trim();
     if (!text || this.generation || !this.ready) return;
     $('input').value = '';
+    // To undo what was before would now drop this message.
+    this.layout.clearToast();
     this.conversation.messages.push(store.newMessage('user', text));
     this.answer();
   }
@@ -256,6 +258,7 @@ class App {
   cutAt(message, note) {
     const { conversation } = this;
     const before = conversation.messages;
+    this.layout.clearToast();
     this.generation?.stop();
     conversation.messages = before.slice(0, before.indexOf(message));
     const worth = before.slice(conversation.messages.length).some((each) => each.content && each.finish !== 'error');
@@ -315,9 +318,10 @@ class App {
     if (!error) announce(answer.finish === 'stopped' ? 'Stopped.' : `Answer: ${this.chat.spoken(answer)}`);
   }
 
-  busyNote({ retryAfter }) {
+  /** Status 503: the queue is full, or the server is shutting down; its own words say which. */
+  busyNote({ message, retryAfter }) {
     const when = retryAfter ? `in ${counted(retryAfter, 'second')}` : 'in a moment';
-    return `The server is busy with other requests. Try again ${when}.`;
+    return `The server is busy (${message.replace(/\.$/, '')}). Try again ${when}.`;
   }
 
   stop() {

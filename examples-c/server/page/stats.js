@@ -86,24 +86,39 @@ export class ActivityPanel {
   }
 
   showNeurons(stats) {
-    const layers = (Array.isArray(stats?.layers) ? stats.layers : []).filter((layer) => isShare(layer?.active_share));
+    const layers = measured(stats);
     this.details.hidden = layers.length === 0;
-    if (!stats) {
-      this.neurons.replaceChildren(el('p', { class: 'hint' }, 'The server has given no figures yet.'));
-    } else if (!stats.layers?.length) {
-      this.neurons.replaceChildren(el('p', { class: 'hint' }, 'Dense model: all neurons are computed.'));
-    } else if (!layers.length) {
-      this.neurons.replaceChildren(el('p', { class: 'hint' }, 'Not measured yet: shares appear with the first answer.'));
-    } else {
-      const mean = isShare(stats.active_share) ? stats.active_share
-        : layers.reduce((sum, layer) => sum + layer.active_share, 0) / layers.length;
-      this.neurons.replaceChildren(
-        el('p', { class: 'share' }, el('strong', {}, percent(mean)), ' of the neurons are computed per token'),
-        chart(layers, mean), el('p', { class: 'hint' }, summary(layers)));
-      this.table.replaceChildren(layerTable(layers));
+    if (layers.length === 0) {
+      this.neurons.replaceChildren(el('p', { class: 'hint' }, absence(stats)));
+      return;
     }
+    const mean = layers.reduce((sum, layer) => sum + layer.active_share, 0) / layers.length;
+    const share = isShare(stats.active_share) ? stats.active_share : mean;
+    this.neurons.replaceChildren(
+      el('p', { class: 'share' }, el('strong', {}, percent(share)), ' of the neurons are active per token'),
+      chart(layers, share),
+      el('p', { class: 'hint' }, summary(layers)));
+    if (layers.some(isOff)) {
+      this.neurons.append(el('p', { class: 'hint' }, 'Grey: sparse execution is off there, all neurons are computed.'));
+    }
+    this.table.replaceChildren(layerTable(layers));
   }
 }
+
+/** The layers whose share is known: none before the first token. */
+function measured(stats) {
+  const layers = (Array.isArray(stats?.layers) ? stats.layers : []).filter((layer) => isShare(layer?.active_share));
+  return layers.some((layer) => layer.active_share > 0) ? layers : [];
+}
+
+/** Why there is no chart. */
+function absence(stats) {
+  if (!stats) return 'The server has given no figures yet.';
+  if (!stats.layers?.length) return 'Dense model: all neurons are computed.';
+  return 'Not measured yet: shares appear with the first answer.';
+}
+
+const isOff = (layer) => layer.mode === 'off';
 
 /** The line below the message field. */
 export function speedLine(timings, rate, stats) {
@@ -111,7 +126,7 @@ export function speedLine(timings, rate, stats) {
   return [
     Number.isFinite(timings?.prompt_per_second) ? `prompt ${pace(timings.prompt_per_second)}` : null,
     Number.isFinite(speed) ? `answer ${pace(speed)}\u00a0tokens/s` : null,
-    isShare(stats?.active_share) ? `${percent(stats.active_share)} active` : null,
+    measured(stats).length && isShare(stats.active_share) ? `${percent(stats.active_share)} active` : null,
   ].filter(Boolean).join(' · ');
 }
 
@@ -126,8 +141,8 @@ function rows(list, figures) {
 function summary(layers) {
   const least = layers.reduce((a, b) => (b.active_share < a.active_share ? b : a));
   const most = layers.reduce((a, b) => (b.active_share > a.active_share ? b : a));
-  const modes = [...new Set(layers.map((layer) => String(layer.mode)))].join(', ');
-  return `${layers.length} layers, mode ${modes}. Least: layer ${least.layer} with ` +
+  const modes = [...new Set(layers.filter((layer) => !isOff(layer)).map((layer) => String(layer.mode)))].join(', ');
+  return `${layers.length} layers, mode ${modes || 'off'}. Least: layer ${least.layer} with ` +
     `${percent(least.active_share)}; most: layer ${most.layer} with ${percent(most.active_share)}.`;
 }
 
@@ -150,8 +165,8 @@ function chart(layers, mean) {
     const gap = step > 4 ? Math.min(2, step * 0.25) : 0;
     const tall = Math.max(height * layer.active_share / top, 1);
     return svg('rect', {
-      class: 'bar', x: LEFT + i * step + gap / 2, y: TOP + height - tall, width: step - gap, height: tall,
-      rx: Math.min(1.5, (step - gap) / 2),
+      class: isOff(layer) ? 'bar off' : 'bar', x: LEFT + i * step + gap / 2, y: TOP + height - tall,
+      width: step - gap, height: tall, rx: Math.min(1.5, (step - gap) / 2),
     }, svg('title', {}, `Layer ${layer.layer}: ${percent(layer.active_share)} (${layer.mode})`));
   });
   const ends = [[LEFT, 'start', layers[0].layer], [WIDTH, 'end', layers.at(-1).layer]].map(([x, anchor, layer]) => (
