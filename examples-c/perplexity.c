@@ -1,10 +1,11 @@
-/* How well a model predicts a text, how far it is from another one, and how often it picks the
- * right ending of a story.
+/* How well a model predicts a text, how far it is from another one, and how often it picks the right
+ * answer.
  *
  *   perplexity -m model.gguf -f text.txt                                  perplexity
  *   perplexity -m F16.gguf -f text.txt --kl-divergence-base logits.bin    ... and its logits
  *   perplexity -m Q4_0.gguf --kl-divergence-base logits.bin --kl-divergence
- *   perplexity -m model.gguf -f hellaswag.txt --hellaswag
+ *   perplexity -m model.gguf -f hellaswag.txt --hellaswag                 also --winogrande,
+ *   perplexity -m model.gguf -f truthfulqa.bin --multiple-choice
  *
  * Perplexity: the text is cut into chunks of -c tokens. Of each chunk the second half is scored, so
  * that every scored token has a past; its first token is BOS where the vocabulary adds one. With
@@ -14,6 +15,7 @@
  * then for each scored token a scale, the least log probability (floats), and each token's log
  * probability above that in units of scale (16 bits, padded to an even number). */
 #include "chunks.h"
+#include "tasks.h"
 
 #include <errno.h>
 #include <math.h>
@@ -21,9 +23,10 @@
 #include <string.h>
 
 struct options {
-    int64_t n_ctx, n_batch, n_ubatch, n_threads, n_chunks, stride, n_tasks, n_gpu_layers;
+    int64_t n_ctx, n_batch, n_ubatch, n_threads, n_chunks, stride, n_gpu_layers;
+    int64_t n_hellaswag, n_winogrande, n_multiple_choice; /* tasks; 0: all */
     const char *path, *prompt, *file, *logits, *type_k, *type_v, *attention;
-    bool divergence, hellaswag, escapes, json;
+    bool divergence, hellaswag, winogrande, multiple_choice, escapes, json;
 };
 
 /* ---- the file of logits ---- */
@@ -55,14 +58,20 @@ static void write_record(const float *logits, int32_t n_vocab, double norm, uint
 
 /* ---- contexts ---- */
 
-/* A context with these settings and those of the flags, or dies. */
-static struct llama_context *make_context(struct llama_model *model, const struct options *o,
-                                          struct llama_context_params params) {
+/* These settings with those of the flags. */
+static struct llama_context_params with_flags(const struct options *o, struct llama_context_params params) {
     params.n_ubatch = (uint32_t)o->n_ubatch;
     params.n_threads = params.n_threads_batch = (int32_t)o->n_threads;
     params.type_k = cache_type("-ctk", o->type_k);
     params.type_v = cache_type("-ctv", o->type_v);
     params.flash_attn_type = flash_attention(o->attention);
+    return params;
+}
+
+/* A context for chunks, or dies. */
+static struct llama_context *make_context(struct llama_model *model, const struct options *o,
+                                          int64_t n_ctx, int64_t n_chunks) {
+    struct llama_context_params params = with_flags(o, chunk_params(n_ctx, n_chunks, o->n_batch));
     log_forget();
     struct llama_context *ctx = llama_init_from_model(model, params);
     if (!ctx) die_with_reason("cannot make a context of %u tokens", params.n_ctx);
@@ -107,7 +116,7 @@ static void perplexity(struct llama_model *model, const struct options *o, const
     int64_t n_chunks = o->stride ? (len - n_ctx + o->stride - 1) / o->stride : len / n_ctx;
     if (o->n_chunks >= 0 && o->n_chunks < n_chunks) n_chunks = o->n_chunks;
     struct perplexity p = {.n_vocab = llama_vocab_n_tokens(vocab), .path = o->logits, .quiet = o->json};
-    struct llama_context *ctx = make_context(model, o, chunk_params(n_ctx, n_chunks, o->n_batch));
+    struct llama_context *ctx = make_context(model, o, n_ctx, n_chunks);
     if (o->logits) {
         p.base = fopen(o->logits, "wb");
         if (!p.base) die("cannot write '%s': %s", o->logits, strerror(errno));
@@ -293,7 +302,7 @@ static void divergence(struct llama_model *model, const struct options *o) {
     d.p_diffs = xrealloc(NULL, n_scored * sizeof *d.p_diffs);
     d.record = xrealloc(NULL, record_len(d.n_vocab) * sizeof *d.record);
 
-    struct llama_context *ctx = make_context(model, o, chunk_params(head[0], n_chunks, o->n_batch));
+    struct llama_context *ctx = make_context(model, o, head[0], n_chunks);
     run_chunks(ctx, &(struct chunks){
                         .tokens = tokens.data, .n_ctx = head[0], .n_chunks = n_chunks, .step = head[0],
                         .first = head[0] / 2, .score = compare_token, .chunk_done = show_comparison,
@@ -307,132 +316,9 @@ static void divergence(struct llama_model *model, const struct options *o) {
     llama_free(ctx);
 }
 
-/* ---- HellaSwag ---- */
-
-/* Six lines each: the story, the number of the right ending (0 to 3), four endings. */
-enum { N_ENDINGS = 4, N_LINES = 2 + N_ENDINGS };
-
-/* Mean log probability of each ending after the story. All four share the cells of the tokens they
- * have in common. */
-static void score_endings(struct llama_context *ctx, struct llama_batch *batch,
-                          const struct tokens endings[N_ENDINGS], double means[N_ENDINGS]) {
-    const int32_t n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(ctx)));
-    size_t shared = 0;
-    for (bool same = true; same; shared += same) {
-        for (int s = 0; s < N_ENDINGS; s++) /* the last token of an ending is always its own */
-            same = same && shared + 1 < endings[s].len && endings[s].data[shared] == endings[0].data[shared];
-    }
-    if (!shared) die("a task's endings have no story before them");
-    batch->n_tokens = 0;
-    for (size_t i = 0; i < shared; i++) {
-        batch_add(batch, endings[0].data[i], (llama_pos)i, 0, i + 1 == shared);
-        batch->n_seq_id[i] = N_ENDINGS;
-        for (int s = 0; s < N_ENDINGS; s++) batch->seq_id[i][s] = s;
-    }
-    for (int s = 0; s < N_ENDINGS; s++)
-        for (size_t i = shared; i + 1 < endings[s].len; i++)
-            batch_add(batch, endings[s].data[i], (llama_pos)i, s, true);
-    llama_memory_clear(llama_get_memory(ctx), false);
-    decode_batch(ctx, *batch);
-
-    int32_t row = (int32_t)shared; /* the batch's first token of the ending */
-    const float *before = llama_get_logits_ith(ctx, row - 1);
-    const double norm = log_sum_exp(before, n_vocab);
-    for (int s = 0; s < N_ENDINGS; s++) {
-        struct mean mean = {0};
-        mean_add(&mean, (double)before[endings[s].data[shared]] - norm);
-        for (size_t i = shared; i + 1 < endings[s].len; i++) {
-            const float *logits = llama_get_logits_ith(ctx, row++);
-            mean_add(&mean, (double)logits[endings[s].data[i + 1]] - log_sum_exp(logits, n_vocab));
-        }
-        means[s] = mean_of(&mean);
-    }
-}
-
-static void hellaswag(struct llama_model *model, const struct options *o, struct text *text) {
-    struct names lines = {0};
-    for (char *line = text->data; line && *line;) {
-        char *end = strchr(line, '\n');
-        if (end) *end = '\0';
-        names_push(&lines, line);
-        line = end ? end + 1 : NULL;
-    }
-    if (!lines.len || lines.len % N_LINES)
-        die("tasks have six lines each; the text has %zu lines", lines.len);
-
-    /* Shuffled, always in the same way: neighbours in the file are alike. */
-    const size_t n_all = lines.len / N_LINES;
-    const size_t n_tasks = (size_t)o->n_tasks < n_all ? (size_t)o->n_tasks : n_all;
-    size_t *order = xrealloc(NULL, n_all * sizeof *order);
-    uint64_t state = 1;
-    for (size_t i = 0; i < n_all; i++) {
-        state = state * 6364136223846793005U + 1442695040888963407U;
-        const size_t k = (size_t)(state >> 33) % (i + 1);
-        order[i] = order[k];
-        order[k] = i;
-    }
-
-    const struct llama_vocab *vocab = llama_model_get_vocab(model);
-    struct llama_context_params params = llama_context_default_params();
-    params.n_ctx = (uint32_t)(o->n_ctx * N_ENDINGS);
-    params.n_seq_max = N_ENDINGS;
-    params.n_batch = (uint32_t)o->n_batch;
-    params.kv_unified = true; /* the endings share their story */
-    params.abort_callback = should_abort;
-    struct llama_context *ctx = make_context(model, o, params);
-    const int32_t room = (int32_t)llama_n_batch(ctx);
-    struct llama_batch batch = llama_batch_init(room, 0, N_ENDINGS);
-    size_t n_right = 0;
-    if (!o->json) puts("\ntask\tacc_norm\t95% confidence interval");
-    double accuracy = 0, low = 0, high = 0;
-    for (size_t i = 0; i < n_tasks; i++) {
-        const char *const *task = lines.data + order[i] * N_LINES;
-        const int right = task[1][0] - '0';
-        if (right < 0 || right >= N_ENDINGS || task[1][1 + strspn(task[1] + 1, " \r")])
-            die("line %zu is the number of an ending, 0 to 3, not '%s'", order[i] * N_LINES + 2, task[1]);
-        struct tokens endings[N_ENDINGS] = {{0}};
-        double means[N_ENDINGS];
-        size_t n = 0;
-        int best = 0;
-        for (int s = 0; s < N_ENDINGS; s++) {
-            struct text whole = {0};
-            text_add(&whole, task[0], strlen(task[0]));
-            text_add(&whole, " ", 1);
-            text_add(&whole, task[2 + s], strlen(task[2 + s]));
-            tokens_add_text(&endings[s], vocab, whole.data, whole.len, true, false);
-            n += endings[s].len;
-            text_free(&whole);
-        }
-        if (n > (size_t)room) die("task %zu needs %zu tokens, a batch has %d (see -b)", order[i] + 1, n, room);
-        score_endings(ctx, &batch, endings, means);
-        for (int s = 1; s < N_ENDINGS; s++) best = means[s] > means[best] ? s : best;
-        n_right += best == right;
-        for (int s = 0; s < N_ENDINGS; s++) tokens_free(&endings[s]);
-
-        /* Wilson's interval: good for few tasks and shares near 0 or 1 too. */
-        const double done = (double)(i + 1), za = 1.95996398454, z = za * za / done;
-        accuracy = (double)n_right / done;
-        const double half = z * sqrt(done * (4 * accuracy * (1 - accuracy) + z)) / (za + za);
-        low = (accuracy + z * 0.5 - half) / (1 + z);
-        high = (accuracy + z * 0.5 + half) / (1 + z);
-        if (!o->json)
-            printf("%zu\t%3.8f%%\t[%3.4f%%, %3.4f%%]\n", i + 1, 100 * accuracy, 100 * low, 100 * high);
-        else progress("%zu of %zu tasks", i + 1, n_tasks);
-        fflush(stdout);
-    }
-    progress_end();
-    if (o->json)
-        printf("{\"n_tasks\": %zu, \"acc_norm\": %.6f, \"low\": %.6f, \"high\": %.6f}\n", n_tasks,
-               accuracy, low, high);
-    llama_batch_free(batch);
-    llama_free(ctx);
-    names_free(&lines);
-    free(order);
-}
-
 int main(int argc, char **argv) {
     struct options o = {.n_ctx = 512, .n_batch = 2048, .n_ubatch = 512, .n_threads = default_threads(),
-                        .n_chunks = -1, .n_tasks = 400, .n_gpu_layers = -1, .escapes = true,
+                        .n_chunks = -1, .n_hellaswag = 400, .n_gpu_layers = -1, .escapes = true,
                         .type_k = "f16", .type_v = "f16", .attention = "auto"};
     const struct flag flags[] = {
         {FLAG_STRING, {"-m", "--model"}, "FILE", &o.path, "the model, a GGUF file", 0, 0},
@@ -452,14 +338,20 @@ int main(int argc, char **argv) {
          "write the logits here; with --kl-divergence: read them", 0, 0},
         {FLAG_BOOL, {"--kl-divergence"}, 0, &o.divergence, "compare with the logits of the file", 0, 0},
         {FLAG_BOOL, {"--hellaswag"}, 0, &o.hellaswag, "the text has HellaSwag's tasks", 0, 0},
-        {FLAG_INT, {"--hellaswag-tasks"}, "N", &o.n_tasks, "tasks to use", 1, INT32_MAX},
+        {FLAG_INT, {"--hellaswag-tasks"}, "N", &o.n_hellaswag, "tasks to use; 0: all", 0, INT32_MAX},
+        {FLAG_BOOL, {"--winogrande"}, 0, &o.winogrande, "the text has Winogrande's tasks", 0, 0},
+        {FLAG_INT, {"--winogrande-tasks"}, "N", &o.n_winogrande, "tasks to use; 0: all", 0, INT32_MAX},
+        {FLAG_BOOL, {"--multiple-choice"}, 0, &o.multiple_choice, "the file has multiple-choice tasks (TruthfulQA, MMLU, ARC)", 0, 0},
+        {FLAG_INT, {"--multiple-choice-tasks"}, "N", &o.n_multiple_choice, "tasks to use; 0: all", 0, INT32_MAX},
         {FLAG_NOT, {"--no-escape"}, 0, &o.escapes, "take \\n, \\t and the like in -p literally", 0, 0},
         {FLAG_BOOL, {"--json"}, 0, &o.json, "print one JSON object", 0, 0},
     };
     parse_flags(argc, argv, "[flags]: how well a model predicts a text", flags,
                 sizeof flags / sizeof *flags, NULL);
     if (o.divergence && !o.logits) die("--kl-divergence needs --kl-divergence-base FILE");
-    if (o.divergence && o.hellaswag) die("--kl-divergence and --hellaswag are two things");
+    if (o.divergence + o.hellaswag + o.winogrande + o.multiple_choice > 1)
+        die("--kl-divergence, --hellaswag, --winogrande and --multiple-choice: one at a time");
+    if (o.multiple_choice && !o.file) die("--multiple-choice needs a file of tasks: -f FILE");
     if (!o.divergence && !o.file == !o.prompt) die("give the text one way: -f FILE or -p TEXT");
     if (o.stride && o.logits) die("--kl-divergence-base is not for overlapping chunks (--ppl-stride)");
     if (o.stride >= o.n_ctx) die("--ppl-stride is at least -c: %lld", (long long)o.stride);
@@ -469,15 +361,20 @@ int main(int argc, char **argv) {
     if (o.file && !o.divergence) text_add_file(&text, o.file);
     if (o.prompt) text_add(&text, o.prompt, strlen(o.prompt));
     if (o.prompt && o.escapes) text_unescape(&text);
-    if (o.file && text.len && text.data[text.len - 1] == '\n') text.data[--text.len] = '\0';
+    if (o.file && !o.multiple_choice && text.len && text.data[text.len - 1] == '\n') text.data[--text.len] = '\0';
 
     log_init(false);
     catch_sigint();
     struct llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = (int32_t)o.n_gpu_layers;
     struct llama_model *model = load_model(o.path, params, &interrupted);
+    const struct task_options tasks = {
+        .params = with_flags(&o, llama_context_default_params()), .n_batch = o.n_batch, .json = o.json,
+        .n_tasks = o.hellaswag ? o.n_hellaswag : o.winogrande ? o.n_winogrande : o.n_multiple_choice};
     if (o.divergence) divergence(model, &o);
-    else if (o.hellaswag) hellaswag(model, &o, &text);
+    else if (o.hellaswag) hellaswag(model, &tasks, &text);
+    else if (o.winogrande) winogrande(model, &tasks, &text);
+    else if (o.multiple_choice) multiple_choice(model, &tasks, &text);
     else perplexity(model, &o, &text);
     text_free(&text);
     llama_model_free(model);

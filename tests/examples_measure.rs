@@ -152,7 +152,6 @@ fn programs_that_measure_refuse_nonsense() {
         ("perplexity", &["-m", "x", "-p", "a", "-c", "64", "--ppl-stride", "64"], "at least -c"),
         ("perplexity", &["-m", "x", "--kl-divergence"], "needs --kl-divergence-base"),
         ("perplexity", &["-m", &tiny, "-f", short], "chunks of 512 need"),
-        ("perplexity", &["-m", &tiny, "-f", short, "--hellaswag"], "has 1 lines"),
         (
             "perplexity",
             &["-m", &tiny, "--kl-divergence", "--kl-divergence-base", short],
@@ -333,48 +332,6 @@ fn perplexity_is_that_of_llama_cpp() {
     let found = json(found.text());
     assert_eq!((&found["n_chunks"], &found["n_scored"]), (&8.into(), &504.into()));
     assert!((found["ppl"].as_f64().unwrap() / PERPLEXITY - 1.0).abs() < 0.005, "{found}");
-}
-
-/// Stories whose endings nobody confuses, with the right one's number.
-const STORIES: &str = "\
-Cooking: A man puts a pan on the stove and cracks two eggs into it. He
-0
-waits until the eggs are cooked and puts them on a plate.
-paints the ceiling of the house blue with a large fish.
-drives the eggs to the airport and boards a plane.
-sings the stove to sleep under the quiet ocean floor.
-Swimming: A girl stands at the edge of the pool. She
-2
-reads the pool a newspaper about taxes.
-folds the water into a small cardboard box.
-jumps into the water and swims to the other side.
-plants the edge of a tree in the lawyer.
-";
-
-#[test]
-fn hellaswag_finds_the_right_endings() {
-    let Some(model) = model() else { return };
-    let file = scratch("measure").join("hellaswag.txt");
-    let score = |stories: &str, flags: &[&str]| {
-        fs::write(&file, stories).unwrap();
-        let base = ["-m", model.to_str().unwrap(), "-f", file.to_str().unwrap(), "--hellaswag"];
-        run(&example("perplexity"), &[&base[..], flags].concat())
-    };
-    let both = score(STORIES, &["--json"]);
-    let both = json(both.text());
-    assert_eq!((&both["n_tasks"], &both["acc_norm"]), (&2.into(), &1.0.into()));
-    // Wilson's interval of 2 out of 2.
-    assert!((both["low"].as_f64().unwrap() - 0.342380).abs() < 1e-5, "{both}");
-    let wrong = score(&STORIES.replace("\n2\n", "\n1\n"), &[]);
-    let last = wrong.text().lines().last().unwrap();
-    assert!(last.starts_with("2\t50.00000000%\t["), "{wrong:?}");
-    let one = score(STORIES, &["--json", "--hellaswag-tasks", "1"]);
-    assert_eq!(json(one.text())["n_tasks"], 1);
-    let bad = score(&STORIES.replace("\n2\n", "\n4\n"), &["--json"]);
-    assert!(bad.refusal().contains("is the number of an ending"), "{bad:?}");
-    // Endings that begin the text have nothing that could predict their first token.
-    let bare = score("\n0\nwaits.\npaints.\ndrives.\nsings.\n", &["--json"]);
-    assert!(bare.refusal().contains("no story before them"), "{bare:?}");
 }
 
 #[test]

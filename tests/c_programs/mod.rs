@@ -112,8 +112,17 @@ fn modified(path: &Path) -> SystemTime {
 }
 
 /// What the examples share.
-const SHARED: [&str; 8] =
-    ["adapters", "chunks", "common", "container", "embed", "generate", "importance", "measure"];
+const SHARED: [&str; 9] = [
+    "adapters",
+    "chunks",
+    "common",
+    "container",
+    "embed",
+    "generate",
+    "importance",
+    "measure",
+    "tasks",
+];
 
 /// Compiles `source`, a path in the repository: C with what the examples share, or C++ alone.
 pub(crate) fn compile(source: &str, build: Build) -> PathBuf {
