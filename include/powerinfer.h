@@ -174,6 +174,21 @@ int32_t powerinfer_chat_apply_jinja(const struct llama_model *model,
                                     char *buf,
                                     int32_t length);
 
+// Makes a grammar (GBNF, for llama_sampler_init_grammar with the root "root") of the JSON texts that
+// a JSON schema accepts.
+//
+// `schema` is JSON: what pydantic, zod and OpenAI's "json_schema" write, which is most of drafts 4 to
+// 2020-12. `{"type": "object"}` is any object, `{}` any value. Properties come in the order in which
+// the schema has them; those that it does not name only where "additionalProperties" says so.
+// References lead into the schema itself ("#/$defs/…"). What a grammar cannot say ("not", "if",
+// "uniqueItems", look-around in patterns, …) is not enforced, and one line of the log names it.
+//
+// Returns the full length of the grammar in bytes: more than `length` means that it was cut, and
+// there is a NUL only where there is room for it. -1 on an error, with a line in the log that names
+// the place in the schema.
+POWERINFER_API
+int32_t powerinfer_json_schema_to_grammar(const char *schema, char *buf, int32_t length);
+
 // Fills a structure of `size` bytes, which is sizeof(struct powerinfer_params), with "not given".
 POWERINFER_API void powerinfer_default_params(struct powerinfer_params *params, size_t size);
 

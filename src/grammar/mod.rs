@@ -31,6 +31,8 @@ mod rules;
 mod stacks;
 mod trigger;
 
+pub mod schema;
+
 pub use matcher::{Mask, Matcher};
 pub use rules::Grammar;
 pub use trigger::{Trigger, Triggers};

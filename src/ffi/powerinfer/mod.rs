@@ -10,12 +10,14 @@
 mod activation;
 mod calibrate;
 mod chat;
+mod json_schema;
 mod params;
 mod stats;
 
 pub use activation::*;
 pub use calibrate::*;
 pub use chat::*;
+pub use json_schema::*;
 pub use params::*;
 pub use stats::*;
 

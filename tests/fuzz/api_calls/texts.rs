@@ -126,6 +126,15 @@ fn chats(world: &World, args: &mut Args<'_>) {
                 };
                 llama_chat_apply_template(name, list, n, args.flag(), buf, len);
             }
+            2 => {
+                let own = args.text();
+                let schema = args.pick(&[
+                    c"{\"type\":\"object\",\"properties\":{\"a\":{\"pattern\":\"^a+$\"}}}".as_ptr(),
+                    c"{\"$ref\":\"#\"}".as_ptr(),
+                    own.ptr(),
+                ]);
+                powerinfer_json_schema_to_grammar(schema, buf, len);
+            }
             _ => {
                 let (model, template, tools, variables) =
                     (world.model(args), args.text(), args.text(), args.text());
