@@ -169,6 +169,11 @@ fn hostile_schemas_end() {
     let wide: serde_json::Map<_, _> =
         (0..5000).map(|i| (format!("property {i}"), json!({"type": "integer"}))).collect();
     assert!(to_grammar(&json!({"properties": wide}).to_string()).is_ok());
+    // Names that others must differ from, which makes a tree of as many groups.
+    let names: serde_json::Map<_, _> =
+        (0..500).map(|i| (format!("{:04}", i * 7919 % 9973), json!(true))).collect();
+    let open = json!({"properties": names, "additionalProperties": true});
+    assert!(to_grammar(&open.to_string()).is_ok());
 }
 
 /// Numbers that are the same from run to run.

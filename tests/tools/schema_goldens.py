@@ -2,11 +2,14 @@
 
     python tests/tools/schema_goldens.py LLAMA_CPP > tests/data/json_schemas.json
 
+    python tests/tools/schema_goldens.py --ours libpowerinfer.so
+
 LLAMA_CPP is a source tree of llama.cpp (that of llama-cpp-python 0.3.36): its converter of schemas is
 compiled with the system's C++ compiler, and its library, by way of llama-cpp-python, follows the grammar
 through each text. jsonschema[format] 4.26 says whether a text satisfies the schema. Both are asked
 about what stands in CASES, where `yes` are the texts that a grammar of this library takes and `no` those
-that it does not; where it differs from the one or the other, `why` has to say so.
+that it does not; where it differs from the one or the other, `why` has to say so. The second line has
+llama.cpp's library follow the grammars of this one.
 """
 
 import ctypes
@@ -18,7 +21,6 @@ import tempfile
 
 import jsonschema
 import llama_cpp
-import numpy as np
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data"
 VOCAB = "ggml-vocab-gpt-2.gguf"
@@ -279,10 +281,6 @@ def converter(tree, folder):
     return convert
 
 
-class Row(ctypes.Structure):
-    _fields_ = [("id", ctypes.c_int32), ("logit", ctypes.c_float), ("p", ctypes.c_float)]
-
-
 class Follower:
     """Follows texts byte by byte through grammars of llama.cpp."""
 
@@ -303,12 +301,6 @@ class Follower:
         array = llama_cpp.llama_token_data_array(rows, 1, -1, False)
         llama_cpp.llama_sampler_apply(sampler, ctypes.byref(array))
         return rows[0].logit == 0.0
-
-    def loads(self, grammar):
-        sampler = llama_cpp.llama_sampler_init_grammar(self.vocab, grammar, b"root")
-        if sampler:
-            llama_cpp.llama_sampler_free(sampler)
-        return bool(sampler)
 
     def accepts(self, grammar, text):
         sampler = llama_cpp.llama_sampler_init_grammar(self.vocab, grammar, b"root")
@@ -340,6 +332,21 @@ def is_valid(schema, text):
     return cls(schema, format_checker=cls.FORMAT_CHECKER).is_valid(value)
 
 
+def check_ours(follower, library):
+    """llama.cpp follows the grammars that a libpowerinfer.so makes as our own matcher does."""
+    convert = ctypes.CDLL(library).powerinfer_json_schema_to_grammar
+    bad = 0
+    for name, schema, yes, no, _ in CASES:
+        text, room = json.dumps(schema).encode(), ctypes.create_string_buffer(1 << 20)
+        n = convert(text, room, len(room))
+        for text, ours in [(t, True) for t in yes] + [(t, False) for t in no]:
+            theirs = follower.accepts(room.raw[:n], text) if n > 0 else None
+            if theirs != ours:
+                print(f"{name}: {text[:80]}: ours {ours}, llama.cpp {theirs}")
+                bad += 1
+    return bad
+
+
 def main():
     @llama_cpp.llama_log_callback
     def quiet(level, text, data):
@@ -347,12 +354,8 @@ def main():
 
     llama_cpp.llama_log_set(quiet, None)
     follower = Follower()
-    if sys.argv[1] == "--loads":  # grammars on the standard input, one in a JSON string a line
-        for line in sys.stdin:
-            name, grammar = json.loads(line)
-            if not follower.loads(grammar.encode()):
-                print("refused:", name)
-        return
+    if sys.argv[1] == "--ours":
+        sys.exit(check_ours(follower, sys.argv[2]))
     out, bad = [], 0
     with tempfile.TemporaryDirectory() as folder:
         convert = converter(pathlib.Path(sys.argv[1]), folder)

@@ -9,6 +9,8 @@ use super::{Error, MAX_TEXT};
 
 /// Copies that are left to the notation's `{m,n}`; more are said with rules that double.
 const MOST_COPIES: u64 = 128;
+/// Groups that a repetition is about, at most.
+const MOST_GROUPS: usize = 100;
 /// Literals up to this length stand where they are used instead of in a rule of their own.
 const SHORT: usize = 24;
 const MOST_NAME: usize = 60;
@@ -314,9 +316,10 @@ impl Rules {
         if !can_match.first().is_some_and(|root| *root) {
             return Err(Error::Impossible { place: self.contradiction(&can_match) });
         }
-        for rule in &mut self.rules {
-            let body = std::mem::replace(&mut rule.body, Expr::NEVER);
-            rule.body = without_never(body, &can_match).unwrap_or(Expr::NEVER);
+        for rule in 0..self.rules.len() {
+            let body = std::mem::replace(&mut self.rules[rule].body, Expr::NEVER);
+            let body = without_never(body, &can_match).unwrap_or(Expr::NEVER);
+            self.rules[rule].body = self.split(rule, body).0;
         }
         let mut writer = Writer { rules: &self.rules, text: String::new(), used: Used::default() };
         writer.used.rule(0);
@@ -332,6 +335,40 @@ impl Rules {
         }
         writer.built_in();
         Ok(writer.text)
+    }
+
+    /// Makes rules of large groups that are repeated, for the parser bounds how many groups a repetition
+    /// may be about. The expression and how many groups are left in it.
+    fn split(&mut self, of: RuleId, expr: Expr) -> (Expr, usize) {
+        let mut all = |parts: Vec<Expr>| {
+            let mut n_groups = 1;
+            let mut add = |part| {
+                let (part, n) = self.split(of, part);
+                n_groups += n;
+                part
+            };
+            let parts: Vec<Expr> = parts.into_iter().map(&mut add).collect();
+            (parts, n_groups)
+        };
+        match expr {
+            Expr::Seq(parts) => {
+                let (parts, n) = all(parts);
+                (Expr::Seq(parts), n)
+            }
+            Expr::Any(parts) => {
+                let (parts, n) = all(parts);
+                (Expr::Any(parts), n)
+            }
+            Expr::Repeat(part, min, max) => {
+                let (mut part, mut n) = self.split(of, *part);
+                if n > MOST_GROUPS {
+                    (part, n) = (self.part(of, "part", part), 0);
+                }
+                let copies = max.unwrap_or(min).max(1) as usize; // at most MOST_COPIES
+                (Expr::Repeat(Box::new(part), min, max), (n + 1) * copies)
+            }
+            other => (other, 0),
+        }
     }
 
     /// Refuses rules that stand for themselves.
