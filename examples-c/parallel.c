@@ -1,11 +1,13 @@
 /* Many clients of one model: requests join and leave the batch between two decode steps.
  *
  *   parallel -m model.gguf -np 4 -ns 16 -n 32
+ *   parallel -m model.gguf -np 4 -ns 16 -n 32 -sys "You are brief." -pps --junk 5
  *
  * Each of -np slots serves one client at a time, as a sequence of its own in one KV cache. A step
  * decodes one token of every slot that writes and as much as there is room for of the prompts of
  * those that begin. A client's sampler has seed s + its number, so its text is the one it would get
- * alone. */
+ * alone. With -sys every prompt begins with the same text; -pps computes it once, and the slots share its
+ * cells in the cache. */
 #include "generate.h"
 
 #include <stdlib.h>
@@ -21,6 +23,25 @@ static const char *const questions[] = {
     "How to get a job at a large company:",
     "If you could have any superpower, what would it be? I would",
 };
+
+/* What -pps shares without -sys. */
+static const char default_system[] =
+    "A user asks an assistant questions of every kind. The assistant is friendly, says what it knows in "
+    "one or two sentences, and says so when it does not know.\n";
+
+/* What has been said before, with --junk. */
+static const struct {
+    const char *question, *answer;
+} junk[] = {
+    {"How many days has a week?", "A week has seven days."},
+    {"What colour has grass?", "Grass is green."},
+    {"Which animal barks?", "The dog barks."},
+    {"What do you need to write a letter?", "Paper and a pen are enough to write a letter."},
+    {"Where do fish live?", "Fish live in water: in rivers, in lakes and in the sea."},
+    {"What is two times three?", "Two times three is six."},
+    {"When does the sun rise?", "The sun rises in the morning, in the east."},
+};
+enum { N_JUNK = sizeof junk / sizeof *junk };
 
 /* What one client is asked, and what has become of it. */
 struct slot {
@@ -41,12 +62,30 @@ struct server {
     struct slot *slots;
     struct llama_batch batch;
     struct names prompts;
-    int64_t n_slots, n_clients, n_predict, seed;
+    struct tokens system; /* what every prompt begins with; shared: in the sequence after the slots' */
+    const char *stop;     /* ends an answer, and is no part of it; may be NULL */
+    int64_t n_slots, n_clients, n_predict, n_junk, seed;
     double temp;
-    bool batching, json;
+    bool batching, shared, json;
     int64_t n_started, n_finished;
     uint64_t n_prompt, n_written, n_misses;
 };
+
+/* The prompt of a client: what went before, up to n_junk - 1 times, and the question. */
+static void add_prompt(const struct server *s, int64_t client, const char *question, struct tokens *tokens) {
+    struct text text = {0};
+    uint32_t random = (uint32_t)(s->seed + client) * 2654435761U;
+    const int64_t n = s->n_junk > 1 ? (int64_t)(random >> 8) % s->n_junk : 0;
+    for (int64_t i = 0; i < n; i++) {
+        random = random * 1664525U + 1013904223U;
+        const size_t k = (random >> 8) % N_JUNK;
+        text_addf(&text, "User:\n%s\nAssistant:\n%s\n", junk[k].question, junk[k].answer);
+    }
+    if (s->n_junk) text_addf(&text, "User:\n%s\nAssistant:\n", question);
+    else text_add(&text, question, strlen(question));
+    tokens_add_text(tokens, s->vocab, text.data, text.len, !s->system.len, true);
+    text_free(&text);
+}
 
 static void begin(struct server *s, struct slot *slot) {
     slot->busy = true;
@@ -55,9 +94,15 @@ static void begin(struct server *s, struct slot *slot) {
     slot->sampler = make_sampler(s->temp, (uint32_t)(s->seed + slot->client));
     slot->tokens.len = slot->n_past = slot->answer.len = 0;
     text_add(&slot->answer, "", 0);
-    tokens_add_text(&slot->tokens, s->vocab, slot->prompt, strlen(slot->prompt), true, true);
+    for (size_t i = 0; i < s->system.len; i++) tokens_push(&slot->tokens, s->system.data[i]);
+    add_prompt(s, slot->client, slot->prompt, &slot->tokens);
     slot->n_prompt = slot->tokens.len;
-    if (!slot->n_prompt) die("the prompt '%s' has no tokens", slot->prompt);
+    if (s->shared) {
+        llama_memory_seq_cp(llama_get_memory(s->ctx), (llama_seq_id)s->n_slots,
+                            (llama_seq_id)(slot - s->slots), -1, -1);
+        slot->n_past = s->system.len;
+    }
+    if (slot->n_prompt == s->system.len) die("the prompt '%s' has no tokens", slot->prompt);
     if (slot->n_prompt + (size_t)s->n_predict > llama_n_ctx(s->ctx))
         die("client %lld does not fit: %zu + %lld tokens, the context holds %u (-c)",
             (long long)slot->client, slot->n_prompt, (long long)s->n_predict, llama_n_ctx(s->ctx));
@@ -141,7 +186,10 @@ static void sample(struct server *s, int32_t from, int32_t n) {
             token_piece(&piece, s->vocab, token, false);
             text_add(&slot->answer, piece.data, piece.len);
             s->n_written++;
-            if ((int64_t)(slot->tokens.len - slot->n_prompt) < s->n_predict) continue;
+            char *end = s->stop ? strstr(slot->answer.data, s->stop) : NULL;
+            if (end) slot->answer.len = (size_t)(end - slot->answer.data);
+            if (end) *end = '\0';
+            if (!end && (int64_t)(slot->tokens.len - slot->n_prompt) < s->n_predict) continue;
         }
         finish(s, slot);
     }
@@ -180,15 +228,15 @@ static void step(struct server *s) {
 static void print_totals(const struct server *s, double seconds) {
     double speed = (double)(s->n_prompt + s->n_written) / seconds;
     if (s->json) {
-        printf("{\"clients\": %lld, \"slots\": %lld, \"cont_batching\": %s, \"n_prompt\": %llu, "
-               "\"n_predicted\": %llu, \"cache_misses\": %llu, \"seconds\": %.3f}\n",
+        printf("{\"clients\": %lld, \"slots\": %lld, \"cont_batching\": %s, \"n_shared\": %zu, "
+               "\"n_prompt\": %llu, \"n_predicted\": %llu, \"cache_misses\": %llu, \"seconds\": %.3f}\n",
                (long long)s->n_finished, (long long)s->n_slots, s->batching ? "true" : "false",
-               (unsigned long long)s->n_prompt, (unsigned long long)s->n_written,
+               s->shared ? s->system.len : 0, (unsigned long long)s->n_prompt, (unsigned long long)s->n_written,
                (unsigned long long)s->n_misses, seconds);
         return;
     }
-    note("n_parallel = %lld, n_sequences = %lld, cont_batching = %d, %.2f s",
-         (long long)s->n_slots, (long long)s->n_clients, s->batching, seconds);
+    note("n_parallel = %lld, n_sequences = %lld, cont_batching = %d, system tokens = %zu, %.2f s",
+         (long long)s->n_slots, (long long)s->n_clients, s->batching, s->system.len, seconds);
     note("Total prompt tokens: %6llu, speed: %7.2f t/s", (unsigned long long)s->n_prompt,
          (double)s->n_prompt / seconds);
     note("Total gen tokens:    %6llu, speed: %7.2f t/s", (unsigned long long)s->n_written,
@@ -206,12 +254,16 @@ static void add_lines(struct names *prompts, char *text) {
 int main(int argc, char **argv) {
     static struct server s; /* static: what it holds stays reachable when die() ends the program */
     s = (struct server){.n_slots = 4, .n_clients = 8, .n_predict = 64, .seed = 1234, .batching = true};
-    const char *path = NULL, *prompt = NULL, *file = NULL;
+    const char *path = NULL, *prompt = NULL, *file = NULL, *system = NULL;
     int64_t n_ctx = 0, n_batch = 512, threads = 0, n_gpu_layers = -1;
     const struct flag flags[] = {
         {FLAG_STRING, {"-m", "--model"}, "FILE", &path, "the model, a GGUF file", 0, 0},
         {FLAG_STRING, {"-p", "--prompt"}, "TEXT", &prompt, "what clients ask, a prompt a line (else there are some here)", 0, 0},
         {FLAG_STRING, {"-f", "--file"}, "FILE", &file, "the same from a file ('-' is stdin)", 0, 0},
+        {FLAG_STRING, {"-sys", "--system-prompt"}, "TEXT", &system, "what every prompt begins with", 0, 0},
+        {FLAG_BOOL, {"-pps"}, 0, &s.shared, "compute that once, and share its cells in the cache", 0, 0},
+        {FLAG_INT, {"--junk"}, "N", &s.n_junk, "prompts are conversations with 0 to N-1 turns before; 0: none", 0, 1024},
+        {FLAG_STRING, {"-r", "--reverse-prompt"}, "TEXT", &s.stop, "an answer ends where it has this", 0, 0},
         {FLAG_INT, {"-np", "--parallel"}, "N", &s.n_slots, "slots: clients served at once", 1, 256},
         {FLAG_INT, {"-ns", "--sequences"}, "N", &s.n_clients, "clients in all", 1, 1 << 30},
         {FLAG_INT, {"-n", "--predict", "--n-predict"}, "N", &s.n_predict, "tokens to generate for each", 1, 1 << 20},
@@ -234,6 +286,8 @@ int main(int argc, char **argv) {
     if (file || prompt) add_lines(&s.prompts, text.data);
     else for (size_t i = 0; i < sizeof questions / sizeof *questions; i++)
         names_push(&s.prompts, questions[i]);
+    if (s.shared && (!system || !*system)) system = default_system;
+    if (s.stop && !*s.stop) die("-r is empty");
     if (!s.prompts.len) die("there is no prompt in what %s gives", file ? "-f" : "-p");
 
     catch_sigint();
@@ -243,24 +297,34 @@ int main(int argc, char **argv) {
     struct llama_model *model = load_model(path, params, &interrupted);
     s.vocab = llama_model_get_vocab(model);
 
-    size_t longest = 0;
+    if (system) tokens_add_text(&s.system, s.vocab, system, strlen(system), true, true);
+    size_t longest = 0, turn = 0;
     struct tokens tokens = {0};
-    for (size_t i = 0; i < s.prompts.len; i++, tokens.len = 0) {
-        tokens_add_text(&tokens, s.vocab, s.prompts.data[i], strlen(s.prompts.data[i]), true, true);
-        if (tokens.len > longest) longest = tokens.len;
+    for (size_t i = 0; i < s.prompts.len + N_JUNK; i++, tokens.len = 0) {
+        struct text one = {0};
+        if (i < s.prompts.len) text_addf(&one, s.n_junk ? "User:\n%s\nAssistant:\n" : "%s", s.prompts.data[i]);
+        else text_addf(&one, "User:\n%s\nAssistant:\n%s\n", junk[i - s.prompts.len].question,
+                       junk[i - s.prompts.len].answer);
+        tokens_add_text(&tokens, s.vocab, one.data, one.len, true, true);
+        size_t *most = i < s.prompts.len ? &longest : &turn;
+        *most = tokens.len > *most ? tokens.len : *most;
+        text_free(&one);
     }
     tokens_free(&tokens);
-    uint64_t need = (longest + (uint64_t)s.n_predict) * (uint64_t)s.n_slots;
+    if (s.n_junk > 1) longest += turn * (size_t)(s.n_junk - 1);
+    uint64_t need = (longest + (uint64_t)s.n_predict + (s.shared ? 0 : s.system.len)) * (uint64_t)s.n_slots;
+    if (s.shared) need += s.system.len;
     if (need > INT32_MAX) die("%lld slots of %zu + %lld tokens are too many", (long long)s.n_slots,
                               longest, (long long)s.n_predict);
     if (n_batch < s.n_slots) n_batch = s.n_slots; /* a token of each */
     s.ctx = new_context(model, n_ctx ? (uint32_t)n_ctx : (uint32_t)need, (uint32_t)n_batch,
-                        (uint32_t)s.n_slots, (int32_t)threads);
+                        (uint32_t)s.n_slots + s.shared, (int32_t)threads);
     s.batch = llama_batch_init((int32_t)llama_n_batch(s.ctx), 0, 1);
     s.slots = xrealloc(NULL, (size_t)s.n_slots * sizeof *s.slots);
     memset(s.slots, 0, (size_t)s.n_slots * sizeof *s.slots);
 
     double start = now_ms();
+    if (s.shared) decode_tokens(s.ctx, s.system.data, s.system.len, 0, (llama_seq_id)s.n_slots);
     while (s.n_finished < s.n_clients) {
         show_count("clients", (uint64_t)s.n_finished, (uint64_t)s.n_clients);
         fill_batch(&s);
@@ -273,6 +337,7 @@ int main(int argc, char **argv) {
         text_free(&s.slots[i].answer);
     }
     free(s.slots);
+    tokens_free(&s.system);
     names_free(&s.prompts);
     text_free(&text);
     llama_batch_free(s.batch);

@@ -127,6 +127,49 @@ fn every_client_gets_its_lone_text() {
     }
 }
 
+/// A text before every prompt is computed once with `-pps`, and changes nothing else.
+#[test]
+fn a_shared_beginning_is_computed_once() {
+    for model in models("parallel-shared") {
+        let prompts = PROMPTS.join("\n");
+        let ask = |more: &[&str]| {
+            let base = ["-m", &model, "-f", "-", "-n", "9", "-ns", "5", "--json"];
+            let program = sanitized("parallel");
+            let run = run_with_input(&program, &[&base[..], more].concat(), &prompts);
+            let mut lines = json_lines(run.text());
+            let totals = lines.pop().unwrap();
+            lines.sort_by_key(|line| line["client"].as_u64());
+            let answers: Vec<_> = lines.iter().map(|line| line["answer"].to_string()).collect();
+            let n: u64 = lines.iter().map(|line| line["n_prompt"].as_u64().unwrap()).sum();
+            (answers, n, totals)
+        };
+        let system = ["-sys", "on an iron hat\n"];
+        let (apart, n, totals) = ask(&[&system[..], &["-np", "1"]].concat());
+        assert_eq!((&totals["n_shared"], &totals["n_prompt"]), (&0.into(), &n.into()));
+        for more in [&["-np", "1"][..], &["-np", "3"], &["-np", "2", "-nocb", "-b", "4"]] {
+            let (shared, same, totals) = ask(&[&system[..], &["-pps"], more].concat());
+            assert_eq!((&shared, same), (&apart, n), "{more:?}");
+            let n_shared = totals["n_shared"].as_u64().unwrap();
+            assert!(n_shared > 3, "{totals}");
+            assert_eq!(totals["n_prompt"], n - 5 * n_shared);
+        }
+        let (plain, ..) = ask(&[]);
+        assert_ne!(plain, apart);
+        // Conversations before the question are each client's own.
+        let junk = ["--junk", "4", "-pps"];
+        let (one, long, totals) = ask(&[&junk[..], &["-np", "1"]].concat());
+        assert_eq!(ask(&[&junk[..], &["-np", "3"]].concat()).0, one);
+        let n_shared = totals["n_shared"].as_u64().unwrap();
+        assert!(long - 5 * n_shared > 3 * n / 2 && one != plain, "{totals}");
+        // An answer ends before a text that it should not have.
+        let whole: String = serde_json::from_str(&plain[0]).unwrap();
+        let stop: String = whole.chars().skip(3).take(2).collect();
+        let (cut, ..) = ask(&["-r", &stop]);
+        let expected = whole[..whole.find(&stop).unwrap()].to_owned();
+        assert_eq!(serde_json::from_str::<String>(&cut[0]).unwrap(), expected);
+    }
+}
+
 #[test]
 fn a_client_keeps_its_seed_in_company() {
     let model = tiny_model("parallel-seed", "gqa");
