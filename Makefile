@@ -168,6 +168,11 @@ install: examples install-library
 	done
 	@install -m 644 examples-c/*.c examples-c/*.h examples-c/CMakeLists.txt examples-c/README.md \
 	    '$(ROOT)/share/powerinfer/examples-c/'
+	@for folder in go go/cmd/complete go/cmd/embed node; do \
+	    install -d '$(ROOT)/share/powerinfer/examples-c'/$$folder && \
+	    find examples-c/$$folder -maxdepth 1 -type f \
+	        -exec install -m 644 {} '$(ROOT)/share/powerinfer/examples-c'/$$folder/ ';'; \
+	done
 	@echo 'installed in $(ROOT): $(LIB)/libpowerinfer.so, include/powerinfer/, bin/powerinfer-main'
 
 # `install -C` leaves a file alone that is the same already, so nothing is rebuilt for it.

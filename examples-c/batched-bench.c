@@ -138,10 +138,11 @@ int main(int argc, char **argv) {
         {FLAG_STRING, {"-fa", "--flash-attn"}, "F", &attention, "on, off, auto (default: auto)", 0, 0},
         {FLAG_INT, {"-ngl"}, "N", &n_gpu_layers, "layers on the GPU; -1: what fits", -1, INT32_MAX},
         {FLAG_STRING, {"--output-format"}, "FORMAT", &format, "md or jsonl (default: md)", 0, 0},
+        {FLAG_BOOL, {"--json"}, 0, &o.jsonl, "the same as --output-format jsonl", 0, 0},
     };
     parse_flags(argc, argv, "[flags]: how fast a model serves several sequences", flags,
                 sizeof flags / sizeof *flags, NULL);
-    o.jsonl = !strcmp(format, "jsonl");
+    if (!strcmp(format, "jsonl")) o.jsonl = true;
     if (!o.jsonl && strcmp(format, "md")) die("--output-format is md or jsonl, not '%s'", format);
     if (!o.n_threads_batch) o.n_threads_batch = o.n_threads;
 

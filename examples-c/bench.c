@@ -355,6 +355,7 @@ int main(int argc, char **argv) {
     struct names m = {0}, p = {0}, n = {0}, pg = {0}, d = {0}, b = {0}, ub = {0}, t = {0}, ngl = {0};
     struct names ctk = {0}, ctv = {0}, fa = {0};
     const char *format = "md";
+    bool json = false;
     int64_t reps = 5;
     bool warm_up = true;
     const struct flag flags[] = {
@@ -373,12 +374,14 @@ int main(int argc, char **argv) {
         {FLAG_INT, {"-r", "--repetitions"}, "N", &reps, "runs of each test", 1, 1 << 20},
         {FLAG_NOT, {"--no-warmup"}, 0, &warm_up, "measure the first run already", 0, 0},
         {FLAG_STRING, {"-o", "--output"}, "FORMAT", &format, "md, csv, json, jsonl or sql", 0, 0},
+        {FLAG_BOOL, {"--json"}, 0, &json, "the same as -o json", 0, 0},
     };
     parse_flags(argc, argv, "[flags]: how fast a model is", flags, sizeof flags / sizeof *flags, NULL);
 
     static const char *const formats[] = {"md", "csv", "json", "jsonl", "sql"};
     enum { MD, CSV, JSON, JSONL, SQL, N_FORMATS };
     int out = 0;
+    if (json) format = "json";
     while (out < N_FORMATS && strcmp(format, formats[out])) out++;
     if (out == N_FORMATS) die("-o is md, csv, json, jsonl or sql, not '%s'", format);
 

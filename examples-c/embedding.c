@@ -16,7 +16,7 @@ struct options {
     struct embed_options embed;
     int64_t n_gpu_layers, normalize;
     const char *path, *prompt, *file, *pooling, *attention, *format, *separator, *pair_separator;
-    bool escapes;
+    bool escapes, json;
 };
 
 /* ---- texts ---- */
@@ -166,6 +166,7 @@ int main(int argc, char **argv) {
          "-1: none, 0: greatest is 32760, 1: taxicab, 2: Euclidean, more: p-norm", -1, 1000},
         {FLAG_STRING, {"--embd-output-format"}, "NAME", &o.format,
          "text, array, json, json+ (with similarities), raw (default: text)", 0, 0},
+        {FLAG_BOOL, {"--json"}, 0, &o.json, "the same as --embd-output-format json", 0, 0},
         {FLAG_STRING, {"--embd-separator"}, "TEXT", &o.separator, "what is between texts (default: \\n)", 0, 0},
         {FLAG_STRING, {"--cls-separator"}, "TEXT", &o.pair_separator,
          "what is between query and document (default: \\t)", 0, 0},
@@ -180,6 +181,7 @@ int main(int argc, char **argv) {
     enum { TEXT, ARRAY, JSON, JSON_PLUS, RAW };
     o.embed.pooling = pooling_named(o.pooling);
     o.embed.attention = attention_named(o.attention);
+    if (o.json) o.format = formats[JSON];
     const int format = choice("--embd-output-format", o.format, formats);
     if (!o.file == !o.prompt) die("give the texts one way: -p TEXT or -f FILE");
 

@@ -24,7 +24,7 @@ struct options {
     int64_t n_predict, n_ctx, n_batch, seed, threads, threads_draft, n_gpu_layers, n_gpu_layers_draft;
     int64_t draft_max, draft_min, ngram_min, ngram_max, n_branches;
     double temp, p_min, p_split;
-    bool lookup, special;
+    bool lookup, special, json;
 };
 
 /* The small model, and what sequence 0 of its cache holds. */
@@ -99,7 +99,7 @@ struct best {
 };
 
 static struct best most_likely(const float *logits, int32_t n_vocab) {
-    struct best best;
+    struct best best = {{0}, {0}};
     int n = 0;
     for (llama_token t = 0; t < n_vocab; t++) {
         int at = n;
@@ -233,14 +233,21 @@ struct counts {
     size_t n_predicted, n_drafted, n_accepted, n_batches, n_branches;
 };
 
+/* Where the text goes: to stdout at once, or all of it into one line of JSON. */
+struct output {
+    struct utf8_stream stream;
+    struct text text;
+};
+
 /* Takes one token over. False: it ends the text. */
 static bool take(const struct options *o, const struct llama_vocab *vocab, llama_token token,
-                 struct tokens *text, struct utf8_stream *out) {
+                 struct tokens *text, struct output *out) {
     static struct text piece;
     if (llama_vocab_is_eog(vocab, token)) return false;
     tokens_push(text, token);
     token_piece(&piece, vocab, token, o->special);
-    utf8_write(out, stdout, piece.data, piece.len);
+    if (o->json) text_add(&out->text, piece.data, piece.len);
+    else utf8_write(&out->stream, stdout, piece.data, piece.len);
     return true;
 }
 
@@ -263,14 +270,13 @@ static void add_tree(struct llama_context *ctx, struct llama_batch *batch, const
 }
 
 static void generate(const struct options *o, struct llama_context *ctx, struct drafter *drafter,
-                     struct tokens *text, struct counts *counts) {
+                     struct tokens *text, struct output *out, struct counts *counts) {
     const struct llama_vocab *vocab = llama_model_get_vocab(llama_get_model(ctx));
     struct llama_sampler *sampler = make_sampler(o->temp, (uint32_t)o->seed);
     struct llama_batch batch = llama_batch_init((int32_t)o->draft_max + 1, 0, (int32_t)o->n_branches);
     struct tree tree = {0};
     tree.nodes = xrealloc(NULL, (size_t)o->draft_max * sizeof *tree.nodes);
     tree.branches = xrealloc(NULL, (size_t)o->n_branches * sizeof *tree.branches);
-    struct utf8_stream out = {0};
     size_t limit = text->len + (size_t)o->n_predict, n_prompt = text->len;
 
     /* All but the last token; that one is the first of every batch. */
@@ -295,7 +301,7 @@ static void generate(const struct options *o, struct llama_context *ctx, struct 
         int32_t at = -1; /* the last guess that was right */
         for (;;) {
             llama_token token = llama_sampler_sample(sampler, ctx, at + 1);
-            more = take(o, vocab, token, text, &out);
+            more = take(o, vocab, token, text, out);
             const int32_t next = more ? tree_child(&tree, at, token) : -1;
             if (next < 0) break;
             at = next;
@@ -308,8 +314,8 @@ static void generate(const struct options *o, struct llama_context *ctx, struct 
             die("this model's memory cannot take back wrong guesses");
         if (drafter && most && !few) draft_keep(drafter, &tree, branch);
     }
-    utf8_flush(&out, stdout);
-    putchar('\n');
+    utf8_flush(&out->stream, stdout);
+    if (!o->json) putchar('\n');
     counts->n_predicted = text->len - n_prompt;
     free(tree.nodes);
     free(tree.branches);
@@ -329,6 +335,20 @@ static void print_counts(const struct options *o, const struct counts *c, size_t
     note("accept    = %.3f%%", rate);
     note("batches   = %zu", c->n_batches);
     if (o->n_branches > 1) note("branches  = %zu", c->n_branches);
+}
+
+static void print_json(const struct text *prompt, const struct text *text, const struct counts *c,
+                       size_t n_prompt, double seconds) {
+    struct text line = {0};
+    text_addf(&line, "{\"prompt\": ");
+    text_add_json(&line, prompt->data, prompt->len);
+    text_addf(&line, ", \"text\": ");
+    text_add_json(&line, text->data, text->len);
+    text_addf(&line, ", \"n_prompt\": %zu, \"n_predict\": %zu, \"n_drafted\": %zu, \"n_accept\": %zu, "
+              "\"batches\": %zu, \"branches\": %zu, \"seconds\": %.3f}", n_prompt, c->n_predicted,
+              c->n_drafted, c->n_accepted, c->n_batches, c->n_branches, seconds);
+    puts(line.data);
+    text_free(&line);
 }
 
 static void read_options(struct options *o, int argc, char **argv) {
@@ -359,6 +379,7 @@ static void read_options(struct options *o, int argc, char **argv) {
         {FLAG_INT, {"-td", "--threads-draft"}, "N", &o->threads_draft, "threads of the draft model; 0: as -t", 0, 512},
         {FLAG_INT, {"-ngl", "--gpu-layers", "--n-gpu-layers"}, "N", &o->n_gpu_layers, "layers on the GPU; -1: what fits", -1, INT32_MAX},
         {FLAG_INT, {"-ngld", "--gpu-layers-draft", "--n-gpu-layers-draft"}, "N", &o->n_gpu_layers_draft, "the same for the draft model", -1, INT32_MAX},
+        {FLAG_BOOL, {"--json"}, 0, &o->json, "print one JSON object at the end", 0, 0},
         {FLAG_BOOL, {"--special"}, 0, &o->special, "show control tokens", 0, 0},
     };
     parse_flags(argc, argv, "text generation with guesses", flags, sizeof flags / sizeof *flags,
@@ -415,11 +436,15 @@ int main(int argc, char **argv) {
         drafter.batch = llama_batch_init((int32_t)n_seq, 0, 1);
     }
 
-    fwrite(prompt.data, 1, prompt.len, stdout);
+    if (!o.json) fwrite(prompt.data, 1, prompt.len, stdout);
     struct counts counts = {0};
+    struct output out = {0};
     double start = now_ms();
-    generate(&o, ctx, o.draft ? &drafter : NULL, &text, &counts);
-    print_counts(&o, &counts, n_prompt, (now_ms() - start) / 1e3);
+    generate(&o, ctx, o.draft ? &drafter : NULL, &text, &out, &counts);
+    const double seconds = (now_ms() - start) / 1e3;
+    if (o.json) print_json(&prompt, &out.text, &counts, n_prompt, seconds);
+    else print_counts(&o, &counts, n_prompt, seconds);
+    text_free(&out.text);
 
     text_free(&prompt);
     tokens_free(&text);

@@ -4,7 +4,7 @@
  *   tokenize -m model.gguf --ids -f file.txt  [1, 2, 3]
  *
  * Only the vocabulary is loaded. */
-#include "common.h"
+#include "generate.h"
 
 #include <string.h>
 
@@ -20,9 +20,24 @@ static void show_piece(const struct text *piece) {
     putchar('\'');
 }
 
+static void print_json(const struct llama_vocab *vocab, const struct tokens *tokens) {
+    struct text line = {0}, piece = {0};
+    text_addf(&line, "{\"n_tokens\": %zu, \"tokens\": [", tokens->len);
+    for (size_t i = 0; i < tokens->len; i++) {
+        token_piece(&piece, vocab, tokens->data[i], true);
+        text_addf(&line, "%s{\"id\": %d, \"piece\": ", i ? ", " : "", tokens->data[i]);
+        text_add_json(&line, piece.data, piece.len);
+        text_addf(&line, "}");
+    }
+    text_addf(&line, "]}");
+    puts(line.data);
+    text_free(&line);
+    text_free(&piece);
+}
+
 int main(int argc, char **argv) {
     const char *path = NULL, *prompt = NULL, *file = NULL, *rest = NULL;
-    bool from_stdin = false, ids_only = false, count = false;
+    bool from_stdin = false, ids_only = false, count = false, json = false;
     bool special = true, parse_special = true, escapes = true;
     const struct flag flags[] = {
         {FLAG_STRING, {"-m", "--model"}, "FILE", &path, "the model, a GGUF file", 0, 0},
@@ -30,6 +45,7 @@ int main(int argc, char **argv) {
         {FLAG_STRING, {"-f", "--file"}, "FILE", &file, "read the text from a file", 0, 0},
         {FLAG_BOOL, {"--stdin"}, 0, &from_stdin, "read the text from stdin", 0, 0},
         {FLAG_BOOL, {"--ids"}, 0, &ids_only, "print only the ids, as a list", 0, 0},
+        {FLAG_BOOL, {"--json"}, 0, &json, "print JSON: ids, and pieces where half a character is U+FFFD", 0, 0},
         {FLAG_BOOL, {"--show-count"}, 0, &count, "print the number of tokens at the end", 0, 0},
         {FLAG_NOT, {"--no-bos"}, 0, &special, "do not add the vocabulary's BOS and EOS", 0, 0},
         {FLAG_NOT, {"--no-parse-special"}, 0, &parse_special, "treat <|...|> as plain text", 0, 0},
@@ -37,6 +53,7 @@ int main(int argc, char **argv) {
     };
     parse_flags(argc, argv, "[flags] \"text\": shows the tokens of a text", flags,
                 sizeof flags / sizeof *flags, &rest);
+    if (json && ids_only) die("--json and --ids are two forms: use one of them");
     if (rest && prompt) die("the text is given twice: '%s' and -p", rest);
     if (rest) prompt = rest;
     if ((prompt != NULL) + (file != NULL) + from_stdin != 1)
@@ -58,7 +75,9 @@ int main(int argc, char **argv) {
 
     struct tokens tokens = {0};
     tokens_add_text(&tokens, vocab, text.data, text.len, special, parse_special);
-    if (ids_only) {
+    if (json) {
+        print_json(vocab, &tokens);
+    } else if (ids_only) {
         putchar('[');
         for (size_t i = 0; i < tokens.len; i++) printf("%s%d", i ? ", " : "", tokens.data[i]);
         puts("]");
@@ -72,7 +91,7 @@ int main(int argc, char **argv) {
         }
         text_free(&piece);
     }
-    if (count) printf("Total number of tokens: %zu\n", tokens.len);
+    if (count && !json) printf("Total number of tokens: %zu\n", tokens.len);
 
     tokens_free(&tokens);
     text_free(&text);

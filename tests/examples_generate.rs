@@ -311,6 +311,66 @@ fn trees_of_guesses_do_not_change_the_text() {
     assert!(count(&run.stderr, "branches") > 0, "{run:?}");
 }
 
+/// Lines for scripts say what the lines for people say.
+#[test]
+fn json_has_what_is_shown() {
+    let model = tiny_model("json", "gqa");
+    let one = |program: &str, flags: &[&str]| {
+        let run = run(&sanitized(program), &[&["-m", &model][..], flags].concat());
+        (run.text().to_owned(), run.stderr)
+    };
+    let text = "the sun\u{e9}";
+    let (lines, _) = one("tokenize", &[text]);
+    let json: Value = serde_json::from_str(&one("tokenize", &["--json", text]).0).unwrap();
+    assert_eq!(json["n_tokens"], lines.lines().count());
+    for (line, token) in lines.lines().zip(json["tokens"].as_array().unwrap()) {
+        let (id, piece) = line.trim_start().split_once(" -> ").unwrap();
+        assert_eq!(token["id"].to_string(), id);
+        // A byte of a character is a piece too, which JSON cannot say.
+        let piece = piece.trim_matches('\'');
+        assert!(token["piece"] == piece || token["piece"] == "\u{fffd}", "{line} {token}");
+    }
+
+    let flags = ["-n", "8", "--temp", "0", "-np", "2", "-p", "the sun"];
+    let (shown, _) = one("batched", &flags);
+    let (lines, said) = one("batched", &[&flags[..], &["--json"]].concat());
+    assert_eq!(said, "");
+    for (i, (line, shown)) in json_lines(&lines).iter().zip(shown.lines()).enumerate() {
+        let text = format!("[{i}] the sun{}", line["answer"].as_str().unwrap());
+        assert_eq!((&line["sequence"], text.as_str()), (&i.into(), shown));
+    }
+
+    let flags = ["-md", &model, "-n", "9", "-p", "the sun", "--draft-p-min", "0", "-np", "2"];
+    let (shown, said) = one("speculative", &flags);
+    let (line, quiet) = one("speculative", &[&flags[..], &["--json"]].concat());
+    let json: Value = serde_json::from_str(&line).unwrap();
+    let text = format!("{}{}\n", json["prompt"].as_str().unwrap(), json["text"].as_str().unwrap());
+    assert_eq!((text, quiet), (shown, String::new()));
+    for name in ["n_predict", "n_drafted", "n_accept", "batches", "branches"] {
+        assert_eq!(json[name], count(&said, name), "{name}");
+    }
+    for (program, short, long) in [
+        ("bench", &["--json"][..], &["-o", "json"][..]),
+        ("batched-bench", &["--json"], &["--output-format", "jsonl"]),
+    ] {
+        let flags: &[&str] = match program {
+            "bench" => &["-p", "4", "-n", "2", "-r", "1"],
+            _ => &["-npp", "4", "-ntg", "2", "-npl", "1"],
+        };
+        let keys = |more: &[&str]| {
+            let found = one(program, &[flags, more].concat()).0;
+            found.matches('"').count()
+        };
+        assert_eq!(keys(short), keys(long), "{program}");
+        assert!(keys(short) > 10);
+    }
+    let model = tiny_model("json-embedding", "gqa");
+    let flags = ["-m", &model, "-p", "the sun", "--pooling", "mean"];
+    let json = run(&sanitized("embedding"), &[&flags[..], &["--json"]].concat());
+    let long = [&flags[..], &["--embd-output-format", "json"]].concat();
+    assert_eq!(json.text(), run(&sanitized("embedding"), &long).text());
+}
+
 #[test]
 fn a_conversation_keeps_what_was_said() {
     let tiny = tiny_model("chat", "gqa");

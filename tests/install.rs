@@ -139,6 +139,21 @@ fn programs_outside_the_tree_build_against_an_installation() {
         assert!(run(&program, &["-h"]).text().starts_with(&format!("{name}: ")), "{name}");
     }
 
+    // The bindings to copy, as they are here but for what their package managers fetch.
+    for binding in ["go", "node"] {
+        let here = repository().join("examples-c").join(binding);
+        let fetched = here.join("node_modules");
+        let bindings = files(&here).into_iter().filter(|file| !file.starts_with(&fetched));
+        let bindings: Vec<PathBuf> = bindings.collect();
+        assert!(bindings.len() > 4, "{bindings:?}");
+        let there = sources.join(binding);
+        assert_eq!(files(&there).len(), bindings.len(), "{binding}");
+        for file in bindings {
+            let copy = there.join(file.strip_prefix(&here).unwrap());
+            assert!(fs::read(&copy).unwrap() == fs::read(&file).unwrap(), "{}", copy.display());
+        }
+    }
+
     // pkg-config, by both names.
     if has("pkg-config") {
         let search = [prefix.join("lib/pkgconfig"), compat.join("pkgconfig")];
