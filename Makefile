@@ -161,14 +161,15 @@ install: examples install-library
 	@cmake --install '$(EXAMPLES)' --prefix '$(WORK)/installed' >/dev/null
 	@install -d '$(ROOT)/$(LIB)/powerinfer/examples' '$(ROOT)/bin' \
 	    '$(ROOT)/share/powerinfer/examples-c'
-	@for program in $(PROGRAMS); do \
+	@for program in $(PROGRAMS) server; do \
+	    [ -f "$(WORK)/installed/lib/powerinfer/examples/$$program" ] || continue; \
 	    install -m 755 "$(WORK)/installed/lib/powerinfer/examples/$$program" \
 	        '$(ROOT)/$(LIB)/powerinfer/examples/' && \
 	    ln -sf "../$(LIB)/powerinfer/examples/$$program" "$(ROOT)/bin/powerinfer-$$program"; \
 	done
 	@install -m 644 examples-c/*.c examples-c/*.h examples-c/CMakeLists.txt examples-c/README.md \
 	    '$(ROOT)/share/powerinfer/examples-c/'
-	@for folder in go go/cmd/complete go/cmd/embed node; do \
+	@for folder in go go/cmd/complete go/cmd/embed node server server/page; do \
 	    install -d '$(ROOT)/share/powerinfer/examples-c'/$$folder && \
 	    find examples-c/$$folder -maxdepth 1 -type f \
 	        -exec install -m 644 {} '$(ROOT)/share/powerinfer/examples-c'/$$folder/ ';'; \
@@ -197,7 +198,7 @@ install-library: library
 
 uninstall:
 	rm -f '$(ROOT)/$(LIB)'/libpowerinfer.so* '$(ROOT)/$(LIB)/pkgconfig/powerinfer.pc' \
-	    $(foreach program,$(PROGRAMS),'$(ROOT)/bin/powerinfer-$(program)')
+	    $(foreach program,$(PROGRAMS) server,'$(ROOT)/bin/powerinfer-$(program)')
 	rm -rf '$(ROOT)/$(LIB)/powerinfer' '$(ROOT)/$(LIB)/cmake/powerinfer' \
 	    '$(ROOT)/include/powerinfer' '$(ROOT)/share/powerinfer'
 

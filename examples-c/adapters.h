@@ -4,6 +4,10 @@
 
 #include "common.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* What the flags said. Start from {0}. */
 struct adapters {
     struct names lora, lora_scaled;       /* "FILE,..." and "FILE:SCALE,..." */
@@ -21,5 +25,9 @@ void adapters_apply(const struct adapters *all, struct llama_model *model,
                     struct llama_context *ctx);
 
 void adapters_free(struct adapters *all);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

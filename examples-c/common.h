@@ -13,6 +13,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* ---- errors and memory ---- */
 
 /* Prints "program: message" on stderr and exits with code 1. */
@@ -137,5 +141,9 @@ double now_ms(void);
 
 /* The most memory this process ever held, in MiB. */
 double peak_rss_mib(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

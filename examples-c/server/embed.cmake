@@ -1,0 +1,16 @@
+# Writes files as arrays of C++:
+#   cmake -D OUT=page_files.cpp -D "FILES=a.html b.js" -P embed.cmake
+separate_arguments(files UNIX_COMMAND "${FILES}")
+set(text "#include \"page.h\"\n\n")
+set(table "")
+set(n 0)
+foreach(file IN LISTS files)
+  get_filename_component(name "${file}" NAME)
+  file(READ "${file}" hex HEX)
+  string(REGEX REPLACE "(................................)" "\\1\n" hex "${hex}")
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(APPEND text "static const unsigned char file_${n}[] = {\n${bytes}};\n")
+  string(APPEND table "    {\"${name}\", file_${n}, sizeof file_${n}},\n")
+  math(EXPR n "${n} + 1")
+endforeach()
+file(WRITE "${OUT}" "${text}\nextern const page_file page_files[] = {\n${table}};\nextern const size_t n_page_files = ${n};\n")
