@@ -11,6 +11,7 @@
 struct app_options {
     std::string model_path, name; // name: what clients call the model
     std::string slot_folder;      // where slots may be saved; empty: nowhere
+    int64_t prompt_chunk = 256;   // tokens of prompts in a step while answers are being written
     bool show_slots = true, show_metrics = true;
 };
 

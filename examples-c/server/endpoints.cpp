@@ -22,6 +22,7 @@ static json properties(const app &a) {
     return {{"default_generation_settings",
              {{"id", 0}, {"n_ctx", a.running().n_ctx_slot()}, {"params", settings}}},
             {"total_slots", a.running().count().n_slots},
+            {"prompt_chunk", a.options.prompt_chunk},
             {"model_path", a.options.model_path},
             {"model_alias", a.options.name},
             {"chat_template", a.vocab->chat_template()},

@@ -138,6 +138,7 @@ void read_options(int argc, char **argv) {
     if (key_file && opt.http.keys.empty()) die("'%s' holds no key", key_file);
     opt.http.most_body = opt.max_body << 20;
     opt.http.log = opt.verbose;
+    opt.app.prompt_chunk = e.chunk;
     // Everybody who may write or wait has a connection, and some are left for those to be refused.
     opt.http.n_threads = e.n_slots + e.max_queue + 32;
 }
