@@ -106,6 +106,11 @@ http_server::http_server(http_options what) : options(std::move(what)) {
     server->set_keep_alive_timeout(5);
     server->set_keep_alive_max_count(1000);
     server->set_tcp_nodelay(true);
+    // Without httplib's SO_REUSEPORT, by which two servers would share a port unnoticed.
+    server->set_socket_options([](socket_t socket) {
+        int yes = 1;
+        setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    });
     server->set_default_headers({{"Server", "powerinfer"}, {"X-Content-Type-Options", "nosniff"}});
 
     // Answers without a body are httplib's own: no such path, a body too large, no HTTP.

@@ -7,7 +7,8 @@ reply::reply(const vocabulary &words, size_t n_answers)
 
 std::vector<json> reply::take(event now, bool stream) {
     answer &one = answers[static_cast<size_t>(now.index)];
-    for (const token_odds &odds : now.odds) one.odds.push_back(show_odds(odds));
+    for (const token_odds &odds : now.odds)
+        if (tells_odds(odds.chosen.token)) one.odds.push_back(show_odds(odds));
     one.list.insert(one.list.end(), now.list.begin(), now.list.end());
     one.time = now.time;
     one.slot = now.slot;
@@ -31,7 +32,7 @@ json reply::token_text(llama_token token) const {
     return {{"id", token}, {"token", text}, {"bytes", bytes}};
 }
 
-json reply::show_odds(const token_odds &odds) {
+json reply::show_odds(const token_odds &odds) const {
     auto show = [&](const token_odds::one &one) {
         json shown = token_text(one.token);
         // JSON has no infinity: a token that cannot come.
@@ -83,6 +84,9 @@ protected:
         if (head.usage_at_end) made["usage"] = nullptr;
         return made;
     }
+
+    // The tokens told of make up the text, without the one that ended it.
+    bool tells_odds(llama_token token) const override { return !llama_vocab_is_eog(vocab.handle(), token); }
 
     // A prompt counts once for all of its answers.
     json sum() const {

@@ -41,8 +41,9 @@ public:
     virtual bool ends_with_done() const { return true; }
 
 protected:
-    // One token's odds in the shape of this form.
-    virtual json show_odds(const token_odds &odds);
+    // Whether the odds of such a token are sent.
+    virtual bool tells_odds(llama_token) const { return true; }
+    json show_odds(const token_odds &odds) const;
     virtual std::vector<json> chunks(int index, const std::string &text, const event &now) = 0;
     json token_text(llama_token token) const;
 

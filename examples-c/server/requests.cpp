@@ -43,7 +43,7 @@ static grammar response_grammar(const fields &body) {
     grammar only;
     const json *format = body.find("response_format");
     if (!format) return only;
-    fields object(*format);
+    fields object(*format, "'response_format'");
     std::string type = object.text("type");
     if (type == "text") return only;
     if (type == "json_object") {
@@ -51,7 +51,7 @@ static grammar response_grammar(const fields &body) {
         only.text = schema_grammar(schema ? *schema : json{{"type", "object"}});
     } else if (type == "json_schema") {
         const json *direct = object.find("schema");
-        only.text = schema_grammar(direct ? *direct : fields(object.need("json_schema")).need("schema"));
+        only.text = schema_grammar(direct ? *direct : fields(object.need("json_schema"), "'json_schema'").need("schema"));
     } else {
         throw fault::bad("'response_format' has the type '" + type +
                          "': text, json_object and json_schema are known");
@@ -126,7 +126,7 @@ void request_reader::fill(work &made, const fields &body, std::vector<token_list
 openai_head request_reader::head(const fields &body, const char *id) const {
     openai_head h{defaults.model, random_id(id), std::time(nullptr)};
     if (const json *options = body.find("stream_options"))
-        h.usage_at_end = fields(*options).flag("include_usage", false);
+        h.usage_at_end = fields(*options, "'stream_options'").flag("include_usage", false);
     h.timings_each = body.flag("timings_per_token", false);
     return h;
 }
@@ -139,7 +139,7 @@ static const int64_t most_answers = 128, most_odds = 100;
 static json template_variables(const fields &body) {
     json variables = json::object();
     if (const json *given = body.find("chat_template_kwargs")) {
-        fields check(*given);
+        fields check(*given, "'chat_template_kwargs'");
         variables = *given;
     }
     std::string effort = body.text("reasoning_effort");
@@ -253,7 +253,7 @@ token_list request_reader::gap(const fields &body) const {
             add(extra, "myproject\n");
         }
         for (const json &part : *parts) {
-            fields object(part);
+            fields object(part, "a part of 'input_extra'");
             if (by_file) {
                 extra.push_back(file);
                 add(extra, object.text("filename", "tmp") + "\n");

@@ -17,7 +17,7 @@ json fault::body() const {
     return {{"error", error}};
 }
 
-json parse_json(const std::string &body) {
+json parse_json(const std::string &body, const char *name) {
     bool too_deep = false;
     auto watch = [&](int depth, json::parse_event_t, json &) {
         if (depth > deepest) too_deep = true;
@@ -27,15 +27,15 @@ json parse_json(const std::string &body) {
     try {
         value = json::parse(body, watch);
     } catch (const json::exception &error) {
-        throw fault::bad(std::string("the body is no JSON: ") + error.what());
+        throw fault::bad(std::string(name) + " is no JSON: " + error.what());
     }
     if (too_deep)
-        throw fault::bad("the body is nested deeper than " + std::to_string(deepest) + " levels");
+        throw fault::bad(std::string(name) + " is nested deeper than " + std::to_string(deepest) + " levels");
     return value;
 }
 
-fields::fields(const json &of) : object(of) {
-    if (!object.is_object()) throw fault::bad("a JSON object is expected");
+fields::fields(const json &of, const char *name) : object(of) {
+    if (!object.is_object()) throw fault::bad(std::string(name) + " must be a JSON object");
 }
 
 const json *fields::find(const char *name) const {

@@ -39,13 +39,13 @@ inline std::string dump(const json &value) {
 }
 
 // Parses a body, or throws fault: not JSON, not UTF-8, numbers too large, nested too deep.
-json parse_json(const std::string &body);
+json parse_json(const std::string &body, const char *name = "the body");
 
 // A request's object, read field by field: a field of the wrong type or out of its range is a
 // fault that names it. null is the same as absent.
 class fields {
 public:
-    explicit fields(const json &of);
+    explicit fields(const json &of, const char *name = "the body");
 
     const json *find(const char *name) const;
     // A field that must be there.

@@ -39,11 +39,11 @@ std::string random_id(const char *prefix) {
 // ---- request ----
 
 static std::string function_name(const json &tool) {
-    fields object(tool);
+    fields object(tool, "a tool");
     if (object.text("type", "function") != "function")
         throw fault::unsupported("a tool has the type '" + object.text("type") +
                                  "': only functions are supported");
-    fields function(object.need("function"));
+    fields function(object.need("function"), "'function'");
     std::string name = function.text("name");
     if (name.empty()) throw fault::bad("a function has no 'name'");
     return name;
@@ -178,6 +178,7 @@ static bool read_calls(const std::string &text, const char *arguments, json *cal
             end++;
             one = json::parse(text.begin() + static_cast<ptrdiff_t>(at), text.begin() + static_cast<ptrdiff_t>(end), nullptr, false);
         }
+        if (one.is_discarded()) break; // cut off; the calls before it are whole
         if (!one.is_object() || !one.contains("name") || !one["name"].is_string()) return false;
         const json &given = one.contains(arguments) ? one[arguments] : json::object();
         calls->push_back({{"id", random_id("call_")},

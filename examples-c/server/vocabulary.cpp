@@ -94,7 +94,7 @@ static json plain_content(const json &content) {
     if (!content.is_array()) throw fault::bad("a message's 'content' is a string or a list of parts");
     std::string text;
     for (const json &part : content) {
-        fields object(part);
+        fields object(part, "a part of 'content'");
         std::string type = object.text("type");
         if (type != "text" && type != "input_text")
             throw fault::unsupported("a part of a message has the type '" + type +
@@ -109,7 +109,7 @@ static json plain_messages(const json &messages) {
         throw fault::bad("'messages' must be a list with at least one message");
     json plain = messages;
     for (json &message : plain) {
-        fields object(message);
+        fields object(message, "a message");
         if (object.text("role").empty()) throw fault::bad("a message has no 'role'");
         if (message.contains("content")) message["content"] = plain_content(message["content"]);
         else if (!object.find("tool_calls")) throw fault::bad("a message has no 'content'");
@@ -120,7 +120,7 @@ static json plain_messages(const json &messages) {
             json &function = call["function"];
             if (!function.is_object() || !function.contains("arguments")) continue;
             json &arguments = function["arguments"];
-            if (arguments.is_string()) arguments = parse_json(arguments.get<std::string>());
+            if (arguments.is_string()) arguments = parse_json(arguments.get<std::string>(), "a call's 'arguments'");
         }
     }
     return plain;
