@@ -272,7 +272,7 @@ struct running {
     std::optional<event> next(double most_ms = 1e300) {
         steady::time_point start = steady::now();
         while (!peer.gone() && ms_since(start) < most_ms)
-            if (auto one = job.out->take(20)) return one;
+            if (auto one = job.out->take(50)) return one;
         return std::nullopt;
     }
 };
