@@ -69,6 +69,8 @@ void answer_with(httplib::Response &res, int status, const json &body) {
 void answer_with(httplib::Response &res, const fault &what) {
     answer_with(res, what.status, what.body());
     if (what.status == 503) res.set_header("Retry-After", "1");
+    // OpenAI's packages ask again after any 5xx, but not after this.
+    if (what.status == 501) res.set_header("X-Should-Retry", "false");
     if (what.status == 401) res.set_header("WWW-Authenticate", "Bearer");
 }
 
