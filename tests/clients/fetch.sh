@@ -1,6 +1,6 @@
 #!/bin/sh
-# fetch.sh FOLDER: gets what tests/clients.rs and tests/server_page.rs run into FOLDER, each piece once. A
-# piece that cannot be had is named in one line, and its test is skipped.
+# fetch.sh FOLDER: gets what tests/clients.rs, tests/server_clients.rs and tests/server_page.rs run into
+# FOLDER, each piece once. A piece that cannot be had is named in one line, and its test is skipped.
 set -u
 folder=$1
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -34,6 +34,23 @@ get_python() {
     rm -rf "$folder/archive"
 }
 
+# Clients of the server: the official openai package, and huggingface_hub's own.
+get_openai() {
+    wanted=$(cat "$here/tests/server/requirements.txt")
+    [ "$(cat "$folder/openai/is" 2>/dev/null)" = "$wanted" ] && return
+    command -v python3 >/dev/null || { missing 'openai for Python: no python3'; return; }
+    echo 'fetching openai and huggingface_hub for Python'
+    rm -rf "$folder/openai"
+    if python3 -m venv "$folder/openai" &&
+        "$folder/openai/bin/python" -m pip --disable-pip-version-check --quiet install \
+            -r "$here/tests/server/requirements.txt"; then
+        echo "$wanted" >"$folder/openai/is"
+    else
+        rm -rf "$folder/openai"
+        missing 'openai for Python: pip could not install it'
+    fi
+}
+
 # get_npm NAME LOCKED PACKAGE OLDEST: what the lock file in LOCKED names, PACKAGE among it, for tests that
 # need Node in version OLDEST.
 get_npm() {
@@ -57,8 +74,11 @@ get_go() {
 }
 
 get_python
+get_openai
 # For the example in examples-c/node.
 get_npm node examples-c/node koffi 18
 # For the tests of the server's page.
 get_npm page tests/server_page playwright-core 20
+# For the tests of the server with the official package.
+get_npm openai-node tests/server/node openai 18
 get_go

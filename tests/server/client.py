@@ -3,6 +3,7 @@
 import http.client
 import json
 import sys
+import time
 import urllib.parse
 
 
@@ -59,11 +60,22 @@ class Client:
         finally:
             connection.close()
 
+    def all_free(self, seconds=5):
+        """Waits until no slot is at work."""
+        end = time.monotonic() + seconds
+        while any(one["is_processing"] for one in self.ok("/slots")):
+            assert time.monotonic() < end, self.ok("/slots")
+            time.sleep(0.01)
 
-def run_all(names):
-    """Runs every function of the caller's names that begins with test_, on the server at argv[1]."""
-    client = Client(sys.argv[1])
+
+def run(names, *arguments):
+    """Runs every function of the caller's names that begins with test_."""
     for name, test in list(names.items()):
         if name.startswith("test_"):
-            test(client)
+            test(*arguments)
             print("ok", name)
+
+
+def run_all(names):
+    """The same on the server at argv[1]."""
+    run(names, Client(sys.argv[1]))
