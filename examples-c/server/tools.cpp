@@ -9,15 +9,16 @@ struct tool_format {
     const char *each_end;
     const char *arguments;   // the name of the arguments
     bool only_at_start;      // a call is the whole answer
+    bool short_ids;          // templates refuse ids of calls that are not 9 letters and digits
 };
 
 static const tool_format formats[] = {
     // Hermes, Qwen: <tool_call> lines, any number.
-    {"<tool_call>", "<tool_call>\n", "<tool_call>\n", "", "\n</tool_call>\n", "arguments", false},
+    {"<tool_call>", "<tool_call>\n", "<tool_call>\n", "", "\n</tool_call>\n", "arguments", false, false},
     // Mistral: a list after a control token.
-    {"[TOOL_CALLS]", "[TOOL_CALLS][", ", ", "]", "", "arguments", false},
+    {"[TOOL_CALLS]", "[TOOL_CALLS][", ", ", "]", "", "arguments", false, true},
     // Llama 3: the answer is the call.
-    {"\"parameters\"", "{\"name\"", "", "", "", "parameters", true},
+    {"\"parameters\"", "{\"name\"", "", "", "", "parameters", true, false},
 };
 
 // The part of `begin` that announces calls in a text that a model wrote in its own way.
@@ -169,7 +170,7 @@ std::string tool_reader::add(const std::string &text) {
 }
 
 // The objects {"name": ..., arguments: ...} in a text, one after another or in a list.
-static bool read_calls(const std::string &text, const char *arguments, json *calls) {
+static bool read_calls(const std::string &text, const tool_format &format, json *calls) {
     for (size_t at = text.find('{'); at != std::string::npos;) {
         // The object ends at the first brace where it is JSON.
         json one = json::value_t::discarded;
@@ -180,8 +181,8 @@ static bool read_calls(const std::string &text, const char *arguments, json *cal
         }
         if (one.is_discarded()) break; // cut off; the calls before it are whole
         if (!one.is_object() || !one.contains("name") || !one["name"].is_string()) return false;
-        const json &given = one.contains(arguments) ? one[arguments] : json::object();
-        calls->push_back({{"id", random_id("call_")},
+        const json &given = one.contains(format.arguments) ? one[format.arguments] : json::object();
+        calls->push_back({{"id", format.short_ids ? random_id("").substr(0, 9) : random_id("call_")},
                           {"type", "function"},
                           {"function", {{"name", one["name"]}, {"arguments", given.is_string() ? given.get<std::string>() : dump(given)}}}});
         at = text.find('{', end);
@@ -192,7 +193,7 @@ static bool read_calls(const std::string &text, const char *arguments, json *cal
 std::string tool_reader::finish(json *calls) {
     *calls = json::array();
     std::string text = std::exchange(held, {});
-    if (!calling || !read_calls(text, request->format->arguments, calls)) {
+    if (!calling || !read_calls(text, *request->format, calls)) {
         calls->clear();
         return text; // cut off within a call, or none after all: it is the answer's text
     }
