@@ -30,7 +30,7 @@ fn server(arguments: &[&str]) -> Option<Server> {
 fn server_with_tools(format: &str) -> Option<Server> {
     let template = repository().join(format!("tests/server/templates/{format}.jinja"));
     let template = template.to_str().unwrap();
-    server(&["-np", "8", "-c", "16384", "--chat-template-file", template])
+    server(&["-np", "8", "-c", "8192", "--chat-template-file", template])
 }
 
 /// What `make clients-fetch` puts there, if this file is in it.
@@ -132,7 +132,8 @@ fn readme_blocks() -> Vec<(String, String)> {
 
 /// The block in this language that has these words.
 fn readme_block(language: &str, words: &str, server: &Server) -> String {
-    let block = readme_blocks().into_iter().find(|(of, text)| of == language && text.contains(words));
+    let block =
+        readme_blocks().into_iter().find(|(of, text)| of == language && text.contains(words));
     block.unwrap().1.replace("http://127.0.0.1:8080", &server.url)
 }
 
