@@ -2,7 +2,8 @@
  *
  *   gguf -m model.gguf [--json]                                what is in it
  *   gguf -m model.gguf -o new.gguf --set general.name=Mine --remove tokenizer.chat_template
- *   gguf -m model.gguf -o new.gguf --add general.tags=str[]:small,test --set-file tokenizer.chat_template=t.jinja
+ *   gguf -m model.gguf -o new.gguf --add general.tags=str[]:small,test
+ *   gguf -m model.gguf -o new.gguf --set-file tokenizer.chat_template=template.jinja
  *   gguf -m model.gguf -o part --split --split-max-size 2G     part-00001-of-0000N.gguf, ...
  *   gguf -m part-00001-of-00003.gguf -o model.gguf --merge
  *

@@ -133,7 +133,8 @@ static void add_pair(struct merging *m, struct adapter *adapter, const struct te
     const uint64_t n_in = w[t->turned], n_out = w[!t->turned];
     const bool fits = t->looked_up ? a->dims[0] == rank && a->dims[1] == n_out && b->dims[1] == n_in
                                    : a->dims[0] == n_in && a->dims[1] == rank && b->dims[1] == n_out;
-    if (!fits || !rank || a->dims[2] != w[2] || b->dims[2] != w[2] || a->dims[3] != w[3] || b->dims[3] != w[3])
+    const bool same = a->dims[2] == w[2] && b->dims[2] == w[2] && a->dims[3] == w[3] && b->dims[3] == w[3];
+    if (!fits || !same || !rank || !n_in || !n_out)
         die("'%s': %.*s is [%llu, %llu, %llu] in the model, which lora_a [%llu, %llu, %llu] and lora_b "
             "[%llu, %llu, %llu] do not fit", adapter->path, (int)len, a->name, (unsigned long long)w[0],
             (unsigned long long)w[1], (unsigned long long)w[2], (unsigned long long)a->dims[0],
@@ -147,7 +148,8 @@ static void add_pair(struct merging *m, struct adapter *adapter, const struct te
 
 static void find_pairs(struct merging *m) {
     m->targets = xrealloc(NULL, m->model.n_tensors * sizeof *m->targets);
-    for (uint64_t i = 0; i < m->model.n_tensors; i++) m->targets[i] = (struct target){.base = &m->model.tensors[i]};
+    for (uint64_t i = 0; i < m->model.n_tensors; i++)
+        m->targets[i] = (struct target){.base = &m->model.tensors[i]};
     for (size_t k = 0; k < m->n_adapters; k++) {
         struct adapter *one = &m->adapters[k];
         for (uint64_t i = 0; i < one->file.n_tensors; i++) {
@@ -216,7 +218,8 @@ static const uint8_t *merge(void *to, const struct tensor *made) {
     struct merging *m = to;
     const struct target *t = m->targets;
     while (!is_named(t->base, made->name, made->name_len)) t++;
-    const uint64_t n = t->base->dims[0], n_rows = t->base->dims[1], n_matrices = n_elements(t->base) / (n * n_rows);
+    const uint64_t n = t->base->dims[0], n_rows = t->base->dims[1];
+    const uint64_t n_matrices = n_elements(t->base) / (n * n_rows);
     float *w = floats(&m->w, t->base);
     m->delta = xrealloc(m->delta, n * sizeof *m->delta);
     for (size_t k = 0; k < t->n_pairs; k++) {

@@ -396,7 +396,8 @@ static struct question read_question(const struct text *text, size_t task) {
 void multiple_choice(struct llama_model *model, const struct task_options *o, struct text *text) {
     struct reader head = {text, 0, 0};
     const size_t n_all = take_number(&head);
-    if (!n_all || n_all > (text->len - 4) / 4) die("the file has no multiple-choice tasks (%zu in %zu bytes)", n_all, text->len);
+    if (!n_all || n_all > (text->len - 4) / 4)
+        die("the file has no multiple-choice tasks (%zu in %zu bytes)", n_all, text->len);
     const size_t n_tasks = n_used(o, n_all);
     size_t *picked = pick(n_all, n_tasks, false), n_most = 0;
     for (size_t i = 0; i < n_tasks; i++) {
