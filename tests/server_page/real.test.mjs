@@ -101,7 +101,7 @@ visit('on a phone in the dark', async (seen) => {
 visit('a sparse model: the chart shows each layer', async (seen) => {
   const { page } = seen;
   await seen.open();
-  await settle(seen, 24);
+  await settle(seen, 8);
   await seen.askFor('a');
   const chart = page.getByRole('img', { name: /Share of active neurons in each layer/ });
   await chart.waitFor();
