@@ -27,14 +27,15 @@ else
 fi
 limits=${asan:+"-timeout=5 -rss_limit_mb=3072 -malloc_limit_mb=1100"}
 
+# Coverage of edges without traces of comparisons, which would make the build several times longer.
+host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS="--cfg fuzzing $asan -Cpasses=sancov-module \
--Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-level=3 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
--Cllvm-args=-sanitizer-coverage-pc-table \
--Cllvm-args=-sanitizer-coverage-trace-compares" \
-    cargo build --release --quiet --bins --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target
+-Cllvm-args=-sanitizer-coverage-pc-table" \
+    cargo build --release --quiet $(printf -- '--bin %s ' $targets) --target "$host" --target-dir target
 
-bin=target/$(rustc -vV | sed -n 's/^host: //p')/release
+bin=target/$host/release
 failed=
 for target in $targets; do
     mkdir -p "corpus/$target" "artifacts/$target"

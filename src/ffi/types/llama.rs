@@ -257,7 +257,7 @@ pub struct llama_sampler_data {
 
 /// Functions of a sampler. Everything but `apply` may be NULL; the `backend_` ones run a sampler
 /// on a device.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct llama_sampler_i {
     pub name: Option<unsafe extern "C" fn(smpl: *const llama_sampler) -> *const c_char>,

@@ -19,7 +19,7 @@ use powerinfer::ffi::types::*;
 use powerinfer::ffi::vocab::*;
 
 use super::args::{Args, touch};
-use super::{World, pick};
+use super::{World, pick, users};
 
 unsafe extern "C" fn abort_at_once(_: *mut c_void) -> cbool {
     1
@@ -38,8 +38,9 @@ pub fn make(world: &mut World, args: &mut Args<'_>) {
     let mut params = unsafe { llama_context_default_params() };
     (params.n_ctx, params.n_batch, params.n_ubatch) = (64, 32, 16);
     (params.n_seq_max, params.n_threads, params.n_threads_batch) = (3, 1, 1);
+    let mut attached: Vec<llama_sampler_seq_config> = Vec::new();
     for _ in 0..args.byte() % 5 {
-        match args.byte() % 28 {
+        match args.byte() % 32 {
             0 => params.n_ctx = args.uint(),
             1 => params.n_batch = args.uint(),
             2 => params.n_ubatch = args.uint(),
@@ -69,13 +70,30 @@ pub fn make(world: &mut World, args: &mut Args<'_>) {
             24 => params.swa_full = args.flag(),
             25 => params.no_perf = args.flag(),
             26 => params.defrag_thold = args.float(),
-            _ => params.n_rs_seq = args.uint(),
+            27 => params.n_rs_seq = args.uint(),
+            28 | 29 => {
+                params.cb_eval = Some(users::watch);
+                params.cb_eval_user_data = args.byte() as usize as *mut c_void;
+            }
+            _ => {
+                let config = |seq_id, sampler| llama_sampler_seq_config { seq_id, sampler };
+                attached.push(config(0, pick(&world.samplers, args).unwrap_or(null_mut())));
+                if args.one_in(4) {
+                    let seq = args.int();
+                    attached.push(config(seq, pick(&world.samplers, args).unwrap_or(null_mut())));
+                }
+            }
         }
+    }
+    (params.samplers, params.n_samplers) = (attached.as_mut_ptr(), attached.len());
+    if args.one_in(64) {
+        (params.samplers, params.n_samplers) = (null_mut(), args.small());
     }
     // SAFETY: NULL or a model that lives; NULLs and values are what is tested.
     let ctx = unsafe { llama_init_from_model(model, params) };
     if !ctx.is_null() {
         world.contexts.push((ctx, model));
+        world.attached.extend(attached.iter().map(|config| (ctx, config.seq_id, config.sampler)));
     }
 }
 
@@ -141,7 +159,9 @@ fn decode(world: &mut World, args: &mut Args<'_>) {
         if args.one_in(32) {
             batch.n_tokens = args.pick(&[-1, i32::MIN, 0]);
         }
-        let code = if args.one_in(4) { llama_encode(ctx, batch) } else { llama_decode(ctx, batch) };
+        let code = users::in_context(ctx, || {
+            if args.one_in(4) { llama_encode(ctx, batch) } else { llama_decode(ctx, batch) }
+        });
         assert!((-3..=2).contains(&code), "code {code}");
         outputs(ctx, args);
     }
@@ -151,7 +171,7 @@ fn decode(world: &mut World, args: &mut Args<'_>) {
 ///
 /// # Safety
 /// `ctx` is NULL or a context.
-unsafe fn outputs(ctx: *mut llama_context, args: &mut Args<'_>) {
+pub unsafe fn outputs(ctx: *mut llama_context, args: &mut Args<'_>) {
     let i = args.int();
     // SAFETY: the library promises rows of these lengths.
     unsafe {
@@ -223,7 +243,8 @@ fn batch_ext(world: &mut World, args: &mut Args<'_>) {
         }
         let kind = args.int();
         // The batch may be of another context, with more sequences or tokens than this one has.
-        llama_process(ctx, kind, if args.one_in(16) { null_mut() } else { batch });
+        let batch_or_none = if args.one_in(16) { null_mut() } else { batch };
+        users::in_context(ctx, || llama_process(ctx, kind, batch_or_none));
         outputs(ctx, args);
         match args.byte() % 4 {
             0 => llama_batch_ext_clear(batch),

@@ -10,6 +10,7 @@ mod contexts;
 mod models;
 mod samplers;
 mod texts;
+mod users;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use powerinfer::ffi::log::*;
 use powerinfer::ffi::model::*;
 use powerinfer::ffi::params::*;
 use powerinfer::ffi::sampler::*;
+use powerinfer::ffi::sampling::llama_set_sampler;
 use powerinfer::ffi::types::*;
 use powerinfer::ffi::vocab::llama_vocab;
 use powerinfer::quant::QuantType;
@@ -60,6 +62,10 @@ pub struct World {
     pub adapters: Vec<Owned<*mut llama_adapter_lora>>,
     pub batches: Vec<*mut llama_batch_ext>,
     pub samplers: Vec<*mut llama_sampler>,
+    /// Samplers that a context may still use for a sequence.
+    pub attached: Vec<(*mut llama_context, llama_seq_id, *mut llama_sampler)>,
+    /// The functions of user-made samplers.
+    pub tables: Vec<*mut llama_sampler_i>,
     pub pools: Vec<ggml_threadpool_t>,
     /// The last state that was saved.
     pub state: Vec<u8>,
@@ -122,6 +128,8 @@ impl World {
             adapters: Vec::new(),
             batches: Vec::new(),
             samplers: Vec::new(),
+            attached: Vec::new(),
+            tables: Vec::new(),
             pools: Vec::new(),
             state: Vec::new(),
         }
@@ -178,19 +186,47 @@ impl World {
 
     pub fn free_context(&mut self, ctx: *mut llama_context) {
         self.contexts.retain(|other| other.0 != ctx);
+        self.attached.retain(|other| other.0 != ctx);
         // SAFETY: it is in no list any more.
         unsafe { llama_free(ctx) };
+    }
+
+    /// Lets a sampler work inside of a context until it is freed.
+    pub fn attach(&mut self, ctx: *mut llama_context, seq: i32, smpl: *mut llama_sampler) {
+        // SAFETY: NULL or what lives.
+        if unsafe { llama_set_sampler(ctx, seq, smpl) } {
+            self.attached.retain(|other| (other.0, other.1) != (ctx, seq));
+            self.attached.push((ctx, seq, smpl));
+        }
+    }
+
+    /// Frees a sampler that no chain owns: contexts let go of it before.
+    pub fn free_sampler(&mut self, smpl: *mut llama_sampler) {
+        self.samplers.retain(|other| *other != smpl);
+        let attached = std::mem::take(&mut self.attached);
+        let (of_this, others) = attached.into_iter().partition(|other| other.2 == smpl);
+        self.attached = others;
+        let of_this: Vec<_> = of_this;
+        for (ctx, seq, _) in of_this {
+            // SAFETY: the context lives.
+            assert!(unsafe { llama_set_sampler(ctx, seq, null_mut()) });
+        }
+        // SAFETY: NULL, or a sampler that is in no list any more.
+        unsafe { llama_sampler_free(smpl) };
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        for smpl in std::mem::take(&mut self.samplers) {
-            // SAFETY: a sampler of this run that no chain took.
-            unsafe { llama_sampler_free(smpl) };
-        }
         for (ctx, _) in std::mem::take(&mut self.contexts) {
             self.free_context(ctx);
+        }
+        for smpl in std::mem::take(&mut self.samplers) {
+            self.free_sampler(smpl);
+        }
+        for table in std::mem::take(&mut self.tables) {
+            // SAFETY: made by a box, and no sampler uses it any more.
+            drop(unsafe { Box::from_raw(table) });
         }
         for batch in std::mem::take(&mut self.batches) {
             // SAFETY: a batch of this run.
@@ -230,6 +266,7 @@ pub fn made_up(seed: u64, n: usize) -> Vec<u8> {
 
 /// Makes the calls that the bytes say, and frees all in the end.
 pub fn run(bytes: &[u8]) {
+    users::start();
     let mut world = World::new();
     let mut args = Args(bytes);
     for _ in 0..64 {

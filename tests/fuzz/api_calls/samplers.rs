@@ -6,36 +6,16 @@ use std::ptr::{null, null_mut};
 use powerinfer::ffi::batch::llama_batch_get_one;
 use powerinfer::ffi::decode::llama_decode;
 use powerinfer::ffi::sampler::*;
-use powerinfer::ffi::sampling::llama_set_sampler;
 use powerinfer::ffi::types::*;
 
 use super::args::{Args, Text, touch};
-use super::{World, pick};
+use super::{World, contexts, pick, users};
 
-/// A table without functions, for samplers that a program made and left empty.
-struct Empty(llama_sampler_i);
-// SAFETY: never written.
-unsafe impl Sync for Empty {}
-static EMPTY: Empty = Empty(llama_sampler_i {
-    name: None,
-    accept: None,
-    apply: None,
-    reset: None,
-    clone: None,
-    free: None,
-    backend_init: None,
-    backend_accept: None,
-    backend_apply: None,
-    backend_set_input: None,
-    backend_reset: None,
-    copy_state: None,
-});
-
-fn make(world: &World, args: &mut Args<'_>) -> *mut llama_sampler {
+fn make(world: &mut World, args: &mut Args<'_>) -> *mut llama_sampler {
     let vocab = world.vocab(args);
     // SAFETY: texts are terminated, lists as long as said, vocabularies live for ever.
     unsafe {
-        match args.byte() % 23 {
+        match args.byte() % 28 {
             0 => llama_sampler_init_greedy(),
             1 => llama_sampler_init_dist(args.uint()),
             2 => llama_sampler_init_top_k(args.int()),
@@ -112,13 +92,28 @@ fn make(world: &World, args: &mut Args<'_>) -> *mut llama_sampler {
                 }
             }
             20 => llama_sampler_init_infill(vocab),
-            21 => {
-                let iface =
-                    if args.one_in(2) { null_mut() } else { (&raw const EMPTY.0).cast_mut() };
-                llama_sampler_init(iface, args.pick(&[null_mut(), 16 as *mut c_void]))
-            }
-            _ => llama_sampler_chain_init(llama_sampler_chain_params { no_perf: args.flag() }),
+            21 => llama_sampler_init(null_mut(), args.pick(&[null_mut(), 16 as *mut c_void])),
+            22 | 23 => users::make(world, args),
+            _ => chain(world, args),
         }
+    }
+}
+
+/// A chain of a few samplers, mostly with one at its end that takes a token.
+fn chain(world: &mut World, args: &mut Args<'_>) -> *mut llama_sampler {
+    // SAFETY: the chain owns what was made for it.
+    unsafe {
+        let chain = llama_sampler_chain_init(llama_sampler_chain_params { no_perf: args.flag() });
+        for _ in 0..args.byte() % 4 {
+            llama_sampler_chain_add(chain, make(world, args));
+        }
+        match args.byte() % 8 {
+            0..=2 => llama_sampler_chain_add(chain, llama_sampler_init_dist(args.uint())),
+            3 | 4 => llama_sampler_chain_add(chain, llama_sampler_init_greedy()),
+            5 => llama_sampler_chain_add(chain, users::make(world, args)),
+            _ => {}
+        }
+        chain
     }
 }
 
@@ -158,7 +153,8 @@ fn apply(world: &World, args: &mut Args<'_>) {
     // SAFETY: what data points to is as long as said, or no memory for any reader.
     unsafe {
         llama_sampler_apply(smpl, if args.one_in(32) { null_mut() } else { &mut list });
-        if data == rows.as_mut_ptr() {
+        // A user's sampler may have put memory of its own there.
+        if list.data == rows.as_mut_ptr() {
             assert!(list.size <= rows.len());
             touch(list.data, list.size);
         }
@@ -167,7 +163,7 @@ fn apply(world: &World, args: &mut Args<'_>) {
 }
 
 pub fn step(world: &mut World, args: &mut Args<'_>) {
-    let op = args.byte() % 16;
+    let op = args.byte() % 18;
     if op < 3 && world.samplers.len() < 6 {
         let smpl = make(world, args);
         if !smpl.is_null() {
@@ -188,11 +184,7 @@ pub fn step(world: &mut World, args: &mut Args<'_>) {
                 }
             }
             8 => llama_sampler_reset(smpl),
-            9 => {
-                let gone = world.samplers.iter().position(|s| *s == smpl);
-                gone.map(|i| world.samplers.remove(i));
-                llama_sampler_free(smpl);
-            }
+            9 => world.free_sampler(smpl),
             // A chain owns what it takes; one in itself, or in one that is in it, would be a ring.
             10 | 11 => {
                 if is_chain(smpl) && !other.is_null() && !is_chain(other) {
@@ -228,17 +220,19 @@ pub fn step(world: &mut World, args: &mut Args<'_>) {
             }
             14 => {
                 let ctx = world.context(args);
-                llama_sampler_sample(smpl, ctx, args.int());
+                users::in_context(ctx, || llama_sampler_sample(smpl, ctx, args.int()));
             }
+            // It stays attached, while the next steps decode, change the chain or take it away.
             _ => {
-                // Taken back at once: a context must not keep a sampler that this run frees.
-                let (ctx, seq) = (world.context(args), args.int());
-                if llama_set_sampler(ctx, seq, smpl) {
-                    let mut token = args.int();
-                    llama_decode(ctx, llama_batch_get_one(&mut token, 1));
-                    llama_sampler_sample(smpl, ctx, args.int());
+                let ctx = world.context(args);
+                let seq = if args.one_in(8) { args.int() } else { i32::from(args.byte() % 3) };
+                world.attach(ctx, seq, if args.one_in(8) { null_mut() } else { smpl });
+                if args.one_in(2) {
+                    let mut token = i32::from(args.byte() % 40);
+                    let batch = llama_batch_get_one(&mut token, 1);
+                    users::in_context(ctx, || llama_decode(ctx, batch));
+                    contexts::outputs(ctx, args);
                 }
-                llama_set_sampler(ctx, seq, null_mut());
             }
         }
     }
