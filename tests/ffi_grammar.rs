@@ -2,12 +2,13 @@
 #![allow(unsafe_code, reason = "calls the C functions")]
 #![allow(deprecated, reason = "old functions are tested too")]
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+#[path = "common/log.rs"]
+mod log;
+
+use std::ffi::{CStr, CString, c_char};
 use std::ptr::{null, null_mut};
-use std::sync::Mutex;
 
 use powerinfer::ffi::load::{llama_model_free, llama_model_load_from_file};
-use powerinfer::ffi::log::llama_log_set;
 use powerinfer::ffi::model::llama_model_get_vocab;
 use powerinfer::ffi::params::llama_model_default_params;
 use powerinfer::ffi::sampler::*;
@@ -127,25 +128,10 @@ impl<'m> Sampler<'m> {
     }
 }
 
-unsafe extern "C" fn collect(_: c_int, text: *const c_char, user: *mut c_void) {
-    // SAFETY: the user data is the mutex of the test, the text is terminated.
-    unsafe {
-        let log = &*user.cast::<Mutex<String>>();
-        log.lock().unwrap().push_str(CStr::from_ptr(text).to_str().unwrap());
-    }
-}
-
 /// What is logged while `work` runs.
 fn logged<T>(work: impl FnOnce() -> T) -> (T, String) {
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let log = Mutex::new(String::new());
-    // SAFETY: the log outlives the callback.
-    unsafe { llama_log_set(Some(collect), (&raw const log).cast_mut().cast()) };
-    let value = work();
-    // SAFETY: back to the default.
-    unsafe { llama_log_set(None, null_mut()) };
-    (value, log.into_inner().unwrap())
+    let (value, lines) = log::logged(work);
+    (value, lines.into_iter().map(|(_, text)| text).collect())
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The parts of the C interface that need no model, called as C calls them.
 #![allow(unsafe_code, reason = "calls the C interface")]
 
+#[path = "common/log.rs"]
+mod log;
+
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::Mutex;
@@ -13,9 +16,9 @@ use powerinfer::ffi::types::*;
 use powerinfer::ffi::{batch::*, log::*, names::*, params::*, powerinfer::*, system::*};
 use powerinfer::quant::{QuantType, dequantize_row, quantize_row};
 use powerinfer::util::log::{Level, line};
+use powerinfer::util::sys::peak_rss;
 
-/// The log is one per process: tests that set it take turns.
-static LOG: Mutex<()> = Mutex::new(());
+use log::{Lines, collect, logged, turn};
 
 fn text(s: *const c_char) -> String {
     assert!(!s.is_null());
@@ -134,27 +137,46 @@ fn batches() {
         assert!(b.token.is_null());
         b.embd.add(15).write(1.0);
         llama_batch_free(b);
-
-        for bad in [llama_batch_init(-1, 0, 1), llama_batch_init(i32::MAX, i32::MAX, 1)] {
-            assert!(bad.token.is_null() && bad.embd.is_null() && bad.seq_id.is_null());
-            llama_batch_free(bad);
-        }
     }
 }
 
-unsafe extern "C" fn collect(level: c_int, text: *const c_char, user: *mut c_void) {
-    // SAFETY: the test passes a vector; text is terminated.
-    let (seen, text) = unsafe { (&*user.cast::<Mutex<Vec<_>>>(), CStr::from_ptr(text)) };
-    seen.lock().expect("not poisoned").push((level, text.to_string_lossy().into_owned()));
-    // A callback may log itself: no lock may be held while it runs.
-    // SAFETY: places to write to.
-    unsafe { llama_log_get(&mut None, &mut ptr::null_mut()) };
+#[test]
+fn a_batch_larger_than_the_memory_is_refused_before_anything_is_taken() {
+    for (n_tokens, embd, n_seq_max) in [
+        (-1, 0, 1),
+        (1, -1, 1),
+        (1, 0, -1),
+        (i32::MAX, i32::MAX, 1),
+        (i32::MAX, 0, i32::MAX),
+        // A list of 4 MB for each of so many tokens: they never are all there.
+        (i32::MAX, 0, 1 << 20),
+    ] {
+        let before = peak_rss();
+        // SAFETY: numbers; the batch is freed once.
+        let ((), seen) = logged(|| unsafe {
+            let b = llama_batch_init(n_tokens, embd, n_seq_max);
+            assert!(b.token.is_null() && b.embd.is_null() && b.pos.is_null());
+            assert!(b.n_seq_id.is_null() && b.seq_id.is_null() && b.logits.is_null());
+            llama_batch_free(b);
+        });
+        assert!(matches!(&seen[..], [(4, line)] if line.contains("cannot allocate")), "{seen:?}");
+        assert!(peak_rss() - before < 64 << 20, "{n_tokens} {embd} {n_seq_max}");
+    }
+}
+
+unsafe extern "C" fn collect_and_ask(level: c_int, text: *const c_char, user: *mut c_void) {
+    // SAFETY: the test passes lines; text is terminated. There are places to write to.
+    unsafe {
+        collect(level, text, user);
+        // A callback may log itself: no lock may be held while it runs.
+        llama_log_get(&mut None, &mut ptr::null_mut());
+    }
 }
 
 #[test]
 fn log_callback() {
-    let _turn = LOG.lock().unwrap_or_else(|e| e.into_inner());
-    let seen: Mutex<Vec<(c_int, String)>> = Mutex::new(Vec::new());
+    let _turn = turn();
+    let seen: Mutex<Lines> = Mutex::default();
     let user = (&raw const seen).cast_mut().cast::<c_void>();
     // SAFETY: the vector outlives the callback, which is removed at the end.
     unsafe {
@@ -162,12 +184,12 @@ fn log_callback() {
         llama_log_get(&mut default, &mut data);
         assert!(default.is_some() && data.is_null(), "there is always one to chain to");
 
-        llama_log_set(Some(collect), user);
+        llama_log_set(Some(collect_and_ask), user);
         line(Level::Warn, format_args!("with a \0 inside"));
         assert!(llama_model_meta_key_str(99).is_null());
         let (mut current, mut data) = (None, ptr::null_mut());
         llama_log_get(&mut current, &mut data);
-        assert!(current.is_some_and(|f| ptr::fn_addr_eq(f, collect as RawLog)));
+        assert!(current.is_some_and(|f| ptr::fn_addr_eq(f, collect_and_ask as RawLog)));
         assert_eq!(data, user);
         llama_log_get(ptr::null_mut(), ptr::null_mut());
 
@@ -185,15 +207,10 @@ type RawLog = unsafe extern "C" fn(c_int, *const c_char, *mut c_void);
 #[test]
 fn missing_functions_say_so_and_fail() {
     use powerinfer::ffi::unimplemented::llama::llama_opt_param_filter_all;
-    let _turn = LOG.lock().unwrap_or_else(|e| e.into_inner());
-    let seen: Mutex<Vec<(c_int, String)>> = Mutex::new(Vec::new());
-    // SAFETY: NULL arguments; the callback is removed at the end.
-    unsafe {
-        llama_log_set(Some(collect), (&raw const seen).cast_mut().cast());
-        assert!(llama_opt_param_filter_all(ptr::null(), ptr::null_mut()));
-        llama_log_set(None, ptr::null_mut());
-    }
-    let mut seen = seen.into_inner().expect("not poisoned");
+    // SAFETY: NULL arguments.
+    let (answer, mut seen) =
+        logged(|| unsafe { llama_opt_param_filter_all(ptr::null(), ptr::null_mut()) });
+    assert!(answer);
     seen.retain(|(_, text)| text.contains("llama_opt"));
     assert_eq!(seen.len(), 1);
     assert!(seen[0].0 == 4 && seen[0].1.starts_with("llama_opt_param_filter_all: "), "{seen:?}");

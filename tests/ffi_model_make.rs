@@ -8,11 +8,10 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::Mutex;
 
 use powerinfer::ffi::types::*;
 use powerinfer::ffi::{
-    context::*, decode::*, gguf::read::*, gguf::write::*, load::*, log::*, model::*, model_make::*,
+    context::*, decode::*, gguf::read::*, gguf::write::*, load::*, model::*, model_make::*,
     params::*,
 };
 use powerinfer::gguf::{self, LoadOptions, ModelFiles};
@@ -20,38 +19,9 @@ use powerinfer::model::{Layout, Model};
 use powerinfer::plan::Skipping;
 use powerinfer::quant::QuantType::{self, *};
 
+use common::log::{errors, one_error};
 use common::tiny::{self, Spec};
 use common::{tiny_archs, tiny_sparse};
-
-/// The log callback is the process's.
-static LOG: Mutex<()> = Mutex::new(());
-
-unsafe extern "C" fn collect(level: c_int, text: *const c_char, user: *mut c_void) {
-    // SAFETY: `errors` passes a vector; text is terminated.
-    let (seen, text) = unsafe { (&*user.cast::<Mutex<Vec<_>>>(), CStr::from_ptr(text)) };
-    if level == 4 {
-        seen.lock().expect("not poisoned").push(text.to_string_lossy().into_owned());
-    }
-}
-
-/// Errors that are logged meanwhile.
-fn errors(body: impl FnOnce()) -> Vec<String> {
-    let _turn = LOG.lock().unwrap_or_else(|e| e.into_inner());
-    let seen: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    // SAFETY: the vector outlives the callback.
-    unsafe {
-        llama_log_set(Some(collect), (&raw const seen).cast_mut().cast());
-        body();
-        llama_log_set(None, ptr::null_mut());
-    }
-    seen.into_inner().expect("not poisoned")
-}
-
-#[track_caller]
-fn one_error(text: &str, body: impl FnOnce()) {
-    let seen = errors(body);
-    assert!(matches!(&seen[..], [line] if line.contains(text)), "{seen:?}, not '{text}'");
-}
 
 fn temp(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("model-make-{name}"))

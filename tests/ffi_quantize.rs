@@ -3,49 +3,29 @@
 
 mod common;
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::ptr::{null, null_mut};
-use std::sync::Mutex;
+use std::ptr::null;
 
+use common::log::{Lines, logged};
 use common::tiny;
 use powerinfer::ffi::types::*;
-use powerinfer::ffi::{load::*, log::*, params::*, quantize::*};
+use powerinfer::ffi::{load::*, params::*, quantize::*};
 use powerinfer::gguf;
 use powerinfer::quant::QuantType;
-
-/// Lines of the log with their levels.
-type Lines = Mutex<Vec<(c_int, String)>>;
-
-/// The log callback is the process's.
-static LOG: Mutex<()> = Mutex::new(());
-
-unsafe extern "C" fn collect(level: c_int, text: *const c_char, user: *mut c_void) {
-    // SAFETY: `call` passes the lines; text is terminated.
-    let (lines, text) = unsafe { (&*user.cast::<Lines>(), CStr::from_ptr(text)) };
-    lines.lock().unwrap().push((level, text.to_string_lossy().into_owned()));
-}
 
 /// Calls the function: its answer, and what it logged.
 fn call(
     input: Option<&Path>,
     output: Option<&Path>,
     params: *const llama_model_quantize_params,
-) -> (u32, Vec<(c_int, String)>) {
-    let _turn = LOG.lock().unwrap_or_else(|e| e.into_inner());
+) -> (u32, Lines) {
     let c = |path: Option<&Path>| path.map(|p| CString::new(p.to_str().unwrap()).unwrap());
     let (input, output) = (c(input), c(output));
     let pointer = |path: &Option<CString>| path.as_ref().map_or(null(), |p| p.as_ptr());
-    let lines: Lines = Mutex::default();
-    // SAFETY: strings and parameters live until the end; the lines outlive the callback.
-    let result = unsafe {
-        llama_log_set(Some(collect), (&raw const lines).cast_mut().cast());
-        let result = llama_model_quantize(pointer(&input), pointer(&output), params);
-        llama_log_set(None, null_mut());
-        result
-    };
-    (result, lines.into_inner().unwrap())
+    // SAFETY: strings and parameters live until the end.
+    logged(|| unsafe { llama_model_quantize(pointer(&input), pointer(&output), params) })
 }
 
 /// Calls it in vain: one error, and no file.

@@ -5,18 +5,15 @@
 
 mod common;
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString};
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::Mutex;
 
 use powerinfer::ffi::types::*;
-use powerinfer::ffi::{context::*, decode::*, load::*, log::*, memory::*, params::*, state::*};
+use powerinfer::ffi::{context::*, decode::*, load::*, memory::*, params::*, state::*};
 
+use common::log::logged;
 use common::tiny::{self, Spec};
-
-/// The log callback is the process's.
-static LOG: Mutex<()> = Mutex::new(());
 
 fn temp(name: &str) -> CString {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("ffi-state-{name}"));
@@ -104,29 +101,10 @@ impl Drop for Session {
     }
 }
 
-unsafe extern "C" fn collect(level: c_int, text: *const c_char, user: *mut c_void) {
-    // SAFETY: `logged` passes a vector; text is terminated.
-    let (seen, text) = unsafe { (&*user.cast::<Mutex<Vec<_>>>(), CStr::from_ptr(text)) };
-    seen.lock().expect("not poisoned").push((level, text.to_string_lossy().into_owned()));
-}
-
-/// What is logged meanwhile.
-fn logged(body: impl FnOnce()) -> Vec<(c_int, String)> {
-    let _turn = LOG.lock().unwrap_or_else(|e| e.into_inner());
-    let seen: Mutex<Vec<(c_int, String)>> = Mutex::new(Vec::new());
-    // SAFETY: the vector outlives the callback.
-    unsafe {
-        llama_log_set(Some(collect), (&raw const seen).cast_mut().cast());
-        body();
-        llama_log_set(None, ptr::null_mut());
-    }
-    seen.into_inner().expect("not poisoned")
-}
-
 /// Asserts that a call fails with one line in the log that has this text.
 #[track_caller]
 fn refused(text: &str, call: impl FnOnce() -> usize) {
-    let seen = logged(|| assert_eq!(call(), 0, "{text}"));
+    let ((), seen) = logged(|| assert_eq!(call(), 0, "{text}"));
     assert!(matches!(&seen[..], [(4, line)] if line.contains(text)), "{seen:?}, not '{text}'");
 }
 
@@ -276,7 +254,7 @@ fn damaged_files() {
             write(&bad, bytes);
             llama_state_load_file(session.ctx, bad.as_ptr(), out.as_mut_ptr(), 9, &mut n)
         };
-        let seen = logged(|| {
+        let ((), seen) = logged(|| {
             for len in 0..bytes.len() {
                 assert!(!load(&bytes[..len]), "{len} bytes");
             }

@@ -61,29 +61,17 @@ unsafe extern "C" fn counter_free(smpl: *mut llama_sampler) {
     }
 }
 
-const NONE: llama_sampler_i = llama_sampler_i {
-    name: None,
-    accept: None,
-    apply: None,
-    reset: None,
-    clone: None,
-    free: None,
-    backend_init: None,
-    backend_accept: None,
-    backend_apply: None,
-    backend_set_input: None,
-    backend_reset: None,
-    copy_state: None,
-};
-const COUNTER: llama_sampler_i = llama_sampler_i {
-    name: Some(counter_name),
-    accept: Some(counter_accept),
-    apply: Some(counter_apply),
-    reset: Some(counter_reset),
-    clone: Some(counter_clone),
-    free: Some(counter_free),
-    ..NONE
-};
+fn counter_table() -> llama_sampler_i {
+    llama_sampler_i {
+        name: Some(counter_name),
+        accept: Some(counter_accept),
+        apply: Some(counter_apply),
+        reset: Some(counter_reset),
+        clone: Some(counter_clone),
+        free: Some(counter_free),
+        ..Default::default()
+    }
+}
 
 fn new_counter(
     iface: &mut llama_sampler_i,
@@ -129,7 +117,7 @@ fn chain(no_perf: bool) -> *mut llama_sampler {
 
 #[test]
 fn a_chain_owns_what_is_added_until_it_is_removed() {
-    let (mut freed, mut iface) = (0, COUNTER);
+    let (mut freed, mut iface) = (0, counter_table());
     // SAFETY: samplers are valid until freed, and each is freed once.
     unsafe {
         let chain = chain(true);
@@ -158,7 +146,7 @@ fn a_chain_owns_what_is_added_until_it_is_removed() {
 
 #[test]
 fn clones_go_their_own_way() {
-    let (mut freed, mut iface) = (0, COUNTER);
+    let (mut freed, mut iface) = (0, counter_table());
     // SAFETY: samplers are valid until freed, and each is freed once.
     unsafe {
         let a = chain(true);
@@ -284,7 +272,7 @@ fn the_caller_sees_what_was_done_to_the_array() {
 fn a_user_made_sampler_may_leave_out_every_function() {
     // SAFETY: samplers are valid until freed, and each is freed once.
     unsafe {
-        let mut iface = NONE;
+        let mut iface = llama_sampler_i::default();
         let bare = llama_sampler_init(&mut iface, null_mut());
         let mut data = rows(3);
         let mut list = array(&mut data);

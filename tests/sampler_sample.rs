@@ -14,6 +14,8 @@ use powerinfer::ffi::params::{llama_context_default_params, llama_model_default_
 use powerinfer::ffi::sampler::*;
 use powerinfer::ffi::types::*;
 
+use common::log::one_error;
+
 /// Runs `body` with a context in which three tokens were decoded; skips without a model.
 fn with_context(body: impl FnOnce(*mut llama_context)) {
     let Some(path) = common::model_path() else { return };
@@ -106,8 +108,11 @@ fn what_cannot_be_sampled_is_no_token() {
             for idx in [0, 1, 3, i32::MAX, -2, i32::MIN] {
                 assert_eq!(llama_sampler_sample(greedy, ctx, idx), LLAMA_TOKEN_NULL, "{idx}");
             }
-            assert_eq!(llama_sampler_sample(greedy, null_mut(), -1), LLAMA_TOKEN_NULL);
-            assert_eq!(llama_sampler_sample(null_mut(), ctx, -1), LLAMA_TOKEN_NULL);
+            for (smpl, ctx) in [(greedy, null_mut()), (null_mut(), ctx)] {
+                one_error("is NULL", || {
+                    assert_eq!(llama_sampler_sample(smpl, ctx, -1), LLAMA_TOKEN_NULL);
+                });
+            }
             llama_sampler_free(greedy);
 
             // The original aborts here.

@@ -7,7 +7,7 @@ mod calibrate;
 mod model;
 
 pub use crate::adapter::{Error as AdapterError, Lora};
-pub use crate::engine::kv::KvCache;
+pub use crate::engine::kv::{KvCache, MAX_SEQS};
 pub use crate::engine::state::{PREFIX_BYTES, claimed_len, count_tokens};
 pub use crate::engine::{
     Abort, Batch, Content, Context, ContextError, ContextParams, DecodeError, Input, MemoryUse,

@@ -63,7 +63,8 @@ impl Context {
         sparse: Arc<Sparse>,
         params: ContextParams,
     ) -> Result<Self, ContextError> {
-        let nothing = Plan::default();
+        // Of a vocabulary alone nothing is computed, and so nothing kept.
+        let nothing = Plan { stateless: true, ..Plan::default() };
         let (plan, hp) = (model.plan().unwrap_or(&nothing), model.hparams());
         let sizes = params.sizes(hp)?;
         let pooling = params.pooling.unwrap_or(hp.map_or(Pooling::None, |hp| hp.pooling));
@@ -76,7 +77,7 @@ impl Context {
             ropes(&model, plan, &hp.rope, &params.rope, sizes.n_ctx_seq)
         });
         // Without a memory it is for one batch only, and grows with the longest.
-        let n_cells = if plan.stateless || hp.is_none() { 0 } else { sizes.n_ctx_seq };
+        let n_cells = if plan.stateless { 0 } else { sizes.n_ctx_seq };
         let (types, kv_sizes) = kv_shape(plan, &params, &sizes, n_cells);
         kv::check_types(&plan.layers, types).map_err(ContextError::Invalid)?;
         let kv = KvCache::new(&plan.layers, types, &kv_sizes)?;

@@ -5,8 +5,9 @@ use core::ffi::c_void;
 use core::ptr;
 
 use super::guard;
-use super::types::{llama_batch, llama_seq_id, llama_token};
+use super::types::{llama_batch, llama_pos, llama_seq_id, llama_token};
 use crate::log_error;
+use crate::util::sys;
 
 const EMPTY: llama_batch = llama_batch {
     n_tokens: 0,
@@ -35,7 +36,8 @@ fn allocate<T>(n: usize) -> *mut T {
 }
 
 /// Allocates a batch for n_tokens tokens, or embeddings of width embd when that is not 0, with up
-/// to n_seq_max sequences each. The arrays are not initialised. All NULL when memory is short.
+/// to n_seq_max sequences each. The arrays are not initialised. All NULL when memory is short, and
+/// when they would not fit into all memory of the machine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_batch_init(n_tokens: i32, embd: i32, n_seq_max: i32) -> llama_batch {
     guard::call(EMPTY, "llama_batch_init", || {
@@ -50,10 +52,25 @@ pub unsafe extern "C" fn llama_batch_init(n_tokens: i32, embd: i32, n_seq_max: i
     })
 }
 
+/// Bytes of the arrays of a batch; `None` when no number holds them.
+fn n_bytes(n_tokens: usize, width: usize, n_seq: usize) -> Option<usize> {
+    /// What the heap takes for a list beside its values.
+    const HEAP: usize = 16;
+    let list = n_seq.checked_mul(size_of::<llama_seq_id>())?.checked_add(HEAP)?;
+    let input = width.max(1).checked_mul(size_of::<f32>())?;
+    let other = size_of::<llama_pos>() + size_of::<i32>() + size_of::<*mut llama_seq_id>() + 1;
+    n_tokens.checked_mul(list.checked_add(input)?.checked_add(other)?)
+}
+
 fn try_allocate(n_tokens: i32, embd: i32, n_seq_max: i32) -> Option<llama_batch> {
     let n = usize::try_from(n_tokens).ok()?;
     let width = usize::try_from(embd).ok()?;
     let n_seq = usize::try_from(n_seq_max).ok()?;
+    // The system gives more than it has, and takes the program away when it is used.
+    let (_, memory) = sys::host_memory();
+    if memory > 0 && n_bytes(n, width, n_seq)? > memory {
+        return None;
+    }
     let mut batch = llama_batch {
         n_tokens: 0,
         token: if width == 0 { allocate(n) } else { ptr::null_mut() },

@@ -3,9 +3,8 @@
 use core::ptr;
 
 use super::context::{llama_context, with};
-use super::decode::decode;
+use super::decode::{INVALID, compute, decode};
 use super::guard;
-use super::sampling;
 use super::types::{
     cbool, llama_embd, llama_pos, llama_process_type, llama_process_type_e, llama_seq_id,
     llama_token,
@@ -295,32 +294,28 @@ pub unsafe extern "C" fn llama_process(
     const NAME: &str = "llama_process";
     // SAFETY: the module's contract.
     unsafe {
-        let code = with(ctx, -3, NAME, |c| {
+        compute(ctx, NAME, |c| {
             let Some(batch) = batch.as_ref() else {
                 log_error!("{NAME}: the batch is NULL");
-                return -1;
+                return INVALID;
             };
             let encodes = match llama_process_type::try_from(r#type) {
                 Ok(llama_process_type::LLAMA_PROCESS_TYPE_DECODE) => false,
                 Ok(llama_process_type::LLAMA_PROCESS_TYPE_ENCODE) => true,
                 Err(_) => {
                     log_error!("{NAME}: there is no type {type}");
-                    return -1;
+                    return INVALID;
                 }
             };
             if encodes && c.inner.has_memory() {
                 log_error!("{NAME}: the model has no encoder");
-                return -1;
+                return INVALID;
             }
             process(c, batch).unwrap_or_else(|text| {
                 log_error!("{NAME}: {text}");
-                -1
+                INVALID
             })
-        });
-        if code == 0 {
-            sampling::run(ctx);
-        }
-        code
+        })
     }
 }
 

@@ -10,9 +10,29 @@ use crate::log_error;
 use crate::util::sys::time_us;
 
 /// What a batch that breaks a rule gives.
-const INVALID: i32 = -1;
+pub(super) const INVALID: i32 = -1;
 /// What a call on no context, or after an internal error, gives.
 const FAILED: i32 = -3;
+
+/// Computes a batch in `body`, which gives llama.h's code, and lets the samplers inside of the
+/// context choose from its outputs.
+///
+/// # Safety
+/// `ctx` is NULL or a valid context that this call alone uses.
+pub(super) unsafe fn compute(
+    ctx: *mut llama_context,
+    name: &str,
+    body: impl FnOnce(&mut llama_context) -> i32,
+) -> i32 {
+    // SAFETY: by contract.
+    unsafe {
+        let code = with(ctx, FAILED, name, body);
+        if code == 0 {
+            sampling::run(ctx, name);
+        }
+        code
+    }
+}
 
 /// Decodes and gives llama.h's code; other codes than 0 and 1 are logged when `log` is set.
 pub(super) fn decode(ctx: &mut llama_context, batch: &Batch<'_>, name: &str, log: bool) -> i32 {
@@ -35,14 +55,9 @@ pub(super) fn decode(ctx: &mut llama_context, batch: &Batch<'_>, name: &str, log
 /// error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_decode(ctx: *mut llama_context, batch: llama_batch) -> i32 {
+    const NAME: &str = "llama_decode";
     // SAFETY: the module's contract, also for the arrays of the batch.
-    unsafe {
-        let code = with(ctx, FAILED, "llama_decode", |c| classic(&batch, c, "llama_decode"));
-        if code == 0 {
-            sampling::run(ctx);
-        }
-        code
-    }
+    unsafe { compute(ctx, NAME, |c| classic(&batch, c, NAME)) }
 }
 
 /// Computes a batch without a memory, every token an output. For models that have a memory: an

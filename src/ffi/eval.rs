@@ -4,6 +4,7 @@ use core::ffi::{c_char, c_void};
 use core::ptr;
 
 use super::ggml::buffer::{ggml_backend_buffer, ggml_backend_buffer_free};
+use super::ggml::tensor::blank;
 use super::types::{
     GGML_MAX_NAME, cbool, ggml_backend_buffer_t, ggml_backend_sched_eval_callback, ggml_glu_op,
     ggml_op, ggml_tensor, ggml_type, ggml_unary_op,
@@ -43,23 +44,7 @@ pub(super) fn observer(
     data: *mut c_void,
 ) -> Option<Box<dyn Observer>> {
     let callback = callback?;
-    let blank = || ggml_tensor {
-        r#type: 0,
-        buffer: ptr::null_mut(),
-        ne: [1; 4],
-        nb: [0; 4],
-        op: 0,
-        op_params: [0; 16],
-        flags: 0,
-        src: [ptr::null_mut(); 10],
-        view_src: ptr::null_mut(),
-        view_offs: 0,
-        data: ptr::null_mut(),
-        name: [0; GGML_MAX_NAME],
-        extra: ptr::null_mut(),
-        padding: [0; 8],
-    };
-    let tensors = Box::new([blank(), blank(), blank(), blank()]);
+    let tensors = Box::new(core::array::from_fn(|_| blank()));
     let buffer = ggml_backend_buffer::around(ptr::null_mut(), usize::MAX);
     Some(Box::new(CallEval { callback, data, tensors, numbers: Default::default(), buffer }))
 }

@@ -3,9 +3,8 @@
 use core::ffi::c_int;
 
 use super::context::{llama_context, with};
-use super::system::llama_max_parallel_sequences;
 use super::types::{cbool, llama_memory_t, llama_pos, llama_seq_id};
-use crate::api::KvCache;
+use crate::api::{KvCache, MAX_SEQS};
 use crate::log_error;
 
 /// Runs `body` on a cache; NULL gives `fallback`.
@@ -68,7 +67,7 @@ pub unsafe extern "C" fn llama_memory_seq_rm(
             let one = match seq_id {
                 ..0 => None,
                 // A number that is no sequence of this context has nothing to forget.
-                id if (n..llama_max_parallel_sequences()).contains(&(id as usize)) => return true,
+                id if (n..MAX_SEQS).contains(&(id as usize)) => return true,
                 id => match seq(id, n, NAME) {
                     Some(s) => Some(s),
                     None => return false,

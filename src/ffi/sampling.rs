@@ -140,11 +140,10 @@ fn n_outputs(batch: &Batch<'_>, all: bool, seq: llama_seq_id) -> usize {
 ///
 /// # Safety
 /// `ctx` is a valid context that this call alone uses.
-pub(super) unsafe fn run(ctx: *mut llama_context) {
-    const NAME: &str = "llama_decode";
+pub(super) unsafe fn run(ctx: *mut llama_context, name: &str) {
     // SAFETY: by contract, here and below.
     let n_rows = unsafe {
-        with(ctx, 0, NAME, |c| match c.sampling.chains.is_empty() {
+        with(ctx, 0, name, |c| match c.sampling.chains.is_empty() {
             true => 0,
             false => c.inner.outputs().seqs().len(),
         })
@@ -153,7 +152,7 @@ pub(super) unsafe fn run(ctx: *mut llama_context) {
         let mut logits: Vec<TokenData> = Vec::new();
         // SAFETY: as above.
         let chain = unsafe {
-            with(ctx, None, NAME, |c| {
+            with(ctx, None, name, |c| {
                 let seq = llama_seq_id::try_from(*c.inner.outputs().seqs().get(row)?).ok()?;
                 Candidates::from_logits(&mut logits, c.inner.outputs().logits_row(row)?);
                 c.sampling.chains.iter().find(|(s, _)| *s == seq).map(|&(_, chain)| chain)
@@ -164,11 +163,22 @@ pub(super) unsafe fn run(ctx: *mut llama_context) {
         let left =
             chain.and_then(|chain| unsafe { sampler::apply_to(chain, &mut logits, Row::new) });
         // SAFETY: as above.
-        unsafe { with(ctx, (), NAME, |c| c.sampling.rows.push(left.unwrap_or_default())) };
+        unsafe { with(ctx, (), name, |c| c.sampling.rows.push(left.unwrap_or_default())) };
     }
 }
 
-/// What `read` gives of output `i`; `None` when no chain worked on it.
+/// What a chain left of output `i`; `None` when no chain worked on it.
+fn row(ctx: &mut llama_context, i: i32) -> Option<&mut Row> {
+    let row = ctx.inner.outputs().row(i)?;
+    ctx.sampling.rows.get_mut(row)
+}
+
+/// The token that a chain took of output `i`.
+pub(super) fn token(ctx: &mut llama_context, i: i32) -> Option<llama_token> {
+    row(ctx, i)?.token
+}
+
+/// What `read` gives of [`row`].
 ///
 /// # Safety
 /// `ctx` is NULL or a valid context that this call alone uses.
@@ -179,21 +189,7 @@ unsafe fn sampled<T>(
     read: impl FnOnce(&mut Row) -> T,
 ) -> Option<T> {
     // SAFETY: by contract.
-    unsafe {
-        with(ctx, None, name, |c| {
-            let row = c.inner.outputs().row(i)?;
-            c.sampling.rows.get_mut(row).map(read)
-        })
-    }
-}
-
-/// The token that a chain inside of the context took of an output.
-///
-/// # Safety
-/// As [`sampled`].
-pub(super) unsafe fn token(ctx: *mut llama_context, i: i32) -> Option<llama_token> {
-    // SAFETY: by contract.
-    unsafe { sampled(ctx, "llama_get_sampled_token_ith", i, |row| row.token) }.flatten()
+    unsafe { with(ctx, None, name, |c| row(c, i).map(read)) }
 }
 
 fn n_vocab(ctx: &llama_context) -> usize {
@@ -211,7 +207,9 @@ pub unsafe extern "C" fn llama_get_sampled_token_ith(
     i: i32,
 ) -> llama_token {
     // SAFETY: the module's contract.
-    unsafe { token(ctx, i) }.unwrap_or(LLAMA_TOKEN_NULL)
+    unsafe { sampled(ctx, "llama_get_sampled_token_ith", i, |row| row.token) }
+        .flatten()
+        .unwrap_or(LLAMA_TOKEN_NULL)
 }
 
 /// Probabilities that a chain inside of the context left; NULL when it computed none.
@@ -251,8 +249,7 @@ pub unsafe extern "C" fn llama_get_sampled_logits_count_ith(
             if c.sampling.chains.is_empty() {
                 return n_vocab(c) as u32;
             }
-            let row = c.inner.outputs().row(i);
-            row.and_then(|row| c.sampling.rows.get(row)).map_or(0, |row| row.logits.len() as u32)
+            row(c, i).map_or(0, |row| row.logits.len() as u32)
         })
     }
 }
@@ -267,10 +264,7 @@ pub unsafe extern "C" fn llama_get_sampled_candidates_ith(
     // SAFETY: the module's contract.
     unsafe {
         with(ctx, ptr::null_mut(), NAME, |c| {
-            let row = c.inner.outputs().row(i);
-            if let Some(row) = row.and_then(|row| c.sampling.rows.get_mut(row))
-                && !row.ids.is_empty()
-            {
+            if let Some(row) = row(c, i).filter(|row| !row.ids.is_empty()) {
                 return row.ids.as_mut_ptr();
             }
             if c.sampling.vocabulary.is_empty() {

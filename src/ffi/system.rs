@@ -6,6 +6,7 @@ use std::ffi::CString;
 
 use super::guard;
 use super::types::{ggml_numa_strategy, ggml_numa_strategy_e};
+use crate::api::MAX_SEQS;
 use crate::util::sys;
 use crate::{log_error, log_warn};
 
@@ -53,7 +54,7 @@ pub unsafe extern "C" fn llama_max_devices() -> usize {
 /// Most sequences in a context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_max_parallel_sequences() -> usize {
-    256
+    MAX_SEQS
 }
 
 /// Most entries in a list of buffer type overrides.

@@ -29,6 +29,21 @@ pub fn page_size() -> usize {
     usize::try_from(size).ok().filter(|n| n.is_power_of_two()).unwrap_or(4096)
 }
 
+/// Free and all memory of the machine in bytes; 0 where the system does not say.
+pub fn host_memory() -> (usize, usize) {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: asks for a number.
+        let value = |name| usize::try_from(unsafe { libc::sysconf(name) }).unwrap_or(0);
+        let of = |pages: usize| pages.saturating_mul(page_size());
+        (of(value(libc::_SC_AVPHYS_PAGES)), of(value(libc::_SC_PHYS_PAGES)))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        (0, 0)
+    }
+}
+
 /// The processor's name, as far as the system tells.
 pub fn cpu_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

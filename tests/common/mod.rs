@@ -6,6 +6,7 @@
 )]
 
 pub mod known_neurons;
+pub mod log;
 pub mod tiny;
 pub mod tiny_archs;
 pub mod tiny_lora;

@@ -9,6 +9,13 @@ static struct llama_context *several(bool unified) {
     return start(load("llama.gguf"), params);
 }
 
+/* Three sequences of 6, 5 and 4 tokens. */
+static struct llama_context *filled(bool unified) {
+    struct llama_context *ctx = several(unified);
+    feed(ctx, 0, 0, 6), feed(ctx, 1, 0, 5), feed(ctx, 2, 0, 4);
+    return ctx;
+}
+
 LINE(no_memory_is_tolerated, "memory NULL: rm true, can_shift false, positions -1.") {
     say("%d %d", llama_memory_seq_rm(NULL, 0, 0, -1), llama_memory_can_shift(NULL));
     say("%d %d", llama_memory_seq_pos_min(NULL, 0), llama_memory_seq_pos_max(NULL, 0));
@@ -58,8 +65,7 @@ LINE(empty_and_turned_ranges, "seq_rm of [5, 5) and [7, 3).") {
 
 LINE(minus_one_is_every_sequence, "seq_rm of sequence -1 removes from all.") {
     for (int unified = 0; unified < 2; unified++) {
-        struct llama_context *ctx = several(unified);
-        feed(ctx, 0, 0, 6), feed(ctx, 1, 0, 5), feed(ctx, 2, 0, 4);
+        struct llama_context *ctx = filled(unified);
         say("%d", llama_memory_seq_rm(llama_get_memory(ctx), -1, 3, -1));
         say_range(ctx, 0), say_range(ctx, 1), say_range(ctx, 2);
     }
@@ -117,15 +123,13 @@ LINE(a_copy_goes_on_alike, "What a copied sequence answers is what its source an
 }
 
 LINE(keep_drops_the_others, "seq_keep leaves one sequence.") {
-    struct llama_context *ctx = several(true);
-    feed(ctx, 0, 0, 6), feed(ctx, 1, 0, 5), feed(ctx, 2, 0, 4);
+    struct llama_context *ctx = filled(true);
     llama_memory_seq_keep(llama_get_memory(ctx), 1);
     say_range(ctx, 0), say_range(ctx, 1), say_range(ctx, 2);
 }
 
 LINE(keep_with_streams, "seq_keep with a cache per sequence.") {
-    struct llama_context *ctx = several(false);
-    feed(ctx, 0, 0, 6), feed(ctx, 1, 0, 5), feed(ctx, 2, 0, 4);
+    struct llama_context *ctx = filled(false);
     llama_memory_seq_keep(llama_get_memory(ctx), 1);
     say_range(ctx, 0), say_range(ctx, 1), say_range(ctx, 2);
 }

@@ -68,22 +68,6 @@ fn cpu_description() -> &'static CStr {
     })
 }
 
-/// Free and all memory of the machine in bytes; 0 where the system does not say.
-fn host_memory() -> (usize, usize) {
-    #[cfg(target_os = "linux")]
-    {
-        // SAFETY: sysconf only reads its argument.
-        let value = |name| usize::try_from(unsafe { libc::sysconf(name) }).unwrap_or(0);
-        let page = value(libc::_SC_PAGESIZE);
-        let pages = (value(libc::_SC_AVPHYS_PAGES), value(libc::_SC_PHYS_PAGES));
-        (pages.0.saturating_mul(page), pages.1.saturating_mul(page))
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        (0, 0)
-    }
-}
-
 /// Number of devices.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ggml_backend_dev_count() -> usize {
@@ -136,7 +120,7 @@ pub unsafe extern "C" fn ggml_backend_dev_memory(
     free: *mut usize,
     total: *mut usize,
 ) {
-    let memory = if device.is_null() { (0, 0) } else { host_memory() };
+    let memory = if device.is_null() { (0, 0) } else { sys::host_memory() };
     // SAFETY: NULL or places to write to.
     if let Some(free) = unsafe { free.as_mut() } {
         *free = memory.0;
@@ -165,7 +149,7 @@ pub unsafe extern "C" fn ggml_backend_dev_get_props(
         if device.is_null() || props.is_null() {
             return;
         }
-        let (memory_free, memory_total) = host_memory();
+        let (memory_free, memory_total) = sys::host_memory();
         let all = ggml_backend_dev_props {
             name: CPU_DEVICE.name.as_ptr(),
             description: cpu_description().as_ptr(),

@@ -8,7 +8,8 @@ use super::numbers::type_info;
 use crate::ffi::guard;
 use crate::ffi::strings::c_str;
 use crate::ffi::types::{
-    GGML_MAX_DIMS, GGML_MAX_NAME, cbool, ggml_init_params, ggml_tensor, ggml_type, ggml_type_e,
+    GGML_MAX_DIMS, GGML_MAX_NAME, cbool, ggml_init_params, ggml_op, ggml_tensor, ggml_type,
+    ggml_type_e,
 };
 use crate::log_error;
 use crate::util::aligned::AlignedVec;
@@ -54,22 +55,8 @@ impl ggml_context {
             data = memory.as_mut_ptr().cast();
             self.data.push(memory);
         }
-        let tensor = Box::into_raw(Box::new(ggml_tensor {
-            r#type: ty,
-            buffer: ptr::null_mut(),
-            ne,
-            nb,
-            op: 0,
-            op_params: [0; 16],
-            flags: 0,
-            src: [ptr::null_mut(); 10],
-            view_src: ptr::null_mut(),
-            view_offs: 0,
-            data,
-            name: text,
-            extra: ptr::null_mut(),
-            padding: [0; 8],
-        }));
+        let tensor = ggml_tensor { r#type: ty, ne, nb, data, name: text, ..blank() };
+        let tensor = Box::into_raw(Box::new(tensor));
         self.tensors.push(tensor);
         Ok(tensor)
     }
@@ -81,6 +68,26 @@ impl Drop for ggml_context {
             // SAFETY: made by Box::into_raw in `add`, and freed here only.
             drop(unsafe { Box::from_raw(tensor) });
         }
+    }
+}
+
+/// A tensor of one F32 element, without name and data.
+pub(in crate::ffi) fn blank() -> ggml_tensor {
+    ggml_tensor {
+        r#type: ggml_type::GGML_TYPE_F32 as c_int,
+        buffer: ptr::null_mut(),
+        ne: [1; GGML_MAX_DIMS],
+        nb: [size_of::<f32>(); GGML_MAX_DIMS],
+        op: ggml_op::GGML_OP_NONE as c_int,
+        op_params: [0; 16],
+        flags: 0,
+        src: [ptr::null_mut(); 10],
+        view_src: ptr::null_mut(),
+        view_offs: 0,
+        data: ptr::null_mut(),
+        name: [0; GGML_MAX_NAME],
+        extra: ptr::null_mut(),
+        padding: [0; 8],
     }
 }
 

@@ -30,10 +30,10 @@ pub struct powerinfer_calibration {
 /// next load in the mode magnitude takes them.
 ///
 /// `tokens` is the text without special tokens, at least 128 of them and better some thousands.
-/// `sidecar_path` is NULL for the place that powerinfer.sidecar names when the model is loaded, else
-/// `<model>.sparse.gguf` beside the model, or the user's folder for caches where that cannot be
-/// written. `result` may be NULL; `result_size` is sizeof(struct powerinfer_calibration). Returns 0,
-/// and -1 on an error.
+/// `sidecar_path` is NULL for the place that powerinfer.sidecar names when the model is loaded,
+/// else `<model>.sparse.gguf` beside the model, or the user's folder for caches where that cannot
+/// be written. `result` may be NULL; `result_size` is sizeof(struct powerinfer_calibration).
+/// Returns 0, and -1 on an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn powerinfer_calibrate(
     model: *const llama_model,
