@@ -268,6 +268,29 @@ fn the_caller_sees_what_was_done_to_the_array() {
     }
 }
 
+unsafe extern "C" fn own_apply(smpl: *mut llama_sampler, list: *mut llama_token_data_array) {
+    // SAFETY: called with an array, and with a sampler whose data is the test's row.
+    unsafe { ((*list).data, (*list).size, (*list).selected) = ((*smpl).ctx.cast(), 1, 0) };
+}
+
+#[test]
+fn a_user_made_sampler_may_put_candidates_into_an_empty_list() {
+    // SAFETY: the row and the functions outlive the chain, which is freed once.
+    unsafe {
+        let mut iface = llama_sampler_i { apply: Some(own_apply), ..Default::default() };
+        let mut own = llama_token_data { id: 7, logit: 1.0, p: 1.0 };
+        let chain = chain(true);
+        llama_sampler_chain_add(chain, llama_sampler_init(&mut iface, (&raw mut own).cast()));
+        for n in [0, 3] {
+            let mut rows = rows(n);
+            let mut list = array(&mut rows);
+            llama_sampler_apply(chain, &mut list);
+            assert_eq!((list.data, list.size, list.selected), (&raw mut own, 1, 0), "{n} rows");
+        }
+        llama_sampler_free(chain);
+    }
+}
+
 #[test]
 fn a_user_made_sampler_may_leave_out_every_function() {
     // SAFETY: samplers are valid until freed, and each is freed once.

@@ -60,8 +60,9 @@ pub(super) unsafe fn edit(
     // SAFETY: the caller lends the memory for this call.
     let Some(mut candidates) = (unsafe { from_c(array) }) else { return };
     work(&mut candidates);
-    // Without rows there is no address to give back.
-    let data = (array.size == 0).then_some(array.data);
+    let data = array.data;
     *array = to_c(&mut candidates);
-    array.data = data.unwrap_or(array.data);
+    if array.size == 0 {
+        array.data = data; // without rows there is no address to give back
+    }
 }
