@@ -1282,7 +1282,8 @@ int32_t llama_set_adapter_cvec(struct llama_context *ctx,
 LLAMA_API struct llama_batch llama_batch_get_one(llama_token *tokens, int32_t n_tokens);
 
 // Allocates a batch for n_tokens tokens, or embeddings of width embd when that is not 0, with up
-// to n_seq_max sequences each. The arrays are not initialised. All NULL when memory is short.
+// to n_seq_max sequences each. The arrays are not initialised. All NULL when memory is short, and
+// when they would not fit into all memory of the machine.
 LLAMA_API struct llama_batch llama_batch_init(int32_t n_tokens, int32_t embd, int32_t n_seq_max);
 
 // Frees a batch that llama_batch_init made.

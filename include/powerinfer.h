@@ -139,10 +139,10 @@ POWERINFER_API bool powerinfer_import_activation(const char *folder, const char 
 // next load in the mode magnitude takes them.
 //
 // `tokens` is the text without special tokens, at least 128 of them and better some thousands.
-// `sidecar_path` is NULL for the place that powerinfer.sidecar names when the model is loaded, else
-// `<model>.sparse.gguf` beside the model, or the user's folder for caches where that cannot be
-// written. `result` may be NULL; `result_size` is sizeof(struct powerinfer_calibration). Returns 0,
-// and -1 on an error.
+// `sidecar_path` is NULL for the place that powerinfer.sidecar names when the model is loaded,
+// else `<model>.sparse.gguf` beside the model, or the user's folder for caches where that cannot
+// be written. `result` may be NULL; `result_size` is sizeof(struct powerinfer_calibration).
+// Returns 0, and -1 on an error.
 POWERINFER_API
 int32_t powerinfer_calibrate(const struct llama_model *model,
                              const int32_t *tokens,
