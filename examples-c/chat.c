@@ -4,96 +4,20 @@
  *
  * Every turn lays out the whole conversation by the model's template. What is the same as before
  * stays in the cache; only the rest is decoded. */
+#include "dialogue.h"
 #include "generate.h"
-#include "powerinfer.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* With other libraries than libpowerinfer this is NULL: then the template must be a known one. */
-#pragma weak powerinfer_chat_apply_jinja
-
-struct message {
-    const char *role;
-    struct text content;
-};
 
 struct chat {
     struct llama_model *model;
     struct llama_context *ctx;
     struct llama_sampler *sampler;
-    struct message *messages;
-    size_t n_messages;
+    struct dialogue dialogue;
     struct tokens past; /* what the cache holds */
     int64_t n_predict;
 };
-
-static void say(struct chat *chat, const char *role, const char *data, size_t len) {
-    size_t size = (chat->n_messages + 1) * sizeof *chat->messages;
-    chat->messages = xrealloc(chat->messages, size);
-    struct message *message = &chat->messages[chat->n_messages++];
-    *message = (struct message){.role = role};
-    text_add(&message->content, data, len);
-}
-
-/* ---- layout ---- */
-
-/* By the Jinja template in the file. */
-static bool lay_out_jinja(const struct chat *chat, struct text *out) {
-    if (!powerinfer_chat_apply_jinja) return false;
-    struct text json = {0};
-    text_add(&json, "[", 1);
-    for (size_t i = 0; i < chat->n_messages; i++) {
-        const struct message *message = &chat->messages[i];
-        text_addf(&json, "%s{\"role\": \"%s\", \"content\": ", i ? ", " : "", message->role);
-        text_add_json(&json, message->content.data, message->content.len);
-        text_add(&json, "}", 1);
-    }
-    text_add(&json, "]", 1);
-    int32_t len = powerinfer_chat_apply_jinja(chat->model, NULL, json.data, NULL, NULL, true, NULL,
-                                              0);
-    if (len >= 0) {
-        char *made = xrealloc(NULL, (size_t)len + 1);
-        len = powerinfer_chat_apply_jinja(chat->model, NULL, json.data, NULL, NULL, true, made,
-                                          len + 1);
-        if (len >= 0) text_add(out, made, (size_t)len);
-        free(made);
-    }
-    text_free(&json);
-    return len >= 0;
-}
-
-/* By the formats that the library has built in. */
-static bool lay_out_known(const struct chat *chat, const char *template_text, struct text *out) {
-    struct llama_chat_message *list = xrealloc(NULL, chat->n_messages * sizeof *list);
-    for (size_t i = 0; i < chat->n_messages; i++)
-        list[i] = (struct llama_chat_message){chat->messages[i].role, chat->messages[i].content.data};
-    int32_t len = llama_chat_apply_template(template_text, list, chat->n_messages, true, NULL, 0);
-    if (len >= 0) {
-        char *made = xrealloc(NULL, (size_t)len + 1);
-        llama_chat_apply_template(template_text, list, chat->n_messages, true, made, len + 1);
-        text_add(out, made, (size_t)len);
-        free(made);
-    }
-    free(list);
-    return len >= 0;
-}
-
-/* The whole conversation as tokens, ready for an answer. */
-static void lay_out(const struct chat *chat, struct tokens *tokens) {
-    const struct llama_vocab *vocab = llama_model_get_vocab(chat->model);
-    const char *template_text = llama_model_chat_template(chat->model, NULL);
-    if (!template_text) die("the model brings no chat format");
-    struct text text = {0};
-    log_forget();
-    bool jinja = lay_out_jinja(chat, &text); /* it writes the start token itself */
-    if (!jinja && !lay_out_known(chat, template_text, &text))
-        die_with_reason("cannot use the model's chat format");
-    tokens_add_text(tokens, vocab, text.data, text.len, !jinja, true);
-    text_free(&text);
-    if (!tokens->len) die("the chat format made an empty prompt");
-}
 
 /* ---- turns ---- */
 
@@ -124,7 +48,7 @@ static void answer(struct chat *chat) {
     struct text piece = {0}, text = {0};
     struct utf8_stream out = {0};
     text_add(&text, "", 0);
-    lay_out(chat, &now);
+    dialogue_tokens(&chat->dialogue, &now);
     read_tokens(chat, &now);
     for (int64_t i = 0; (chat->n_predict < 0 || i < chat->n_predict) && !interrupted; i++) {
         llama_token token = llama_sampler_sample(chat->sampler, chat->ctx, -1);
@@ -145,7 +69,7 @@ static void answer(struct chat *chat) {
     utf8_flush(&out, stdout);
     putchar('\n');
     fflush(stdout);
-    say(chat, "assistant", text.data, text.len);
+    dialogue_add(&chat->dialogue, "assistant", text.data, text.len);
     tokens_free(&now);
     text_free(&piece);
     text_free(&text);
@@ -193,18 +117,18 @@ int main(int argc, char **argv) {
     chat.sampler = make_sampler(temp, seed < 0 ? LLAMA_DEFAULT_SEED : (uint32_t)seed);
 
     struct text line = {0};
-    if (system) say(&chat, "system", system, strlen(system));
+    chat.dialogue.model = chat.model;
+    if (system) dialogue_add(&chat.dialogue, "system", system, strlen(system));
     while (read_line(&line)) {
         if (!line.len) continue;
-        say(&chat, "user", line.data, line.len);
+        dialogue_add(&chat.dialogue, "user", line.data, line.len);
         answer(&chat);
         interrupted = 0;
         clearerr(stdin);
     }
     if (isatty(STDIN_FILENO)) putchar('\n');
 
-    for (size_t i = 0; i < chat.n_messages; i++) text_free(&chat.messages[i].content);
-    free(chat.messages);
+    dialogue_free(&chat.dialogue);
     tokens_free(&chat.past);
     text_free(&line);
     llama_sampler_free(chat.sampler);

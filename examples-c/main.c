@@ -8,8 +8,9 @@
  * The text goes to stdout and everything else to stderr, so the output can be piped. */
 #define _POSIX_C_SOURCE 200809L
 #include "adapters.h"
-#include "generate.h"
-#include "powerinfer.h"
+#include "dialogue.h"
+#include "report.h"
+#include "session.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -19,54 +20,31 @@
 
 /* The program runs with any libllama; with others than libpowerinfer these are NULL. */
 #pragma weak powerinfer_get_stats
-#pragma weak powerinfer_reset_stats
 #pragma weak powerinfer_save_activation
 #pragma weak powerinfer_calibrate
+#pragma weak powerinfer_json_schema_to_grammar
 
 struct options {
     const char *model, *prompt, *file, *system, *sparse, *save_activation, *calibrate;
-    const char *grammar, *grammar_file;
-    int64_t n_predict, n_ctx, n_batch, n_ubatch, threads, threads_batch, seed, n_gpu_layers;
+    const char *grammar, *grammar_file, *schema, *schema_file;
+    const char *chat_template, *chat_template_file;
+    int64_t n_ctx, n_batch, n_ubatch, threads, threads_batch, seed, n_gpu_layers;
     int64_t top_k, repeat_last_n;
     double temp, top_p, min_p, repeat_penalty, vram_budget, sparse_threshold, target_sparsity;
     struct adapters adapters;
-    bool sparse_stats;
-    bool ignore_eos, display_prompt, verbose_prompt, interactive, chat, escapes, verbose;
-};
-
-/* Why text stopped coming. */
-enum stop { STOP_END_OF_TEXT, STOP_LIMIT, STOP_INTERRUPT, STOP_CONTEXT_FULL };
-static const char *const stop_names[] = {"end of text", "-n reached", "interrupted",
-                                         "context full"};
-
-struct session {
-    struct options opt;
-    struct llama_model *model;
-    const struct llama_vocab *vocab;
-    struct llama_context *ctx;
-    struct llama_sampler *sampler;
-    struct llama_sampler *grammar; /* in the chain; NULL without one */
-    /* What was said so far. The first n_past tokens are in the KV cache, the others wait. */
-    struct tokens history;
-    size_t n_past;
-    struct utf8_stream out;
-    struct {
-        double load, prompt, generation, sampling, start; /* ms */
-        size_t n_prompt, n_generation, n_sampled;
-    } time;
-    /* Layers that can skip neurons, over all generated tokens. */
-    struct powerinfer_layer_stats *layers;
-    int32_t n_layers;
+    bool ignore_eos, display_prompt, interactive, chat, escapes, verbose;
 };
 
 /* Static, so that what it holds stays reachable when a program ends through die(). */
 static struct session session;
+static struct options options;
 
 /* ---- options ---- */
 
-static void read_options(struct options *o, int argc, char **argv) {
+static void read_options(struct options *o, struct session *s, int argc, char **argv) {
+    s->n_predict = -1;
     *o = (struct options){
-        .n_predict = -1, .n_ctx = 4096, .n_batch = 2048, .n_ubatch = 512,
+        .n_ctx = 4096, .n_batch = 2048, .n_ubatch = 512,
         .threads = default_threads(), .threads_batch = 0, .seed = -1, .n_gpu_layers = -1,
         .top_k = 40, .repeat_last_n = 64, .temp = 0.8, .top_p = 0.95, .min_p = 0.05,
         .repeat_penalty = 1.0, .vram_budget = -1.0, .sparse_threshold = NAN, .target_sparsity = 0.4, .display_prompt = true, .escapes = true,
@@ -76,21 +54,29 @@ static void read_options(struct options *o, int argc, char **argv) {
         {FLAG_STRING, {"-m", "--model"}, "FILE", &o->model, "the model, a GGUF file", 0, 0},
         {FLAG_STRING, {"-p", "--prompt"}, "TEXT", &o->prompt, "the text to continue, or with --chat the question", 0, 0},
         {FLAG_STRING, {"-f", "--file"}, "FILE", &o->file, "read the prompt from a file ('-' is stdin)", 0, 0},
-        {FLAG_INT, {"-n", "--predict", "--n-predict"}, "N", &o->n_predict, "tokens to generate, per answer; -1: until the model ends its text", -1, INT32_MAX},
+        {FLAG_INT, {"-n", "--predict", "--n-predict"}, "N", &s->n_predict, "tokens to generate, per answer; -1: until the model ends its text", -1, INT32_MAX},
         {FLAG_NOT, {"--no-escape"}, 0, &o->escapes, "take \\n, \\t and the like in -p literally", 0, 0},
         {FLAG_NOT, {"--no-display-prompt"}, 0, &o->display_prompt, "do not repeat the prompt on stdout", 0, 0},
-        {FLAG_BOOL, {"--verbose-prompt"}, 0, &o->verbose_prompt, "list the prompt's tokens on stderr", 0, 0},
+        {FLAG_BOOL, {"--verbose-prompt"}, 0, &s->verbose_prompt, "list the prompt's tokens on stderr", 0, 0},
         {FLAG_BOOL, {"-v", "--verbose"}, 0, &o->verbose, "show everything the library logs", 0, 0},
 
         {FLAG_HEADING, {0}, 0, 0, "Conversation", 0, 0},
         {FLAG_BOOL, {"-i", "--interactive"}, 0, &o->interactive, "read more text from the terminal after each answer", 0, 0},
-        {FLAG_BOOL, {"--chat"}, 0, &o->chat, "use the model's own chat format; interactive unless -p or -f asks the question", 0, 0},
+        {FLAG_BOOL, {"--chat", "-cnv", "--conversation"}, 0, &o->chat, "use the model's own chat format; interactive unless -p or -f asks the question", 0, 0},
         {FLAG_STRING, {"-sys", "--system-prompt"}, "TEXT", &o->system, "what the model is told first, with --chat", 0, 0},
+        {FLAG_STRING, {"--chat-template"}, "TEMPLATE", &o->chat_template, "another chat format than the model's: the name of a built-in one, or a Jinja template", 0, 0},
+        {FLAG_STRING, {"--chat-template-file"}, "FILE", &o->chat_template_file, "the same with a Jinja template from a file", 0, 0},
 
         {FLAG_HEADING, {0}, 0, 0, "Computing", 0, 0},
         {FLAG_INT, {"-t", "--threads"}, "N", &o->threads, "threads that generate", 1, 512},
         {FLAG_INT, {"-tb", "--threads-batch"}, "N", &o->threads_batch, "threads that read the prompt; 0: as many as -t", 0, 512},
         {FLAG_INT, {"-c", "--ctx-size"}, "N", &o->n_ctx, "context size in tokens; 0: what the model was trained with", 0, INT32_MAX},
+        {FLAG_BOOL, {"--context-shift"}, 0, &s->context_shift, "go on when the context is full: forget half of it", 0, 0},
+        {FLAG_NOT, {"--no-context-shift"}, 0, &s->context_shift, "end when the context is full (the default)", 0, 0},
+        {FLAG_INT, {"--keep"}, "N", &s->n_keep, "tokens at the start of the prompt that are never forgotten; -1: all of it", -1, INT32_MAX},
+        {FLAG_STRING, {"--prompt-cache"}, "FILE", &s->cache.path, "keep the state of the prompt here, and take from here what is the same", 0, 0},
+        {FLAG_BOOL, {"--prompt-cache-all"}, 0, &s->cache.all, "also keep what was generated", 0, 0},
+        {FLAG_BOOL, {"--prompt-cache-ro"}, 0, &s->cache.read_only, "only read the prompt cache", 0, 0},
         {FLAG_INT, {"-b", "--batch-size"}, "N", &o->n_batch, "tokens handed to the library at once", 1, INT32_MAX},
         {FLAG_INT, {"-ub", "--ubatch-size"}, "N", &o->n_ubatch, "tokens computed at once", 1, INT32_MAX},
         {FLAG_INT, {"-ngl", "--gpu-layers", "--n-gpu-layers"}, "N", &o->n_gpu_layers, "layers on the GPU; 0: none, -1: what fits", -1, INT32_MAX},
@@ -106,7 +92,7 @@ static void read_options(struct options *o, int argc, char **argv) {
         {FLAG_HEADING, {0}, 0, 0, "Models whose neurons mostly stay silent", 0, 0},
         {FLAG_STRING, {"--sparse"}, "MODE", &o->sparse, "which neurons are computed: auto, exact, predictor, sign, magnitude; off: all of them", 0, 0},
         {FLAG_FLOAT, {"--sparse-threshold"}, "X", &o->sparse_threshold, "least score at which a predictor has a neuron computed", -1e30, 1e30},
-        {FLAG_BOOL, {"--sparse-stats"}, 0, &o->sparse_stats, "show at the end what each layer skipped", 0, 0},
+        {FLAG_BOOL, {"--sparse-stats"}, 0, &s->layer_stats, "show at the end what each layer skipped", 0, 0},
         {FLAG_STRING, {"--save-activation"}, "FILE", &o->save_activation, "write how often each neuron fired, as GGUF", 0, 0},
         {FLAG_STRING, {"--calibrate"}, "FILE", &o->calibrate, "find the thresholds of --sparse magnitude on this text, keep them beside the model, and end", 0, 0},
         {FLAG_FLOAT, {"--target-sparsity"}, "S", &o->target_sparsity, "share of the neurons that --calibrate silences", 0, 0.999},
@@ -121,17 +107,24 @@ static void read_options(struct options *o, int argc, char **argv) {
         {FLAG_INT, {"--repeat-last-n"}, "N", &o->repeat_last_n, "how many tokens are recent", 0, INT32_MAX},
         {FLAG_STRING, {"--grammar"}, "GBNF", &o->grammar, "write only text of this grammar, from its rule 'root' on", 0, 0},
         {FLAG_STRING, {"--grammar-file"}, "FILE", &o->grammar_file, "the same with a grammar from a file ('-' is stdin)", 0, 0},
+        {FLAG_STRING, {"-j", "--json-schema"}, "SCHEMA", &o->schema, "write only JSON of this JSON schema; '{}' is any JSON", 0, 0},
+        {FLAG_STRING, {"-jf", "--json-schema-file"}, "FILE", &o->schema_file, "the same with a schema from a file ('-' is stdin)", 0, 0},
         {FLAG_BOOL, {"--ignore-eos"}, 0, &o->ignore_eos, "never end the text: the end tokens cannot be chosen", 0, 0},
     };
     parse_flags(argc, argv, "text generation", flags, sizeof flags / sizeof *flags, NULL);
 
     if (!o->model) die("no model: give its file with -m FILE (-h lists the flags)");
     if (o->prompt && o->file) die("-p and -f both give the prompt: use one of them");
-    if (o->grammar && o->grammar_file)
-        die("--grammar and --grammar-file both give the grammar: use one of them");
+    if (!!o->grammar + !!o->grammar_file + !!o->schema + !!o->schema_file > 1)
+        die("two of --grammar, --grammar-file, -j and -jf both give the grammar: use one of them");
+    if (o->chat_template && o->chat_template_file)
+        die("--chat-template and --chat-template-file both give the template: use one of them");
     if (o->system && !o->chat) die("-sys needs --chat");
+    if ((o->chat_template || o->chat_template_file) && !o->chat) die("--chat-template needs --chat");
+    if ((s->cache.all || s->cache.read_only) && !s->cache.path)
+        die("--prompt-cache-all and --prompt-cache-ro need --prompt-cache");
     if (o->chat && !o->prompt && !o->file) o->interactive = true;
-    if (!o->prompt && !o->file && !o->interactive && !o->calibrate)
+    if (!o->prompt && !o->file && !o->interactive && !o->calibrate && !s->cache.path)
         die("no prompt: give it with -p TEXT or -f FILE, or talk with -i or --chat");
     if (!o->threads_batch) o->threads_batch = o->threads;
 }
@@ -155,45 +148,47 @@ static void override(struct overrides *all, const char *key, const char *text, d
 
 static void open_model(struct session *s) {
     struct llama_model_params params = llama_model_default_params();
-    params.n_gpu_layers = (int32_t)s->opt.n_gpu_layers;
+    params.n_gpu_layers = (int32_t)options.n_gpu_layers;
 
     struct overrides overrides = {0};
-    if (s->opt.vram_budget >= 0)
-        override(&overrides, "powerinfer.vram_budget_gib", NULL, s->opt.vram_budget);
-    if (s->opt.sparse) override(&overrides, "powerinfer.sparse", s->opt.sparse, 0);
-    if (!isnan(s->opt.sparse_threshold))
-        override(&overrides, "powerinfer.sparse_threshold", NULL, s->opt.sparse_threshold);
-    if (s->opt.sparse_stats) override(&overrides, "powerinfer.stats", "on", 0);
-    if (s->opt.save_activation) override(&overrides, "powerinfer.count_activations", "on", 0);
+    if (options.vram_budget >= 0)
+        override(&overrides, "powerinfer.vram_budget_gib", NULL, options.vram_budget);
+    if (options.sparse) override(&overrides, "powerinfer.sparse", options.sparse, 0);
+    if (!isnan(options.sparse_threshold))
+        override(&overrides, "powerinfer.sparse_threshold", NULL, options.sparse_threshold);
+    if (s->layer_stats) override(&overrides, "powerinfer.stats", "on", 0);
+    if (options.save_activation) override(&overrides, "powerinfer.count_activations", "on", 0);
     if (overrides.n) params.kv_overrides = overrides.list;
 
-    bool wants_gpu = s->opt.vram_budget > 0 || s->opt.n_gpu_layers > 0;
+    bool wants_gpu = options.vram_budget > 0 || options.n_gpu_layers > 0;
     if (wants_gpu && !llama_supports_gpu_offload())
         note("no GPU is in use: all layers run on the CPU, -ngl and --vram-budget have no effect");
-    if ((s->opt.sparse_stats && !powerinfer_get_stats) ||
-        (s->opt.save_activation && !powerinfer_save_activation))
+    if ((s->layer_stats && !powerinfer_get_stats) ||
+        (options.save_activation && !powerinfer_save_activation))
         die("this libllama is not libpowerinfer: it has no statistics of neurons");
 
     double start = now_ms();
-    s->model = load_model(s->opt.model, params, &interrupted);
+    s->model = load_model(options.model, params, &interrupted);
     s->vocab = llama_model_get_vocab(s->model);
     s->time.load = now_ms() - start;
     if (llama_model_has_encoder(s->model))
-        die("'%s' is an encoder model, which does not continue text", s->opt.model);
+        die("'%s' is an encoder model, which does not continue text", options.model);
 }
 
 static void open_context(struct session *s) {
     struct llama_context_params params = llama_context_default_params();
-    params.n_ctx = (uint32_t)s->opt.n_ctx;
-    params.n_batch = (uint32_t)s->opt.n_batch;
-    params.n_ubatch = (uint32_t)s->opt.n_ubatch;
-    params.n_threads = (int32_t)s->opt.threads;
-    params.n_threads_batch = (int32_t)s->opt.threads_batch;
+    params.n_ctx = (uint32_t)options.n_ctx;
+    params.n_batch = (uint32_t)options.n_batch;
+    params.n_ubatch = (uint32_t)options.n_ubatch;
+    params.n_threads = (int32_t)options.threads;
+    params.n_threads_batch = (int32_t)options.threads_batch;
     params.abort_callback = should_abort;
     log_forget();
     s->ctx = llama_init_from_model(s->model, params);
-    if (!s->ctx) die_with_reason("cannot make a context of %lld tokens", (long long)s->opt.n_ctx);
-    adapters_apply(&s->opt.adapters, s->model, s->ctx);
+    if (!s->ctx) die_with_reason("cannot make a context of %lld tokens", (long long)options.n_ctx);
+    adapters_apply(&options.adapters, s->model, s->ctx);
+    if (s->context_shift && !llama_memory_can_shift(llama_get_memory(s->ctx)))
+        die("the cache of this model cannot be shifted: run it without --context-shift");
 }
 
 static void ban_end_of_text(struct session *s) {
@@ -206,11 +201,30 @@ static void ban_end_of_text(struct session *s) {
     free(banned);
 }
 
+/* The grammar that a JSON schema stands for, in its place. */
+static void schema_to_grammar(struct text *text) {
+    if (!powerinfer_json_schema_to_grammar)
+        die("this libllama is not libpowerinfer: it makes no grammars of JSON schemas");
+    int32_t len = powerinfer_json_schema_to_grammar(text->data, NULL, 0);
+    if (len < 0) die_with_reason("cannot use the JSON schema");
+    char *grammar = xrealloc(NULL, (size_t)len + 1);
+    powerinfer_json_schema_to_grammar(text->data, grammar, len + 1);
+    text->len = 0;
+    text_add(text, grammar, (size_t)len);
+    free(grammar);
+}
+
+/* What the text has to keep to, if anything. */
 static void open_grammar(struct session *s) {
+    const struct options *o = &options;
+    const char *given = o->grammar ? o->grammar : o->schema;
+    const char *file = o->grammar_file ? o->grammar_file : o->schema_file;
+    if (!given && !file) return;
     struct text text = {0};
-    if (s->opt.grammar_file) text_add_file(&text, s->opt.grammar_file);
-    else text_add(&text, s->opt.grammar, strlen(s->opt.grammar));
+    if (file) text_add_file(&text, file);
+    else text_add(&text, given, strlen(given));
     log_forget();
+    if (o->schema || o->schema_file) schema_to_grammar(&text);
     s->grammar = llama_sampler_init_grammar(s->vocab, text.data, "root");
     if (!s->grammar) die_with_reason("cannot use the grammar");
     text_free(&text);
@@ -218,10 +232,10 @@ static void open_grammar(struct session *s) {
 }
 
 static void open_sampler(struct session *s) {
-    const struct options *o = &s->opt;
+    const struct options *o = &options;
     s->sampler = llama_sampler_chain_init(llama_sampler_chain_default_params());
     struct llama_sampler *chain = s->sampler;
-    if (o->grammar || o->grammar_file) open_grammar(s);
+    open_grammar(s);
     if (o->ignore_eos) ban_end_of_text(s);
     llama_sampler_chain_add(chain, llama_sampler_init_penalties(llama_vocab_n_tokens(s->vocab),
         (int32_t)o->repeat_last_n, (float)o->repeat_penalty, 0.0F, 0.0F));
@@ -236,190 +250,7 @@ static void open_sampler(struct session *s) {
     llama_sampler_chain_add(chain, llama_sampler_init_dist((uint32_t)o->seed)); /* -1 is random */
 }
 
-/* ---- generation ---- */
-
-static bool context_full(const struct session *s) {
-    return s->history.len > llama_n_ctx(s->ctx);
-}
-
-/* Decodes the tokens of the history that wait. False: Ctrl-C came first. */
-static bool catch_up(struct session *s, bool is_prompt) {
-    while (s->n_past < s->history.len) {
-        size_t n = s->history.len - s->n_past, most = llama_n_batch(s->ctx);
-        if (n > most) n = most;
-        double start = now_ms();
-        log_forget();
-        int32_t status = llama_decode(
-            s->ctx, llama_batch_get_one(s->history.data + s->n_past, (int32_t)n));
-        llama_synchronize(s->ctx);
-        *(is_prompt ? &s->time.prompt : &s->time.generation) += now_ms() - start;
-        if (status == 2) { /* aborted: some of the batch may have got in */
-            s->n_past = (size_t)(llama_memory_seq_pos_max(llama_get_memory(s->ctx), 0) + 1);
-            return false;
-        }
-        if (status == 1) die("no room in the KV cache for %zu tokens: use a larger -c", n);
-        if (status != 0) die_with_reason("decoding failed with status %d", status);
-        *(is_prompt ? &s->time.n_prompt : &s->time.n_generation) += n;
-        s->n_past += n;
-    }
-    return true;
-}
-
-/* ---- what the layers skipped ---- */
-
-/* Adds what the layers did since the last reset. Prompts do not count: with many tokens at once
- * nearly every neuron fires for one of them. */
-static void collect_stats(struct session *s) {
-    if (!s->opt.sparse_stats) return;
-    int32_t n = powerinfer_get_stats(s->ctx, NULL, 0, 0);
-    if (n <= 0) return;
-    struct powerinfer_layer_stats *now = xrealloc(NULL, (size_t)n * sizeof *now);
-    powerinfer_get_stats(s->ctx, now, (size_t)n, sizeof *now);
-    if (!s->layers) {
-        s->layers = now;
-        s->n_layers = n;
-        return;
-    }
-    for (int32_t i = 0; i < n && i < s->n_layers; i++) {
-        struct powerinfer_layer_stats *all = &s->layers[i];
-        all->tokens += now[i].tokens;
-        all->guessed += now[i].guessed;
-        all->fired += now[i].fired;
-        all->checked += now[i].checked;
-        all->found += now[i].found;
-        all->bytes += now[i].bytes;
-        all->dense_bytes += now[i].dense_bytes;
-        all->timed += now[i].timed;
-        all->time_ns += now[i].time_ns;
-    }
-    free(now);
-}
-
-/* Generates until something stops it. The text goes to stdout and, if given, to `answer`. */
-static enum stop generate(struct session *s, struct text *answer) {
-    struct text piece = {0};
-    enum stop why = STOP_LIMIT;
-    bool is_prompt = true;
-    for (int64_t i = 0; s->opt.n_predict < 0 || i < s->opt.n_predict; i++) {
-        if (context_full(s)) {
-            why = STOP_CONTEXT_FULL;
-            break;
-        }
-        if (!catch_up(s, is_prompt) || interrupted) {
-            why = STOP_INTERRUPT;
-            break;
-        }
-        if (is_prompt && s->opt.sparse_stats) powerinfer_reset_stats(s->ctx);
-        is_prompt = false;
-
-        double start = now_ms();
-        llama_token token = llama_sampler_sample(s->sampler, s->ctx, -1);
-        s->time.sampling += now_ms() - start;
-        s->time.n_sampled++;
-        if (llama_vocab_is_eog(s->vocab, token)) {
-            why = STOP_END_OF_TEXT;
-            break;
-        }
-        tokens_push(&s->history, token);
-        token_piece(&piece, s->vocab, token, false);
-        utf8_write(&s->out, stdout, piece.data, piece.len);
-        if (answer) text_add(answer, piece.data, piece.len);
-    }
-    utf8_flush(&s->out, stdout);
-    text_free(&piece);
-    if (!is_prompt) collect_stats(s);
-    return why;
-}
-
-static void show_tokens(const struct session *s, size_t from) {
-    struct text piece = {0};
-    note("prompt: %zu tokens", s->history.len - from);
-    for (size_t i = from; i < s->history.len; i++) {
-        token_piece(&piece, s->vocab, s->history.data[i], true);
-        fprintf(stderr, "%7d -> '%s'\n", s->history.data[i], piece.data);
-    }
-    text_free(&piece);
-}
-
-/* The sampler's penalties count what was read as well as what was written. A grammar is for what
- * is written alone. */
-static void prompt_added(struct session *s, size_t from) {
-    for (int32_t n = 0; n < llama_sampler_chain_n(s->sampler); n++) {
-        struct llama_sampler *one = llama_sampler_chain_get(s->sampler, n);
-        for (size_t i = from; i < s->history.len && one != s->grammar; i++)
-            llama_sampler_accept(one, s->history.data[i]);
-    }
-    if (s->grammar) llama_sampler_reset(s->grammar);
-    if (s->opt.verbose_prompt) show_tokens(s, from);
-    if (context_full(s))
-        die("the prompt does not fit: %zu tokens, but the context holds %u (-c)", s->history.len,
-            llama_n_ctx(s->ctx));
-}
-
-static void add_prompt(struct session *s, const char *text, size_t len) {
-    size_t from = s->history.len;
-    tokens_add_text(&s->history, s->vocab, text, len, from == 0, true);
-    if (s->history.len == 0) { /* nothing to continue: start a text */
-        llama_token bos = llama_vocab_bos(s->vocab);
-        if (bos == LLAMA_TOKEN_NULL) die("the prompt is empty and the model has no start token");
-        tokens_push(&s->history, bos);
-    }
-    prompt_added(s, from);
-}
-
 /* ---- conversation ---- */
-
-struct chat {
-    const char *template_text;
-    struct llama_chat_message *messages;
-    size_t n_messages;
-};
-
-static void chat_add(struct chat *chat, const char *role, const char *content) {
-    size_t size = (chat->n_messages + 1) * sizeof *chat->messages;
-    chat->messages = xrealloc(chat->messages, size);
-    chat->messages[chat->n_messages++] =
-        (struct llama_chat_message){.role = role, .content = strdup(content)};
-}
-
-static void chat_open(struct session *s, struct chat *chat) {
-    chat->template_text = llama_model_chat_template(s->model, NULL);
-    if (!chat->template_text) die("the model brings no chat format: run it without --chat");
-    if (s->opt.system) chat_add(chat, "system", s->opt.system);
-}
-
-static void chat_free(struct chat *chat) {
-    for (size_t i = 0; i < chat->n_messages; i++) free((char *)chat->messages[i].content);
-    free(chat->messages);
-}
-
-/* Makes the history the whole conversation, ready for an answer. What is the same as before stays
- * in the KV cache; only the rest is decoded. */
-static void chat_to_history(struct session *s, const struct chat *chat) {
-    int32_t len = llama_chat_apply_template(chat->template_text, chat->messages, chat->n_messages,
-                                            true, NULL, 0);
-    if (len < 0) die("the model's chat format is not one that the library knows");
-    char *text = xrealloc(NULL, (size_t)len + 1);
-    llama_chat_apply_template(chat->template_text, chat->messages, chat->n_messages, true, text,
-                              len + 1);
-    struct tokens now = {0};
-    tokens_add_text(&now, s->vocab, text, (size_t)len, true, true);
-    free(text);
-    if (!now.len) die("the chat format made an empty prompt");
-
-    size_t same = 0; /* the last token is decoded again: its logits choose the answer's first */
-    while (same < s->n_past && same + 1 < now.len && now.data[same] == s->history.data[same])
-        same++;
-    llama_memory_t memory = llama_get_memory(s->ctx);
-    if (same < s->n_past && !llama_memory_seq_rm(memory, 0, (llama_pos)same, -1)) {
-        llama_memory_clear(memory, true); /* a memory that cannot forget a part forgets all */
-        same = 0;
-    }
-    s->n_past = same;
-    tokens_free(&s->history);
-    s->history = now;
-    prompt_added(s, same);
-}
 
 /* Reads a line without its newline. False: end of input, or Ctrl-C. */
 static bool read_line(struct text *line) {
@@ -444,156 +275,97 @@ static bool next_line(struct text *line) {
     return got;
 }
 
+/* Makes the history the whole conversation, ready for an answer. */
+static void lay_out(struct session *s, struct dialogue *dialogue) {
+    struct tokens now = {0};
+    dialogue_tokens(dialogue, &now);
+    while (s->context_shift && !session_fits(s, now.len) && dialogue_forget(dialogue)) {
+        now.len = 0;
+        dialogue_tokens(dialogue, &now);
+    }
+    session_become(s, &now);
+}
+
 static enum stop run_chat(struct session *s, struct text *prompt) {
-    struct chat chat = {0};
-    struct text line = {0}, answer = {0};
+    static struct dialogue dialogue;
+    struct text line = {0}, answer = {0}, file = {0};
     enum stop why = STOP_LIMIT;
-    chat_open(s, &chat);
+    dialogue = (struct dialogue){.model = s->model, .template_text = options.chat_template};
+    if (options.chat_template_file) {
+        text_add_file(&file, options.chat_template_file);
+        dialogue.template_text = file.data;
+    }
+    if (options.system) dialogue_add(&dialogue, "system", options.system, strlen(options.system));
     bool ask = prompt->len > 0;
     if (ask) text_add(&line, prompt->data, prompt->len);
-    while (ask || (s->opt.interactive && next_line(&line))) {
+    while (ask || (options.interactive && next_line(&line))) {
         if (!line.len) continue;
         ask = false;
-        chat_add(&chat, "user", line.data);
-        chat_to_history(s, &chat);
+        dialogue_add(&dialogue, "user", line.data, line.len);
+        lay_out(s, &dialogue);
         answer.len = 0;
         text_add(&answer, "", 0);
-        why = generate(s, &answer);
+        why = session_generate(s, &answer);
         putchar('\n');
-        if (why == STOP_CONTEXT_FULL || !s->opt.interactive) break;
-        chat_add(&chat, "assistant", answer.data);
+        if (why == STOP_CONTEXT_FULL || !options.interactive) break;
+        dialogue_add(&dialogue, "assistant", answer.data, answer.len);
     }
     text_free(&line);
     text_free(&answer);
-    chat_free(&chat);
+    text_free(&file);
+    dialogue_free(&dialogue);
     return why;
+}
+
+/* The text of the history. */
+static void add_tokens(struct text *text, const struct session *s) {
+    struct text piece = {0};
+    for (size_t i = 0; i < s->history.len; i++) {
+        token_piece(&piece, s->vocab, s->history.data[i], false);
+        text_add(text, piece.data, piece.len);
+    }
+    text_free(&piece);
 }
 
 static enum stop run_text(struct session *s, struct text *prompt) {
     struct text line = {0};
     enum stop why = STOP_LIMIT;
-    bool given = s->opt.prompt || s->opt.file;
-    if (given) {
-        add_prompt(s, prompt->data, prompt->len);
-        if (s->opt.display_prompt) utf8_write(&s->out, stdout, prompt->data, prompt->len);
-        why = generate(s, NULL);
+    bool given = options.prompt || options.file;
+    if (!given && !options.interactive) {
+        if (!s->history.len)
+            die("no prompt, and '%s' has none: give it with -p TEXT or -f FILE", s->cache.path);
+        if (options.display_prompt) add_tokens(prompt, s);
+        session_add_text(s, "", 0); /* what the cache's file holds goes on */
+    } else if (given) {
+        session_add_text(s, prompt->data, prompt->len);
+    }
+    if (given || !options.interactive) {
+        if (options.display_prompt) utf8_write(&s->out, stdout, prompt->data, prompt->len);
+        why = session_generate(s, NULL);
         putchar('\n');
     }
-    while (s->opt.interactive && why != STOP_CONTEXT_FULL && next_line(&line)) {
+    while (options.interactive && why != STOP_CONTEXT_FULL && next_line(&line)) {
         text_add(&line, "\n", 1);
-        add_prompt(s, line.data, line.len);
-        why = generate(s, NULL);
+        session_add_text(s, line.data, line.len);
+        why = session_generate(s, NULL);
         putchar('\n');
     }
     text_free(&line);
     return why;
-}
-
-/* ---- the table at the end ---- */
-
-static bool meta_number(const struct session *s, const char *key, double *value) {
-    char arch[64], full[128], text[64];
-    if (llama_model_meta_val_str(s->model, "general.architecture", arch, sizeof arch) < 0)
-        return false;
-    snprintf(full, sizeof full, "%s.%s", arch, key);
-    if (llama_model_meta_val_str(s->model, full, text, sizeof text) < 0) return false;
-    *value = strtod(text, NULL);
-    return true;
-}
-
-/* MiB of an F16 cache: K and V rows of every layer for every cell. */
-static double kv_cache_mib(const struct session *s) {
-    double head = (double)llama_model_n_embd(s->model) / llama_model_n_head(s->model);
-    double k = head, v = head;
-    meta_number(s, "attention.key_length", &k);
-    meta_number(s, "attention.value_length", &v);
-    double per_cell = llama_model_n_layer(s->model) * llama_model_n_head_kv(s->model) * (k + v) * 2;
-    return per_cell * llama_n_ctx(s->ctx) / (1024.0 * 1024.0);
-}
-
-static void print_rate(const char *name, double ms, size_t n) {
-    fprintf(stderr, "  %-11s %10.1f ms", name, ms);
-    if (n) fprintf(stderr, " %7zu tokens %9.2f ms/token %10.1f tokens/s", n, ms / (double)n,
-                   ms > 0 ? 1e3 * (double)n / ms : 0.0);
-    fputc('\n', stderr);
-}
-
-static void print_table(const struct session *s, enum stop why) {
-    fflush(stdout);
-    fputc('\n', stderr);
-    print_rate("load", s->time.load, 0);
-    print_rate("prompt", s->time.prompt, s->time.n_prompt);
-    print_rate("generation", s->time.generation, s->time.n_generation);
-    print_rate("sampling", s->time.sampling, s->time.n_sampled);
-    print_rate("total", now_ms() - s->time.start, 0);
-    fprintf(stderr, "  %-11s %10.1f MiB at most (model %.1f MiB, KV cache of %u tokens %.1f MiB)\n",
-            "memory", peak_rss_mib(), (double)llama_model_size(s->model) / (1024.0 * 1024.0),
-            llama_n_ctx(s->ctx), kv_cache_mib(s));
-    fprintf(stderr, "  %-11s %s\n", "stopped by", stop_names[why]);
-}
-
-static void print_share(double part, double whole) {
-    if (whole > 0) fprintf(stderr, " %9.2f%%", 100 * part / whole);
-    else fprintf(stderr, " %10s", "-");
-}
-
-static void print_layer(const char *name, const char *mode, const struct powerinfer_layer_stats *l,
-                        double neurons, double tokens) {
-    fprintf(stderr, "  %-5s %-9s", name, mode);
-    print_share((double)l->fired, neurons);
-    print_share((double)l->guessed, neurons);
-    print_share((double)l->found, (double)l->checked);
-    double mib = 1024.0 * 1024.0 * (tokens > 0 ? tokens : 1);
-    fprintf(stderr, " %12.3f %12.3f %10.4f\n", (double)l->bytes / mib,
-            (double)l->dense_bytes / mib, l->timed ? (double)l->time_ns / 1e6 / (double)l->timed : 0);
-}
-
-static void print_layers(const struct session *s) {
-    static const char *const modes[] = {"default", "auto", "exact", "predictor", "sign",
-                                        "magnitude", "off"};
-    if (!s->n_layers) {
-        note("no layer of this model can skip neurons (or no token was generated)");
-        return;
-    }
-    struct powerinfer_layer_stats all = {0};
-    double neurons = 0, ms = 0, tokens = 0;
-    fprintf(stderr, "\n  neurons while generating, a token of each layer\n");
-    fprintf(stderr, "  %-5s %-9s %10s %10s %10s %12s %12s %10s\n", "layer", "chosen by", "active",
-            "predicted", "recall", "MiB read", "MiB if dense", "ms");
-    for (int32_t i = 0; i < s->n_layers; i++) {
-        const struct powerinfer_layer_stats *l = &s->layers[i];
-        double own = (double)l->tokens * (double)l->n_neurons;
-        char name[16];
-        snprintf(name, sizeof name, "%d", (int)l->layer);
-        size_t mode = (size_t)l->mode < sizeof modes / sizeof *modes ? (size_t)l->mode : 0;
-        print_layer(name, modes[mode], l, own, (double)l->tokens);
-        neurons += own;
-        if ((double)l->tokens > tokens) tokens = (double)l->tokens;
-        if (l->timed) ms += (double)l->time_ns / 1e6 / (double)l->timed;
-        all.fired += l->fired;
-        all.guessed += l->guessed;
-        all.found += l->found;
-        all.checked += l->checked;
-        all.bytes += l->bytes;
-        all.dense_bytes += l->dense_bytes;
-    }
-    all.timed = 1;
-    all.time_ns = (uint64_t)(ms * 1e6);
-    print_layer("all", "", &all, neurons, tokens);
 }
 
 /* Thresholds of the mode magnitude from a text, and what they cost. */
 static void calibrate(struct session *s) {
     struct text text = {0};
     struct tokens tokens = {0};
-    text_add_file(&text, s->opt.calibrate);
+    text_add_file(&text, options.calibrate);
     tokens_add_text(&tokens, s->vocab, text.data, text.len, false, false);
     struct powerinfer_calibration found;
     note("reading %zu tokens three times", tokens.len);
     log_forget();
-    if (powerinfer_calibrate(s->model, tokens.data, tokens.len, (float)s->opt.target_sparsity, NULL,
+    if (powerinfer_calibrate(s->model, tokens.data, tokens.len, (float)options.target_sparsity, NULL,
                              &found, sizeof found) != 0)
-        die_with_reason("no thresholds found with '%s'", s->opt.calibrate);
+        die_with_reason("no thresholds found with '%s'", options.calibrate);
     note("%.1f %% of the neurons are silent; perplexity %.3f with all neurons, %.3f without these "
          "(%+.2f %%)", 100 * (double)found.sparsity, found.perplexity_dense,
          found.perplexity_sparse,
@@ -608,48 +380,46 @@ static void calibrate(struct session *s) {
 int main(int argc, char **argv) {
     struct session *s = &session;
     s->time.start = now_ms();
-    read_options(&s->opt, argc, argv);
-    log_init(s->opt.verbose);
+    read_options(&options, s, argc, argv);
+    log_init(options.verbose);
     catch_sigint();
 
     struct text prompt = {0};
-    if (s->opt.prompt) {
-        text_add(&prompt, s->opt.prompt, strlen(s->opt.prompt));
-        if (s->opt.escapes) text_unescape(&prompt);
-    } else if (s->opt.file) {
-        text_add_file(&prompt, s->opt.file);
+    if (options.prompt) {
+        text_add(&prompt, options.prompt, strlen(options.prompt));
+        if (options.escapes) text_unescape(&prompt);
+    } else if (options.file) {
+        text_add_file(&prompt, options.file);
         if (prompt.len && prompt.data[prompt.len - 1] == '\n') prompt.data[--prompt.len] = '\0';
     }
 
     llama_backend_init();
-    if (s->opt.calibrate && !powerinfer_calibrate)
+    if (options.calibrate && !powerinfer_calibrate)
         die("this libllama is not libpowerinfer: it finds no thresholds");
     open_model(s);
-    if (s->opt.calibrate) {
+    if (options.calibrate) {
         calibrate(s);
         text_free(&prompt);
         return 0;
     }
     open_context(s);
     open_sampler(s);
+    session_load(s);
 
-    enum stop why = s->opt.chat ? run_chat(s, &prompt) : run_text(s, &prompt);
+    enum stop why = options.chat ? run_chat(s, &prompt) : run_text(s, &prompt);
     if (why == STOP_CONTEXT_FULL)
         note("the context is full: it holds %u tokens, a larger -c holds more",
              llama_n_ctx(s->ctx));
-    print_table(s, why);
-    if (s->opt.sparse_stats) print_layers(s);
+    session_save(s);
+    report_times(s, why);
+    if (s->layer_stats) report_layers(s);
     log_forget();
-    if (s->opt.save_activation && !powerinfer_save_activation(s->ctx, s->opt.save_activation))
-        die_with_reason("cannot save the activations to '%s'", s->opt.save_activation);
+    if (options.save_activation && !powerinfer_save_activation(s->ctx, options.save_activation))
+        die_with_reason("cannot save the activations to '%s'", options.save_activation);
 
-    free(s->layers);
-    adapters_free(&s->opt.adapters);
-    tokens_free(&s->history);
+    adapters_free(&options.adapters);
     text_free(&prompt);
-    llama_sampler_free(s->sampler);
-    llama_free(s->ctx);
-    llama_model_free(s->model);
+    session_free(s);
     llama_backend_free();
     return why == STOP_CONTEXT_FULL ? 1 : 0;
 }

@@ -111,6 +111,33 @@ fn losses_are_named() {
     }
 }
 
+/// `oneOf` wants exactly one: a grammar that takes any is the same only if they exclude each other.
+#[test]
+fn branches_that_overlap_are_named() {
+    let object = |name: &str, more: Value| json!({"type": "object", "properties": {name: more}, "required": [name]});
+    let open = json!({"type": "object", "required": ["b"]});
+    let kind = |kind: &str| object("kind", json!({"const": kind}));
+    let (text, short) = (json!({"type": "string"}), json!({"type": "string", "maxLength": 2}));
+    for (branches, overlap) in [
+        (json!([text, {"type": "integer"}, {"type": "null"}]), false),
+        (json!([text, short]), true),
+        (json!([{"type": "integer"}, {"type": "number"}]), true),
+        (json!([{"enum": ["a", "b"]}, {"enum": ["c"]}]), false),
+        (json!([{"enum": ["a", "b"]}, {"const": "b"}]), true),
+        (json!([kind("x"), kind("y"), kind("z")]), false),
+        (json!([kind("x"), kind("y"), kind("x")]), true),
+        (json!([object("a", json!({})), object("b", json!({}))]), false),
+        (json!([object("a", json!({})), open]), true),
+        (json!([{"$ref": "#/$defs/t"}, {"type": "integer"}]), false),
+        (json!([{"$ref": "#/$defs/t"}, short]), true),
+        (json!([{"anyOf": [short]}, {"type": "integer"}]), true),
+    ] {
+        let schema = json!({"$defs": {"t": text}, "oneOf": branches});
+        let lost = to_grammar(&schema.to_string()).unwrap().not_enforced;
+        assert_eq!(lost == ["#/oneOf"], overlap, "{schema}: {lost:?}");
+    }
+}
+
 /// Schemas that would be endless, deep or huge end soon, with an error or a grammar of bounded size.
 #[test]
 fn hostile_schemas_end() {

@@ -46,6 +46,15 @@ fn help_explains_every_flag() {
         "--ignore-eos",
         "--grammar",
         "--grammar-file",
+        "-j",
+        "-jf",
+        "--prompt-cache",
+        "--prompt-cache-all",
+        "--prompt-cache-ro",
+        "--context-shift",
+        "--keep",
+        "--chat-template",
+        "--chat-template-file",
         "-ngl",
         "--vram-budget",
         "--sparse",
@@ -368,7 +377,7 @@ fn gpu_flags_say_that_there_is_no_gpu() {
 #[test]
 fn chat_answers_one_question() {
     let Some(model) = model() else { return };
-    let question = "What is the capital of France?";
+    let question = "Name the capital of France.";
     let run = generate(&model, &["--chat", "-p", question, "-n", "24"]);
     assert!(run.text().contains("Paris"), "{run:?}");
     assert!(!run.text().contains("<|im_"), "{run:?}");

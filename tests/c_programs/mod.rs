@@ -112,15 +112,18 @@ fn modified(path: &Path) -> SystemTime {
 }
 
 /// What the examples share.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 12] = [
     "adapters",
     "chunks",
     "common",
     "container",
+    "dialogue",
     "embed",
     "generate",
     "importance",
     "measure",
+    "report",
+    "session",
     "tasks",
 ];
 

@@ -84,7 +84,7 @@ impl<'a> Converter<'a> {
     }
 
     /// What a schema that only refers to another refers to.
-    fn behind(&self, mut node: Node<'a>) -> Result<Node<'a>, Error> {
+    pub(super) fn behind(&self, mut node: Node<'a>) -> Result<Node<'a>, Error> {
         for _ in 0..MAX_DEPTH {
             let Value::Object(map) = node.schema else { return Ok(node) };
             let part = Part { map, place: Rc::clone(&node.place) };
@@ -223,6 +223,9 @@ impl<'a> Converter<'a> {
             return Err(Error::TooDeep { place: part.place.to_string() });
         }
         let list = part.list(keyword)?.unwrap_or_default();
+        if keyword == "oneOf" {
+            self.check_one_of(&part, list)?;
+        }
         let alone = together.parts.is_empty() && together.choices.is_empty();
         let mut all = Vec::new();
         for (i, schema) in list.iter().enumerate() {

@@ -9,7 +9,7 @@ use super::expr::Expr;
 use super::keywords::{OF_CONTENTS, Part, Types};
 
 /// Values are equal if these are: 1 and 1.0 are, objects whatever their order.
-fn canonical(value: &Value) -> String {
+pub(super) fn canonical(value: &Value) -> String {
     fn write(value: &Value, out: &mut String) {
         match value {
             Value::Array(items) => {

@@ -4,7 +4,8 @@
 //!    rule. What applies to one value (`$ref`, `allOf`, the chosen branch of `anyOf` and `oneOf`)
 //!    is put together first, `keywords.rs` reads it, and a file for each type makes an expression
 //!    of it: `object.rs`, `array.rs`, `string.rs` (with `pattern.rs` for regular expressions),
-//!    `number.rs` and `literal.rs` for `enum` and `const`.
+//!    `number.rs` and `literal.rs` for `enum` and `const`. `choices.rs` looks whether the branches of
+//!    `oneOf` exclude each other.
 //! 2. `expr.rs` holds the rules, drops what nothing can match, and writes them as text.
 //! 3. The text is read by our own parser before it is given away.
 //!
@@ -21,10 +22,11 @@
 //! # Adding a keyword
 //!
 //! Take it off the list `NOT_ENFORCED` in `keywords.rs`, put it on the one of its type, and read it
-//! in that type's file. `tests/schemas/cases.json` gets texts that it accepts and refuses;
-//! `tests/tools/schema_goldens.py` asks an independent validator and llama.cpp about them.
+//! in that type's file. The cases in `tests/tools/schema_goldens.py` get texts that
+//! it accepts and refuses; that program asks an independent validator and llama.cpp about them.
 
 mod array;
+mod choices;
 mod convert;
 mod expr;
 mod keywords;
