@@ -191,6 +191,18 @@ fn hostile_schemas_end() {
     assert!(to_grammar(r#"{"type": "array", "minItems": 1e30}"#).is_err());
     let long_name = json!({"properties": {"x".repeat(100_000): {}}, "additionalProperties": true});
     assert!(matches!(to_grammar(&long_name.to_string()), Err(Error::TooLarge { .. })));
+    // A long name, its length at every place below it.
+    let inner: serde_json::Map<_, _> =
+        (0..3000).map(|i| (i.to_string(), json!({"type": "array", "uniqueItems": true}))).collect();
+    let below = json!({"properties": {"\u{e9}".repeat(200_000): {"properties": inner}}});
+    let lost = to_grammar(&below.to_string()).unwrap().not_enforced;
+    assert!(lost.len() == 1000 && lost.iter().all(|place| place.len() < 1000), "{}", lost[0]);
+    let braces = json!({"type": "string", "pattern": "{".repeat(200_000)});
+    assert!(to_grammar(&braces.to_string()).is_ok());
+    let long_value = json!({"$defs": {"v": {"enum": ["x".repeat(500_000)]}}, "allOf": [
+        {"$ref": "#/$defs/v"}, {"anyOf": (0..2000).map(|i| json!({"minLength": i})).collect::<Vec<_>>()},
+    ]});
+    assert!(matches!(to_grammar(&long_value.to_string()), Err(Error::TooLarge { .. })));
     let long_tuple = json!({"prefixItems": vec![json!({}); 20_000], "minItems": 0});
     assert!(to_grammar(&long_tuple.to_string()).is_ok());
     let wide: serde_json::Map<_, _> =

@@ -6,8 +6,9 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
-use c_programs::{Run, example, model, run, run_with_input, sanitized, scratch};
+use c_programs::{Run, command, example, model, run, run_with_input, sanitized, scratch, succeed};
 use common::tiny;
 use serde_json::{Value, json};
 
@@ -132,6 +133,23 @@ fn a_full_context_is_shifted_if_asked() {
     let long = "one two three ".repeat(200);
     let arguments = ["-m", &model, "-c", "64", "-n", "1", "--context-shift", "-p", &long];
     assert!(run(&sanitized("main"), &arguments).refusal().contains("the prompt does not fit"));
+}
+
+/// A library whose caches cannot be shifted: ours, but for one answer.
+#[test]
+fn a_cache_that_cannot_be_shifted_is_refused() {
+    let source =
+        file("no-shift.c", b"int llama_memory_can_shift(void *m) { (void)m; return 0; }\n");
+    let shim = source.replace(".c", ".so");
+    succeed(Command::new("cc").args(["-shared", "-fPIC", "-o", &shim, &source]));
+    let model = tiny_model("no-shift", "gqa");
+    let main = |more: &[&str]| -> Run {
+        let mut main = command(&example("main"));
+        main.env("LD_PRELOAD", &shim).args(["-m", &model, "-p", "the sun", "-n", "2"]).args(more);
+        main.output().unwrap().into()
+    };
+    assert!(main(&["--context-shift"]).refusal().contains("run it without --context-shift"));
+    main(&["--context-shift", "--no-context-shift", "--temp", "0"]).text();
 }
 
 /// A conversation goes on where its oldest part no longer fits.

@@ -49,7 +49,7 @@ pub unsafe extern "C" fn powerinfer_json_schema_to_grammar(
 fn grammar(schema: Option<&core::ffi::CStr>) -> Result<Converted, String> {
     let schema = schema.ok_or("no schema")?;
     let schema = schema.to_str().map_err(|e| format!("the schema is not UTF-8: {e}"))?;
-    schema::to_grammar(schema).map_err(|e| e.to_string())
+    schema::to_grammar(schema).map_err(|e| one_line(&e.to_string()))
 }
 
 /// The first places, and how many there are more.
@@ -59,5 +59,10 @@ fn listed(places: &[String]) -> String {
     if places.len() > MOST {
         text.push_str(&format!(" and {} more", places.len() - MOST));
     }
-    text
+    one_line(&text)
+}
+
+/// Names of a schema may have line ends, and a line of the log none.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

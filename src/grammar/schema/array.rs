@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Error;
 use super::convert::Converter;
 use super::expr::{Expr, RuleId};
-use super::keywords::{Node, Part};
+use super::keywords::{Node, Part, item_of};
 
 /// Optional items that stand within each other before the next of them get a rule.
 const NESTED: usize = 4;
@@ -18,8 +18,10 @@ struct Items<'a> {
 
 fn items<'a>(part: &Part<'a>) -> Result<Items<'a>, Error> {
     let list = |keyword: &str, list: &'a [Value]| {
-        let node =
-            |(i, schema)| Node { schema, place: format!("{}/{keyword}/{i}", part.place).into() };
+        let node = |(i, schema): (usize, &'a Value)| Node {
+            schema,
+            place: item_of(&part.place, keyword, &i.to_string()),
+        };
         list.iter().enumerate().map(node).collect()
     };
     // Until draft 2019-09 a list of items stood in `items`, and the others in `additionalItems`.

@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 
 use super::expr::{Expr, RuleId, Rules};
-use super::keywords::{self, Node, Part, Types};
+use super::keywords::{self, MOST_PLACE, Node, Part, Types, below, item_of};
 use super::{Converted, Error};
 
 /// Most references and choices within each other for one value.
@@ -101,7 +101,7 @@ impl<'a> Converter<'a> {
     fn target(&self, part: &Part<'a>) -> Result<Node<'a>, Error> {
         let reference = part.string("$ref")?.unwrap_or_default();
         let bad = |reason| {
-            let place = format!("{}/$ref", part.place);
+            let place = below(&part.place, "$ref").to_string();
             Error::Reference { place, reference: reference.to_owned(), reason }
         };
         let Some(pointer) = reference.strip_prefix('#') else {
@@ -113,7 +113,9 @@ impl<'a> Converter<'a> {
         let pointer = percent_decoded(pointer).ok_or_else(|| bad("it is not percent-encoded"))?;
         let schema =
             self.document.pointer(&pointer).ok_or_else(|| bad("there is nothing there"))?;
-        Ok(Node { schema, place: format!("#{pointer}").into() })
+        let mut place = format!("#{pointer}");
+        place.truncate(place.floor_char_boundary(MOST_PLACE));
+        Ok(Node { schema, place: place.into() })
     }
 
     /// Counts work, so that a small schema cannot make much.
@@ -127,7 +129,7 @@ impl<'a> Converter<'a> {
 
     /// Notes a keyword that the grammar does not enforce.
     pub(super) fn lose(&mut self, part: &Part<'_>, keyword: &str) {
-        let place = format!("{}/{keyword}", part.place);
+        let place = below(&part.place, keyword).to_string();
         if !self.not_enforced.contains(&place) && self.not_enforced.len() < 1000 {
             self.not_enforced.push(place);
         }
@@ -181,7 +183,7 @@ impl<'a> Converter<'a> {
         let part = Part { map, place: Rc::clone(&node.place) };
         for keyword in ["$dynamicRef", "$recursiveRef"] {
             if let Some(reference) = part.string(keyword)? {
-                let place = format!("{}/{keyword}", part.place);
+                let place = below(&part.place, keyword).to_string();
                 let reason = "only $ref is followed";
                 return Err(Error::Reference { place, reference: reference.into(), reason });
             }
@@ -191,7 +193,7 @@ impl<'a> Converter<'a> {
             self.add(&target, together, path)?;
         }
         for (i, schema) in part.list("allOf")?.unwrap_or_default().iter().enumerate() {
-            let place = format!("{}/allOf/{i}", part.place).into();
+            let place = item_of(&part.place, "allOf", &i.to_string());
             self.add(&Node { schema, place }, together, path)?;
         }
         for keyword in ["anyOf", "oneOf"] {
@@ -229,7 +231,7 @@ impl<'a> Converter<'a> {
         let alone = together.parts.is_empty() && together.choices.is_empty();
         let mut all = Vec::new();
         for (i, schema) in list.iter().enumerate() {
-            let node = Node { schema, place: format!("{}/{keyword}/{i}", part.place).into() };
+            let node = Node { schema, place: item_of(&part.place, keyword, &i.to_string()) };
             self.work(1 + together.parts.len(), &node.place)?;
             all.push(if alone {
                 self.rule(vec![node])?

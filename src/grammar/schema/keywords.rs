@@ -6,6 +6,25 @@ use serde_json::{Map, Value};
 
 use super::Error;
 
+/// Longest place that is told in full, and longest name in it: names may be megabytes.
+pub(super) const MOST_PLACE: usize = 1000;
+const MOST_NAME: usize = 100;
+
+/// A place in a place: what a keyword has.
+pub(super) fn below(place: &str, keyword: &str) -> Rc<str> {
+    if place.len() > MOST_PLACE { place.into() } else { format!("{place}/{keyword}").into() }
+}
+
+/// The place of an item of a keyword, by its number or name.
+pub(super) fn item_of(place: &str, keyword: &str, item: &str) -> Rc<str> {
+    let mut item = item.replace('~', "~0").replace('/', "~1");
+    if let Some((end, _)) = item.char_indices().nth(MOST_NAME) {
+        item.truncate(end);
+        item.push('…');
+    }
+    below(&below(place, keyword), &item)
+}
+
 /// A schema and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Node<'a> {
@@ -117,7 +136,7 @@ pub(super) fn wrong(place: &str, keyword: &str, expected: &'static str, found: &
         found.truncate(end);
         found.push('…');
     }
-    Error::Value { place: format!("{place}/{keyword}"), expected, found }
+    Error::Value { place: below(place, keyword).to_string(), expected, found }
 }
 
 impl<'a> Part<'a> {
@@ -162,7 +181,7 @@ impl<'a> Part<'a> {
     /// The schema that a keyword has.
     pub(super) fn node(&self, keyword: &str) -> Option<Node<'a>> {
         let schema = self.get(keyword)?;
-        Some(Node { schema, place: format!("{}/{keyword}", self.place).into() })
+        Some(Node { schema, place: below(&self.place, keyword) })
     }
 
     fn has_any(&self, keywords: &[&str]) -> bool {

@@ -99,6 +99,8 @@ impl<'a> Converter<'a> {
             for list in lists.into_iter().flatten() {
                 self.work(list.len(), &part.place)?;
                 let own: Vec<_> = list.iter().map(|value| (canonical(value), value)).collect();
+                let n_bytes: usize = own.iter().map(|(text, _)| text.len()).sum();
+                self.work(n_bytes / 64, &part.place)?;
                 left = Some(match left.take() {
                     None => {
                         let mut seen = FxHashSet::default();

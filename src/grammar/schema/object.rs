@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Error;
 use super::convert::Converter;
 use super::expr::{Expr, RuleId};
-use super::keywords::{Node, Part};
+use super::keywords::{Node, Part, below, item_of};
 use super::literal::key_and_colon;
 
 /// Names that others must differ from are told apart character by character, so deep.
@@ -64,10 +64,10 @@ impl<'a> Converter<'a> {
     fn property(&mut self, parts: &[Part<'a>], name: &str) -> Result<Expr, Error> {
         let mut nodes: Vec<Node<'a>> = Vec::new();
         for part in parts {
-            self.work(1, &part.place)?;
+            self.work(1 + name.len() / 64, &part.place)?;
             let mut is_named = false;
             if let Some(schema) = part.object("properties")?.and_then(|map| map.get(name)) {
-                let place = format!("{}/properties/{}", part.place, escaped(name)).into();
+                let place = item_of(&part.place, "properties", name);
                 nodes.push(Node { schema, place });
                 is_named = true;
             }
@@ -131,7 +131,7 @@ impl<'a> Converter<'a> {
                 Ok(Expr::Named("string"))
             }
             Err(Bad::Invalid(reason)) => {
-                let place = format!("{}/patternProperties", part.place);
+                let place = below(&part.place, "patternProperties").to_string();
                 Err(Error::Pattern { place, pattern: pattern.to_owned(), reason })
             }
         }
@@ -165,6 +165,7 @@ impl<'a> Converter<'a> {
                 let place = parts.first().map_or("#".into(), |part| part.place.to_string());
                 return Err(Error::TooLarge { place });
             }
+            self.work(name.len(), "#")?;
             tree.add(name);
         }
         let other = tree.others();
@@ -356,15 +357,10 @@ fn counts(parts: &[Part<'_>]) -> Result<(u64, Option<u64>), Error> {
 /// `patternProperties`: expressions of names, and schemas.
 fn patterns<'a>(part: &Part<'a>) -> Result<Vec<(&'a str, Node<'a>)>, Error> {
     let node = |(pattern, schema): (&'a String, &'a Value)| {
-        let place = format!("{}/patternProperties/{}", part.place, escaped(pattern)).into();
+        let place = item_of(&part.place, "patternProperties", pattern);
         (pattern.as_str(), Node { schema, place })
     };
     Ok(part.object("patternProperties")?.into_iter().flatten().map(node).collect())
-}
-
-/// A name in a JSON pointer.
-fn escaped(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 /// Names as a tree of characters.

@@ -454,7 +454,8 @@ impl Parser {
     }
 
     fn braces(&mut self) -> Option<(u64, Option<u64>)> {
-        let end = self.text[self.pos..].iter().position(|&c| c == '}')?;
+        // Two numbers are not longer.
+        let end = self.text[self.pos..].iter().take(64).position(|&c| c == '}')?;
         let inner: String = self.text[self.pos + 1..self.pos + end].iter().collect();
         let number = |text: &str| {
             let is_number = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());

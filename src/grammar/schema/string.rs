@@ -3,7 +3,7 @@
 use super::Error;
 use super::convert::Converter;
 use super::expr::{Expr, RuleId};
-use super::keywords::{FORMATS, Part};
+use super::keywords::{FORMATS, Part, below};
 use super::pattern::{self, Pattern};
 
 impl<'a> Converter<'a> {
@@ -33,7 +33,7 @@ impl<'a> Converter<'a> {
                     inner = Some(pattern.expr(&mut self.rules, rule));
                 }
                 Err(pattern::Error::Invalid(reason)) => {
-                    let place = format!("{}/pattern", part.place);
+                    let place = below(&part.place, "pattern").to_string();
                     return Err(Error::Pattern { place, pattern: text.to_owned(), reason });
                 }
                 Ok(_) | Err(pattern::Error::Unsupported) => self.lose(part, "pattern"),
