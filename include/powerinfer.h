@@ -187,7 +187,9 @@ int32_t powerinfer_chat_apply_jinja(const struct llama_model *model,
 // there is a NUL only where there is room for it. -1 on an error, with a line in the log that names
 // the place in the schema.
 POWERINFER_API
-int32_t powerinfer_json_schema_to_grammar(const char *schema, char *buf, int32_t length);
+int32_t powerinfer_json_schema_to_grammar(const char *schema,
+                                          char *buf,
+                                          int32_t length);
 
 // Fills a structure of `size` bytes, which is sizeof(struct powerinfer_params), with "not given".
 POWERINFER_API void powerinfer_default_params(struct powerinfer_params *params, size_t size);

@@ -199,6 +199,10 @@ fn hostile_schemas_end() {
     assert!(lost.len() == 1000 && lost.iter().all(|place| place.len() < 1000), "{}", lost[0]);
     let braces = json!({"type": "string", "pattern": "{".repeat(200_000)});
     assert!(to_grammar(&braces.to_string()).is_ok());
+    let slow: serde_json::Map<_, _> =
+        (0..2000).map(|i| (format!("(\\w{{400}}){{9}}{i}"), json!({}))).collect();
+    let slow = json!({"properties": {"a": {}}, "patternProperties": slow});
+    assert!(matches!(to_grammar(&slow.to_string()), Err(Error::TooLarge { .. })));
     let long_value = json!({"$defs": {"v": {"enum": ["x".repeat(500_000)]}}, "allOf": [
         {"$ref": "#/$defs/v"}, {"anyOf": (0..2000).map(|i| json!({"minLength": i})).collect::<Vec<_>>()},
     ]});

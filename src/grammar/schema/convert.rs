@@ -35,6 +35,8 @@ pub(super) struct Converter<'a> {
     queue: VecDeque<(RuleId, Vec<Node<'a>>)>,
     work: usize,
     not_enforced: Vec<String>,
+    /// Regular expressions that names and given values were held against.
+    pub(super) expressions: FxHashMap<&'a str, Option<fancy_regex::Regex>>,
 }
 
 /// The grammar of a schema.
@@ -46,6 +48,7 @@ pub(super) fn convert(schema: &Value) -> Result<Converted, Error> {
         queue: VecDeque::new(),
         work: 0,
         not_enforced: Vec::new(),
+        expressions: FxHashMap::default(),
     };
     let root = Node { schema, place: "#".into() };
     converter.rule(vec![root])?;

@@ -1,5 +1,6 @@
 //! Values that are given: `enum` and `const`.
 
+use fancy_regex::RegexBuilder;
 use rustc_hash::FxHashSet;
 use serde_json::{Number, Value};
 
@@ -132,7 +133,7 @@ impl<'a> Converter<'a> {
 
     /// Do the keywords about numbers and strings let a value be? What is about the contents of
     /// objects and arrays is not looked at.
-    fn admits(&mut self, part: &Part<'_>, value: &Value) -> Result<bool, Error> {
+    fn admits(&mut self, part: &Part<'a>, value: &Value) -> Result<bool, Error> {
         Ok(match value {
             Value::Number(n) => self.admits_number(part, n)?,
             Value::String(text) => {
@@ -153,15 +154,35 @@ impl<'a> Converter<'a> {
         })
     }
 
-    fn admits_pattern(&mut self, part: &Part<'_>, text: &str) -> Result<bool, Error> {
+    fn admits_pattern(&mut self, part: &Part<'a>, text: &str) -> Result<bool, Error> {
         let Some(pattern) = part.string("pattern")? else { return Ok(true) };
-        match fancy_regex::Regex::new(pattern).ok().and_then(|regex| regex.is_match(text).ok()) {
+        match self.matches(pattern, text, &part.place)? {
             Some(is_match) => Ok(is_match),
             None => {
                 self.lose(part, "pattern");
                 Ok(true)
             }
         }
+    }
+
+    /// Is a text matched by an expression? `None` if that is too hard to say.
+    pub(super) fn matches(
+        &mut self,
+        pattern: &'a str,
+        text: &str,
+        place: &str,
+    ) -> Result<Option<bool>, Error> {
+        let known = self.expressions.get(pattern).map(Option::is_some);
+        if known.is_none() {
+            // Some take long to be made.
+            self.work(4000 + pattern.len(), place)?;
+            let mut builder = RegexBuilder::new(pattern);
+            let made = builder.delegate_size_limit(1 << 20).backtrack_limit(10_000).build();
+            self.expressions.insert(pattern, made.ok());
+        }
+        self.work(1 + text.len() / 8, place)?;
+        let regex = self.expressions.get(pattern).and_then(Option::as_ref);
+        Ok(regex.and_then(|regex| regex.is_match(text).ok()))
     }
 
     fn admits_number(&mut self, part: &Part<'_>, n: &Number) -> Result<bool, Error> {

@@ -72,10 +72,13 @@ impl<'a> Converter<'a> {
                 is_named = true;
             }
             for (pattern, node) in patterns(part)? {
-                let regex = fancy_regex::Regex::new(pattern).ok();
-                if regex.and_then(|regex| regex.is_match(name).ok()) == Some(true) {
-                    nodes.push(node);
-                    is_named = true;
+                match self.matches(pattern, name, &part.place)? {
+                    Some(true) => {
+                        nodes.push(node);
+                        is_named = true;
+                    }
+                    Some(false) => {}
+                    None => self.lose(part, "patternProperties"),
                 }
             }
             if !is_named {
