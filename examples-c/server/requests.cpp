@@ -48,6 +48,7 @@ static grammar response_grammar(const fields &body) {
     if (type == "text") return only;
     if (type == "json_object") {
         const json *schema = object.find("schema"); // llama.cpp has one here as well
+        if (!schema) schema = object.find("value"); // and so does Hugging Face's client
         only.text = schema_grammar(schema ? *schema : json{{"type", "object"}});
     } else if (type == "json_schema") {
         const json *direct = object.find("schema");
