@@ -89,7 +89,7 @@ def test_stream():
 
 def test_a_round():
     """The call, what came of it, and the answer to that."""
-    parsed = c.chat.completions.parse(**SAME, tool_choice={"type": "function", "function": {"name": "weather"}},
+    parsed = c.chat.completions.parse(**{**SAME, "tools": [WEATHER]}, tool_choice={"type": "function", "function": {"name": "weather"}},
                                       parallel_tool_calls=False)
     message = parsed.choices[0].message
     assert isinstance(message.tool_calls[0].function.parsed_arguments, Weather)
