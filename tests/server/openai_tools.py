@@ -107,7 +107,7 @@ def test_several_answers():
 
 
 def test_parallel_calls():
-    choice = call(tool_choice="required", tools=[NOW], max_tokens=60)
+    choice = call(tool_choice="required", tools=[NOW], max_tokens=40)
     if FORMAT == "llama3":
         assert len(choice.message.tool_calls) == 1
     # The model may not find an end; what it wrote are calls all the same.
