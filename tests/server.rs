@@ -9,12 +9,12 @@ mod server_support;
 
 use std::path::Path;
 
-use c_programs::{Build, example, model, run, scratch};
+use c_programs::{example, model, run, scratch};
 use server_support::{Server, program};
 
 #[test]
 fn every_endpoint_answers_as_it_should() {
-    let (Some(program), Some(model)) = (program(Build::Sanitized), model()) else { return };
+    let (Some(program), Some(model)) = (program(), model()) else { return };
     let folder = scratch("server-slots");
     let folder = folder.to_str().unwrap();
     let options = ["-np", "4", "-c", "4096", "--slot-save-path", folder, "--max-body", "1"];
@@ -35,7 +35,7 @@ fn effort(short: &'static str, long: &'static str) -> &'static str {
 
 #[test]
 fn keys_queues_and_time_limits_hold() {
-    let (Some(program), Some(model)) = (program(Build::Sanitized), model()) else { return };
+    let (Some(program), Some(model)) = (program(), model()) else { return };
     let (key, origin) = ("a secret word", "https://app.example");
     let options = ["-np", "1", "-c", "256", "--max-queue", "2", "--request-timeout", "4"];
     let more = ["--context-shift", "--api-key", "another", "--api-key", key, "--cors", origin];
@@ -46,7 +46,7 @@ fn keys_queues_and_time_limits_hold() {
 
 #[test]
 fn sigterm_lets_answers_be_finished() {
-    let (Some(program), Some(model)) = (program(Build::Sanitized), model()) else { return };
+    let (Some(program), Some(model)) = (program(), model()) else { return };
     let mut server = Server::start(&program, &model, &["-np", "2", "-c", "1024"]);
     let id = server.id().to_string();
     server.script(Path::new("python3"), "drain.py", &[&id]);
@@ -55,7 +55,7 @@ fn sigterm_lets_answers_be_finished() {
 
 #[test]
 fn a_crowd_of_clients_gets_what_one_alone_gets() {
-    let (Some(program), Some(model)) = (program(Build::Plain), model()) else { return };
+    let (Some(program), Some(model)) = (program(), model()) else { return };
     let server = Server::start(&program, &model, &["-np", "4", "-c", "4096"]);
     let id = server.id().to_string();
     server.script(Path::new("python3"), "load.py", &[&id, effort("30", "600"), "64"]);
@@ -64,7 +64,7 @@ fn a_crowd_of_clients_gets_what_one_alone_gets() {
 
 #[test]
 fn nonsense_is_answered_and_harms_nobody() {
-    let (Some(program), Some(model)) = (program(Build::Sanitized), model()) else { return };
+    let (Some(program), Some(model)) = (program(), model()) else { return };
     let folder = scratch("server-nonsense");
     let options = ["-np", "4", "-c", "4096", "-n", "4", "--max-body", "1", "--slot-save-path"];
     let options = [&options[..], &[folder.to_str().unwrap()]].concat();
@@ -75,7 +75,7 @@ fn nonsense_is_answered_and_harms_nobody() {
 
 #[test]
 fn what_is_wrong_at_the_start_is_said_in_one_line() {
-    let (Some(program), Some(model)) = (program(Build::Sanitized), model()) else { return };
+    let (Some(program), Some(model)) = (program(), model()) else { return };
     let model = model.to_str().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

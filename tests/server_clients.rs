@@ -14,12 +14,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use c_programs::{Build, has, model, repository, succeed, target};
+use c_programs::{has, model, repository, succeed, target};
 use server_support::{Server, program};
 
 /// A server with these arguments; `None`: it cannot be built here, or there is no model.
 fn server(arguments: &[&str]) -> Option<Server> {
-    let (Some(program), Some(model)) = (program(Build::Sanitized), model()) else { return None };
+    let (Some(program), Some(model)) = (program(), model()) else { return None };
     Some(Server::start(&program, &model, arguments))
 }
 
@@ -115,7 +115,7 @@ fn hugging_faces_client_is_served() {
 #[test]
 fn two_servers_do_not_share_a_port() {
     let Some(server) = server(&["-np", "1", "-c", "256"]) else { return };
-    let (program, model) = (program(Build::Sanitized).unwrap(), model().unwrap());
+    let (program, model) = (program().unwrap(), model().unwrap());
     let port = server.url.rsplit(':').next().unwrap();
     let second = c_programs::run(&program, &["-m", model.to_str().unwrap(), "--port", port]);
     assert!(second.refusal().contains("cannot listen"), "{second:?}");

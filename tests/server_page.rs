@@ -18,7 +18,7 @@ mod server_support;
 use std::path::PathBuf;
 use std::process::Command;
 
-use c_programs::{Build, has, keep, model, repository, scratch, succeed, target};
+use c_programs::{has, keep, model, repository, scratch, succeed, target};
 use common::tiny_sparse;
 use server_support::{Server, program};
 
@@ -79,7 +79,7 @@ fn markdown_themes_phones_and_accessibility() {
 #[test]
 fn on_the_real_server() {
     let Some(mut node) = node("real.test.mjs") else { return };
-    let (Some(program), Some(model)) = (program(Build::Plain), model()) else { return };
+    let (Some(program), Some(model)) = (program(), model()) else { return };
     let server = Server::start(&program, &model, &["-np", "2", "-c", "4096"]);
     passes(node.env("POWERINFER_SERVER", &server.url), 4);
     server.end();
@@ -88,7 +88,7 @@ fn on_the_real_server() {
 #[test]
 fn on_the_real_server_with_a_sparse_model() {
     let Some(mut node) = node("real.test.mjs") else { return };
-    let Some(program) = program(Build::Plain) else { return };
+    let Some(program) = program() else { return };
     let model = scratch("page").join("sparse.gguf");
     keep(&model, &tiny_sparse::bytes(&tiny_sparse::spec("llama")));
     let server = Server::start(&program, &model, &["-np", "1"]);

@@ -12,6 +12,7 @@ extern "C" {
 #include "common.h"
 }
 
+#include <cerrno>
 #include <cmath>
 #include <csignal>
 #include <cstring>
@@ -129,7 +130,8 @@ void read_options(int argc, char **argv) {
     if (pooling) opt.pooling = pooling;
     if (slot_folder) opt.app.slot_folder = slot_folder;
     if (slot_folder && access(slot_folder, W_OK) != 0) die("cannot write to the folder '%s': %s", slot_folder, strerror(errno));
-    if (certificate) opt.http.certificate = certificate, opt.http.private_key = private_key;
+    if (certificate) opt.http.certificate = certificate;
+    if (private_key) opt.http.private_key = private_key;
     for (size_t i = 0; i < keys.len; i++) opt.http.keys.emplace_back(keys.data[i]);
     for (size_t i = 0; i < origins.len; i++) opt.http.origins.emplace_back(origins.data[i]);
     std::stringstream lines(key_file ? file_text(key_file) : "");

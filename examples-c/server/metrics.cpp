@@ -39,11 +39,17 @@ static json stats(app &a) {
     counters now = a.running().count();
     auto layers = layers_of(a);
     auto speed = [](double value) { return value > 0 ? json(value) : json(nullptr); };
+    // Of what no token went through nothing is known.
+    bool known = false;
     json list = json::array();
-    for (const auto &one : layers)
+    for (const auto &one : layers) {
+        bool seen = one.tokens && one.mode != POWERINFER_SPARSE_MODE_OFF;
+        known |= seen;
+        double active = share(one.fired, one.tokens * one.n_neurons);
         list.push_back({{"layer", one.layer},
                         {"mode", modes[one.mode]},
-                        {"active_share", share(one.fired, one.tokens * one.n_neurons)}});
+                        {"active_share", seen ? json(active) : json(nullptr)}});
+    }
     return {{"prompt_tokens_per_second", speed(now.prompt_speed)},
             {"generation_tokens_per_second", speed(now.predicted_speed)},
             {"slots_busy", now.n_busy},
@@ -51,7 +57,7 @@ static json stats(app &a) {
             {"queue", now.n_queued},
             {"kv_used", now.kv_used},
             {"kv_total", now.kv_total},
-            {"active_share", layers.empty() ? json(nullptr) : json(active_share(layers))},
+            {"active_share", known ? json(active_share(layers)) : json(nullptr)},
             {"layers", list}};
 }
 

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::c_programs::{Build, has, library, library_folder, repository, scratch, succeed};
+use crate::c_programs::{has, library, library_folder, repository, scratch, succeed};
 
 /// Whether what the server is built from is there; says so when it is not.
 fn buildable() -> bool {
@@ -26,18 +26,14 @@ fn buildable() -> bool {
     there && has("cmake") && has("ninja") && has("pkg-config")
 }
 
-/// The program; `None`: it cannot be built on this machine.
-pub(crate) fn program(build: Build) -> Option<PathBuf> {
+/// The program, with AddressSanitizer and UndefinedBehaviorSanitizer; `None`: it cannot be built on
+/// this machine.
+pub(crate) fn program() -> Option<PathBuf> {
     if !buildable() {
         return None;
     }
-    let (name, flags) = match build {
-        Build::Plain => ("server-plain", "-O1"),
-        Build::Sanitized => {
-            ("server-sanitized", "-O1 -fsanitize=address,undefined -fno-sanitize-recover=all")
-        }
-    };
-    let folder = scratch(name);
+    let flags = "-O1 -fsanitize=address,undefined -fno-sanitize-recover=all";
+    let folder = scratch("server");
     let stage = folder.join("stage");
     // Tests that run side by side build it once.
     let lock = File::create(folder.join("lock")).unwrap();
