@@ -47,7 +47,8 @@ help:
 	@echo 'make lint         formatting, clippy, documentation: no warnings'
 	@echo 'make headers      write include/ again from src/ffi'
 	@echo 'make bench        kernels; with PEER=folder MODELS="..." also against another libllama'
-	@echo 'make test-long    a model in all types (minutes); the thread pool under loom;'
+	@echo 'make test-long    a model in all types (minutes); the server under load and nonsense (half an'
+	@echo '                  hour); the thread pool under loom;'
 	@echo '                  fuzzing (FUZZ_SECONDS=600 each, API_FUZZ_SECONDS=1800 of C calls)'
 	@echo 'make contract     REFERENCE=folder: what its libllama answers, recorded for the tests'
 	@echo 'make compat       SRC=llama.cpp source tree: builds 17 of its programs against this library'
@@ -115,6 +116,7 @@ clients-fetch: tools
 
 test-long: check model
 	POWERINFER_TEST_LONG=1 cargo test --test quant_perplexity
+	POWERINFER_TEST_LONG=1 cargo test --test server -- --nocapture --test-threads 1
 	cargo test --manifest-path tests/loom/Cargo.toml --target-dir '$(TARGET)/loom'
 	sh tests/fuzz/run.sh $(FUZZ_SECONDS)
 	sh tests/fuzz/run.sh $(API_FUZZ_SECONDS) api_calls

@@ -5,11 +5,13 @@
 #![allow(clippy::print_stderr, reason = "says what is skipped")]
 
 mod c_programs;
+mod common;
 mod server_support;
 
 use std::path::Path;
 
-use c_programs::{example, model, run, scratch};
+use c_programs::{example, keep, model, run, scratch};
+use common::tiny_archs::{self, EMBEDDERS};
 use server_support::{Server, program};
 
 #[test]
@@ -25,6 +27,17 @@ fn every_endpoint_answers_as_it_should() {
         "endpoints.py",
         &[main.to_str().unwrap(), model.to_str().unwrap()],
     );
+    server.end();
+}
+
+#[test]
+fn an_encoder_makes_vectors_only() {
+    let Some(program) = program() else { return };
+    let model = scratch("server-encoder").join("bert.gguf");
+    let bert = EMBEDDERS.iter().find(|spec| spec.name == "bert").unwrap();
+    keep(&model, &tiny_archs::bytes(bert));
+    let server = Server::start(&program, &model, &["-np", "2", "-c", "256"]);
+    server.script(Path::new("python3"), "encoder.py", &[]);
     server.end();
 }
 

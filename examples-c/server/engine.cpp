@@ -30,7 +30,7 @@ engine::engine(llama_model *of, const vocabulary &words, const engine_options &o
     memory = llama_get_memory(ctx);
     n_ctx = static_cast<int32_t>(opt.kv_unified ? llama_n_ctx(ctx) : llama_n_ctx_seq(ctx));
     n_swa = opt.swa_full ? 0 : llama_model_n_swa(model);
-    if (options.context_shift && !llama_memory_can_shift(memory))
+    if (options.context_shift && !(memory && llama_memory_can_shift(memory)))
         throw fault(500, "server_error", "this model's memory cannot be shifted: leave --context-shift out");
     batch = llama_batch_init(static_cast<int32_t>(llama_n_batch(ctx)), 0, 1);
     slots.resize(static_cast<size_t>(opt.n_slots));
@@ -48,7 +48,8 @@ engine::~engine() {
 
 // ---- what other threads call ----
 
-void engine::check_length(const token_list &prompt) const {
+void engine::check_prompt(const token_list &prompt) const {
+    if (!memory) throw fault::unsupported("this model makes vectors of texts and writes none");
     if (prompt.empty()) throw fault::bad("the prompt is empty");
     if (prompt.size() < static_cast<size_t>(n_ctx)) return;
     throw fault(400, "exceed_context_size_error",

@@ -70,8 +70,9 @@ public:
     // Runs something on the engine's thread between two steps, and waits for it.
     void between_steps(std::function<void()> what);
 
-    // Of a fault when it is too long for a slot.
-    void check_length(const token_list &prompt) const;
+    // A fault when a slot cannot go on with this prompt: it is too long or empty, or the model writes
+    // no text at all.
+    void check_prompt(const token_list &prompt) const;
     int32_t n_ctx_slot() const { return n_ctx; }
     // A number for a request's tasks.
     uint64_t next_request() { return ++last_request; }

@@ -98,7 +98,7 @@ void request_reader::fill(work &made, const fields &body, std::vector<token_list
     made.stream = body.flag("stream", false);
 
     for (token_list &prompt : prompts) {
-        core.check_length(prompt);
+        core.check_prompt(prompt);
         for (int64_t i = 0; i < what.n; i++) {
             auto one = std::make_unique<task>();
             one->out = common.out;
