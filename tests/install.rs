@@ -133,7 +133,10 @@ fn programs_outside_the_tree_build_against_an_installation() {
     let programs = fs::read_dir(prefix.join("bin")).unwrap().map(|entry| entry.unwrap().path());
     let programs: Vec<PathBuf> = programs.collect();
     let listed = fs::read_to_string(sources.join("README.md")).unwrap();
-    assert_eq!(programs.len(), listed.matches("\n| `").count(), "{programs:?}");
+    // The first table is of programs; the server is left out where its libraries are not there.
+    let listed = listed.split("\n## ").next().unwrap().matches("\n| `").count();
+    let left_out = usize::from(!prefix.join("bin/powerinfer-server").exists());
+    assert_eq!(programs.len() + left_out, listed, "{programs:?}");
     for program in programs {
         let name = program.file_name().unwrap().to_string_lossy().into_owned();
         assert!(run(&program, &["-h"]).text().starts_with(&format!("{name}: ")), "{name}");
@@ -173,7 +176,11 @@ fn programs_outside_the_tree_build_against_an_installation() {
 
 fn cmake_build(source: &Path, build: &Path, prefix: &Path) {
     let mut configure = Command::new("cmake");
-    configure.args(["-G", "Ninja", "-S"]).arg(source).arg("-B").arg(build);
+    configure
+        .args(["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug", "-S"])
+        .arg(source)
+        .arg("-B")
+        .arg(build);
     succeed(configure.arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display())));
     succeed(Command::new("cmake").arg("--build").arg(build));
 }
