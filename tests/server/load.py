@@ -137,7 +137,7 @@ def main():
     # A step with a chunk of a prompt, twice, and the noise of a machine that is shared.
     chunk = client.ok("/props")["prompt_chunk"]
     assert worst <= 2 * (chunk * per_token + typical) * 4 + 2, (worst, chunk * per_token)
-    assert after <= before * 1.02 + 4096, f"memory grew from {before} to {after} KiB"
+    assert after <= before * 1.02 + 8192, f"memory grew from {before} to {after} KiB"
 
 
 main()

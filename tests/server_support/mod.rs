@@ -78,7 +78,7 @@ impl Server {
         command.arg("-m").arg(model).args(["--port", "0"]).args(arguments);
         command.env("LD_LIBRARY_PATH", library_folder());
         // The sanitizer's own memory is not to be taken for the server's.
-        command.env("ASAN_OPTIONS", "quarantine_size_mb=4");
+        command.env("ASAN_OPTIONS", "quarantine_size_mb=4:thread_local_quarantine_size_kb=16");
         command.env("UBSAN_OPTIONS", "print_stacktrace=1");
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = lines_of(child.stderr.take().unwrap());
