@@ -31,6 +31,16 @@ fn every_endpoint_answers_as_it_should() {
 }
 
 #[test]
+fn eight_busy_slots_write_what_main_writes() {
+    let (Some(program), Some(model)) = (program(), model()) else { return };
+    let server = Server::start(&program, &model, &["-np", "8", "-c", "2048"]);
+    let main = example("main");
+    let arguments = [main.to_str().unwrap(), model.to_str().unwrap()];
+    server.script(Path::new("python3"), "busy.py", &arguments);
+    server.end();
+}
+
+#[test]
 fn an_encoder_makes_vectors_only() {
     let Some(program) = program() else { return };
     let model = scratch("server-encoder").join("bert.gguf");
