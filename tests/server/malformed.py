@@ -207,9 +207,11 @@ def dribble(n):
     return links
 
 
-def check(data, got):
+def check(data, got, half_closed=False):
     if not got:
         return "closed"
+    if half_closed and not whole(got):
+        return "cut"  # the server saw this side close while it answered
     status = int(got.split(b" ", 2)[1])
     head, _, body = got.partition(b"\r\n\r\n")
     if status >= 400:
@@ -238,7 +240,8 @@ def main():
         elif what < 0.06:
             result = check(data, send(data, pieces=5, pause=0.01))
         else:
-            result = check(data, send(data, half_close=maker in UNFINISHED))
+            unfinished = maker in UNFINISHED
+            result = check(data, send(data, half_close=unfinished), unfinished)
         seen[result] = seen.get(result, 0) + 1
         if i % 100 == 0:
             assert client.call("/health")[0] == 200

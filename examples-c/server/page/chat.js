@@ -37,8 +37,12 @@ export class ChatView {
     this.nodes = new Map();
     /** Whether the end is kept in sight while text comes in. */
     this.follow = true;
+    this.top = 0;
     this.log.addEventListener('scroll', () => {
-      this.follow = this.distance() < 40;
+      // Away from the end only by going up: text may have come in since the scrolling down to it.
+      const near = this.distance() < 40;
+      if (near || this.log.scrollTop < this.top) this.follow = near;
+      this.top = this.log.scrollTop;
       this.jump.hidden = this.distance() < 200;
     }, { passive: true });
     this.jump.addEventListener('click', () => {
