@@ -9,8 +9,9 @@ mod common;
 mod server_support;
 
 use std::path::Path;
+use std::process::Command;
 
-use c_programs::{example, keep, model, run, scratch};
+use c_programs::{example, has, keep, model, run, scratch, succeed};
 use common::tiny_archs::{self, EMBEDDERS};
 use server_support::{Server, program};
 
@@ -64,6 +65,29 @@ fn keys_queues_and_time_limits_hold() {
     let more = ["--context-shift", "--api-key", "another", "--api-key", key, "--cors", origin];
     let server = Server::start(&program, &model, &[&options[..], &more].concat());
     server.script(Path::new("python3"), "limits.py", &[key, origin]);
+    server.end();
+}
+
+#[test]
+fn https_is_served_with_a_certificate() {
+    let (Some(program), Some(model)) = (program(), model()) else { return };
+    if !(has("openssl") && has("curl")) {
+        return;
+    }
+    let folder = scratch("server-https");
+    let [key, certificate] = ["key.pem", "certificate.pem"].map(|name| folder.join(name));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]);
+    succeed(openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate));
+    let [key, certificate] = [&key, &certificate].map(|path| path.to_str().unwrap());
+    let options = ["-np", "1", "-c", "512", "--ssl-key-file", key, "--ssl-cert-file", certificate];
+    let server = Server::start(&program, &model, &options);
+    assert!(server.url.starts_with("https://"), "{}", server.url);
+    let url = format!("{}/v1/completions", server.url.replace("127.0.0.1", "localhost"));
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--fail", "-4", "--cacert", certificate, &url, "-d"]);
+    let answer = succeed(curl.arg(r#"{"prompt": "One two", "max_tokens": 4, "temperature": 0}"#));
+    assert!(answer.contains("text_completion"), "{answer}");
     server.end();
 }
 
