@@ -131,12 +131,14 @@ def main():
 
     assert seen.done > 8, f"{seen.done} streams only"
     worst, typical = max(seen.gaps), statistics.median(seen.gaps)
+    # A stream gets a token in every step; the longest step reads a whole chunk of a prompt.
+    two_chunks = 2 * (client.ok("/props")["prompt_chunk"] * per_token + typical)
     print(f"{seen.done} streams whole, {seen.left} left, {seen.refused} refused in {took:.1f} s; "
-          f"gap median {typical * 1000:.0f} ms, worst {worst * 1000:.0f} ms; first text median "
-          f"{statistics.median(seen.latencies):.2f} s; memory {before / 1024:.0f} MiB, then {after / 1024:.0f} MiB")
-    # A step with a chunk of a prompt, twice, and the noise of a machine that is shared.
-    chunk = client.ok("/props")["prompt_chunk"]
-    assert worst <= 2 * (chunk * per_token + typical) * 4 + 2, (worst, chunk * per_token)
+          f"gap median {typical * 1000:.0f} ms, worst {worst * 1000:.0f} ms, two chunks {two_chunks * 1000:.0f} ms; "
+          f"first text median {statistics.median(seen.latencies):.2f} s; "
+          f"memory {before / 1024:.0f} MiB, then {after / 1024:.0f} MiB")
+    # The chunk was timed with nothing else running: room for this script's share and a busy machine.
+    assert worst <= two_chunks * 4 + 2, (worst, two_chunks)
     assert after <= before * 1.02 + 8192, f"memory grew from {before} to {after} KiB"
 
 
