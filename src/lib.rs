@@ -26,8 +26,8 @@
 //! # Unsafe code
 //!
 //! Denied for the crate and allowed, each time with a reason, only in `ffi`,
-//! `backend/cpu/{kernels,pool,table}`, `gguf/mmap` and `util/{aligned,bytes,sys}`
-//! (and `backend/cuda` when it comes).
+//! `backend/cpu/{kernels,pool,table}`, `backend/cuda`, `gguf/mmap` and
+//! `util/{aligned,bytes,sys}`.
 
 pub mod adapter;
 pub mod api;

@@ -1,0 +1,113 @@
+//! The kernels. Each module is the PTX of one source file, for two levels of cards; the driver
+//! compiles it when the first of its kernels is launched, so that only what is used is loaded.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+
+use cudarc::driver::result::module;
+use cudarc::driver::sys::{CUfunction, CUmodule};
+
+use super::{Called, CudaError, Device};
+
+/// The modules with the names of their source files.
+macro_rules! modules {
+    ($($(#[$doc:meta])* $module:ident = $file:literal,)*) => {
+        /// A source file of kernels.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Module {
+            $($(#[$doc])* $module,)*
+        }
+
+        impl Module {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$module),*];
+
+            /// Its file in `kernels/`, without suffix.
+            pub fn file(self) -> &'static str {
+                match self {
+                    $(Self::$module => $file,)*
+                }
+            }
+
+            /// PTX for compute capability 7.5, and for 8.0 and more.
+            fn ptx(self) -> [&'static str; 2] {
+                match self {
+                    $(Self::$module => [
+                        include_str!(concat!(
+                            env!("CARGO_MANIFEST_DIR"), "/kernels/ptx/", $file, ".compute_75.ptx"
+                        )),
+                        include_str!(concat!(
+                            env!("CARGO_MANIFEST_DIR"), "/kernels/ptx/", $file, ".compute_80.ptx"
+                        )),
+                    ],)*
+                }
+            }
+        }
+    };
+}
+
+modules! {}
+
+/// A kernel of a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// Where it is.
+    pub module: Module,
+    /// Its name there.
+    pub name: &'static str,
+}
+
+/// What a device has loaded so far.
+#[derive(Default)]
+pub(super) struct Loaded {
+    modules: HashMap<Module, CUmodule>,
+    functions: HashMap<Kernel, CUfunction>,
+}
+
+// SAFETY: handles, which any thread may use.
+unsafe impl Send for Loaded {}
+
+impl Loaded {
+    /// Lets go of everything; the context is current.
+    pub(super) fn unload(&mut self) {
+        self.functions.clear();
+        for (_, raw) in self.modules.drain() {
+            // SAFETY: loaded by `Device::function`, and none of its kernels runs any more.
+            let _ = unsafe { module::unload(raw) };
+        }
+    }
+}
+
+impl Device {
+    /// A kernel, loaded when it is first asked for. The context is current afterwards.
+    pub(super) fn function(&self, kernel: Kernel) -> Result<CUfunction, CudaError> {
+        self.bind()?;
+        let mut loaded = self.loaded.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(&function) = loaded.functions.get(&kernel) {
+            return Ok(function);
+        }
+        let raw = match loaded.modules.get(&kernel.module) {
+            Some(&raw) => raw,
+            None => {
+                let raw = self.load(kernel.module)?;
+                loaded.modules.insert(kernel.module, raw);
+                raw
+            }
+        };
+        let bad = |_| CudaError::NoDevice(format!("'{}' names no kernel", kernel.name));
+        let name = CString::new(kernel.name).map_err(bad)?;
+        // SAFETY: the module is loaded.
+        let function = unsafe { module::get_function(raw, name) }.call("cuModuleGetFunction")?;
+        loaded.functions.insert(kernel, function);
+        Ok(function)
+    }
+
+    fn load(&self, wanted: Module) -> Result<CUmodule, CudaError> {
+        let [old, new] = wanted.ptx();
+        let ptx = if self.info().compute >= (8, 0) { new } else { old };
+        let bad = |_| CudaError::NoDevice(format!("the PTX of '{}' is damaged", wanted.file()));
+        let image = CString::new(ptx).map_err(bad)?;
+        // SAFETY: text with a NUL at its end, which the driver has read when it returns.
+        unsafe { module::load_data(image.as_ptr().cast()) }.call("cuModuleLoadData")
+    }
+}
