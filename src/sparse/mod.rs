@@ -6,6 +6,8 @@
 //! guess in front of it skips the gate of most silent neurons as well, and may miss some that fire.
 //! Whatever was guessed, the true gate decides whether up and down are read.
 //!
+//! Where neurons live, on the GPU or on the CPU, is [`placement`]'s matter.
+//!
 //! [`Options`] come from the caller, the file and the environment; with a model's plan they become
 //! [`Sparse`], a [`Selector`] for each layer, which `engine` follows and never changes.
 //!
@@ -16,6 +18,7 @@ mod activation;
 mod gates;
 mod magnitude;
 mod options;
+pub mod placement;
 mod pt;
 mod sidecar;
 mod signs;

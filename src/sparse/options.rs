@@ -86,6 +86,10 @@ pub struct Request {
     pub sidecar: Option<PathBuf>,
     /// Which neurons the GPU gets.
     pub placement: Option<PathBuf>,
+    /// Whether which neurons the GPU gets is worked out anew, whatever is kept beside the model.
+    pub reset_gpu_index: Option<bool>,
+    /// Whether no layer's neurons are split between devices.
+    pub disable_gpu_index: Option<bool>,
     /// Whether neurons move between devices while running.
     pub adaptive: Option<bool>,
     /// Whether times and recall are measured.
@@ -109,6 +113,14 @@ pub struct Options {
     pub sign_alpha: Option<f32>,
     /// Where what was measured of the model is kept; beside the model when nobody says.
     pub sidecar: Option<PathBuf>,
+    /// GPU memory to use at most, in bytes; what is free less a margin when nobody says.
+    pub vram_budget: Option<u64>,
+    /// A file that says which neurons the GPU gets; beside the model when nobody says.
+    pub placement: Option<PathBuf>,
+    /// Whether that is worked out anew, whatever such a file says.
+    pub reset_gpu_index: bool,
+    /// Whether no layer's neurons are split between devices.
+    pub disable_gpu_index: bool,
     /// Whether times and recall are measured.
     pub stats: bool,
     /// Whether it is counted how often each neuron fires.
@@ -133,6 +145,10 @@ const RECALL: Key = Key { name: "powerinfer.min_recall", vars: &["POWERINFER_MIN
 const BUDGET: Key = Key { name: "powerinfer.vram_budget_gib", vars: &["POWERINFER_VRAM_BUDGET"] };
 const SIDECAR: Key = Key { name: "powerinfer.sidecar", vars: &["POWERINFER_SIDECAR"] };
 const PLACEMENT: Key = Key { name: "powerinfer.placement", vars: &["POWERINFER_PLACEMENT"] };
+const RESET: Key =
+    Key { name: "powerinfer.reset_gpu_index", vars: &["POWERINFER_RESET_GPU_INDEX"] };
+const DISABLE: Key =
+    Key { name: "powerinfer.disable_gpu_index", vars: &["POWERINFER_DISABLE_GPU_INDEX"] };
 const ADAPTIVE: Key = Key { name: "powerinfer.adaptive", vars: &["POWERINFER_ADAPTIVE"] };
 const STATS: Key = Key { name: "powerinfer.stats", vars: &["POWERINFER_STATS"] };
 const COUNT: Key =
@@ -142,8 +158,9 @@ const ALPHA: Key = Key { name: "powerinfer.sign_alpha", vars: &["POWERINFER_SIGN
 const ACTIVATION: Key = Key { name: "powerinfer.activation", vars: &[] };
 
 /// All options.
-const KEYS: [Key; 11] = [
-    MODE, THRESHOLD, RECALL, ALPHA, BUDGET, SIDECAR, PLACEMENT, ADAPTIVE, STATS, COUNT, ACTIVATION,
+const KEYS: [Key; 13] = [
+    MODE, THRESHOLD, RECALL, ALPHA, BUDGET, SIDECAR, PLACEMENT, RESET, DISABLE, ADAPTIVE, STATS,
+    COUNT, ACTIVATION,
 ];
 
 impl Options {
@@ -182,9 +199,13 @@ impl Options {
         }
         let adaptive = flag_of(&ADAPTIVE, request.adaptive)?;
         let placement = path_of(&PLACEMENT, &request.placement)?;
+        let reset = flag_of(&RESET, request.reset_gpu_index)?;
+        let disable = flag_of(&DISABLE, request.disable_gpu_index)?;
         for (key, given) in [
             (&BUDGET, budget.is_some()),
             (&PLACEMENT, placement.is_some()),
+            (&RESET, reset.is_some()),
+            (&DISABLE, disable.is_some()),
             (&ADAPTIVE, adaptive.is_some()),
         ] {
             if given {
@@ -198,6 +219,10 @@ impl Options {
             sign_alpha: alpha.map(|found| found.value),
             magnitude: None,
             sidecar: path_of(&SIDECAR, &request.sidecar)?,
+            vram_budget: budget.map(|found| bytes_of_gib(found.value)),
+            placement,
+            reset_gpu_index: reset.is_some_and(|found| found.value),
+            disable_gpu_index: disable.is_some_and(|found| found.value),
             stats: flag_of(&STATS, request.stats)?.is_some_and(|found| found.value),
             count_activations: flag_of(&COUNT, request.count_activations)?
                 .is_some_and(|found| found.value),
@@ -295,6 +320,11 @@ fn text_of(value: &Value) -> Option<String> {
 
 fn number(text: &str) -> Option<f32> {
     text.parse().ok().filter(|x: &f32| !x.is_nan())
+}
+
+/// Whole bytes; infinity is as many as there can be.
+fn bytes_of_gib(gib: f32) -> u64 {
+    (f64::from(gib) * f64::from(1u32 << 30)) as u64
 }
 
 fn flag(text: &str) -> Option<bool> {
@@ -396,6 +426,38 @@ mod tests {
         assert!(stats(Bool(true)) && stats(Int(1)) && stats(Str("on".into())));
         assert!(!stats(Bool(false)) && !stats(Int(0)) && !stats(Str("no".into())));
         assert!(with(&[], &[], &[("POWERINFER_STATS", "1")]).unwrap().stats);
+    }
+
+    #[test]
+    fn where_neurons_live() {
+        let env = [
+            ("POWERINFER_VRAM_BUDGET", "1.5"),
+            ("POWERINFER_PLACEMENT", "a file.gpuidx"),
+            ("POWERINFER_RESET_GPU_INDEX", "on"),
+            ("POWERINFER_DISABLE_GPU_INDEX", "0"),
+        ];
+        let options = with(&[], &[], &env).unwrap();
+        assert_eq!(options.vram_budget, Some(3 << 29));
+        assert_eq!(options.placement, Some(PathBuf::from("a file.gpuidx")));
+        assert_eq!((options.reset_gpu_index, options.disable_gpu_index), (true, false));
+
+        let overrides = [(RESET.name, Bool(false)), (DISABLE.name, Int(1)), (BUDGET.name, Int(0))];
+        let options = with(&[], &overrides, &env).unwrap();
+        assert_eq!((options.reset_gpu_index, options.disable_gpu_index), (false, true));
+        assert_eq!(options.vram_budget, Some(0));
+        let request = Request {
+            vram_budget_gib: Some(f32::INFINITY),
+            reset_gpu_index: Some(true),
+            disable_gpu_index: Some(false),
+            ..Request::default()
+        };
+        let options = read(&[], &overrides, &env, &request).unwrap();
+        assert_eq!((options.reset_gpu_index, options.disable_gpu_index), (true, false));
+        assert_eq!(options.vram_budget, Some(u64::MAX));
+        assert_eq!(with(&[], &[], &[]).unwrap().vram_budget, None);
+
+        let error = with(&[], &[(DISABLE.name, Str("never".into()))], &[]).unwrap_err();
+        assert_eq!(error, r#"powerinfer.disable_gpu_index: str "never" is not a flag"#);
     }
 
     #[test]

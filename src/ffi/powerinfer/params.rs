@@ -179,6 +179,9 @@ impl powerinfer_params {
             vram_budget_gib: number(self.vram_budget_gib),
             sidecar: path(self.sidecar),
             placement: path(self.placement),
+            // These come by the other routes alone.
+            reset_gpu_index: None,
+            disable_gpu_index: None,
             adaptive: switch(self.adaptive)?,
             stats: switch(self.stats)?,
             count_activations: switch(self.count_activations)?,
