@@ -191,7 +191,7 @@ fn a_lane_that_leaves_early_is_caught() {
             assert_eq!(stream.clone_dtoh(&output).unwrap(), [32; 64], "early {early}");
         }
     });
-    ends_with(output, "names a lane that has returned");
+    ends_with(output, "a lane has returned before a meeting that names it");
 }
 
 #[test]
