@@ -35,7 +35,8 @@ PROGRAMS  := main simple batched tokenize quantize save-load-state parallel spec
 export PATH := $(PATH):$(TOOLS)/bin
 
 .PHONY: all help run test test-long clients clients-fetch contract bench lint headers install \
-        install-library uninstall clean library examples stage check tools model compat
+        install-library uninstall clean library examples stage check tools model compat kernels \
+        kernels-check
 
 all: library examples
 
@@ -46,6 +47,8 @@ help:
 	@echo 'make clients      llama-cpp-python, Node and Go on the library, fetched into target/'
 	@echo 'make lint         formatting, clippy, documentation: no warnings'
 	@echo 'make headers      write include/ again from src/ffi'
+	@echo 'make kernels      write kernels/ptx/ again from kernels/*.cu; kernels-check compares, and'
+	@echo '                  compiles for cards (NVRTC is fetched into target/)'
 	@echo 'make bench        kernels; with PEER=folder MODELS="..." also against another libllama'
 	@echo 'make test-long    a model in all types (minutes); the server under load and nonsense (half an'
 	@echo '                  hour); the thread pool under loom;'
@@ -152,6 +155,20 @@ lint: check
 # The test compares the committed headers with what cbindgen makes; with this variable it writes.
 headers: check
 	UPDATE_HEADERS=1 cargo test --test headers
+
+# PTX is committed, so that building needs no CUDA tool. The check also compiles for each kind of
+# card, and demands that no register spills to memory.
+NVRTC := $(TARGET)/nvrtc
+
+kernels: $(NVRTC)
+	NVRTC_DIR='$(NVRTC)' python3 kernels/regen.py
+
+kernels-check: $(NVRTC)
+	NVRTC_DIR='$(NVRTC)' python3 kernels/regen.py --check --cubins
+
+$(NVRTC):
+	python3 -m pip install --quiet --no-deps --target '$@.part' nvidia-cuda-nvrtc-cu12==12.0.140
+	mv '$@.part' '$@'
 
 # ---- installing ----
 

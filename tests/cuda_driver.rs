@@ -2,6 +2,7 @@
 //! is told to, runs work only when something waits for it, and its emulator catches what would go
 //! wrong on a card.
 #![allow(unsafe_code, reason = "calls the driver as the backend does, without the backend")]
+#![allow(clippy::print_stdout, reason = "a child says how far it came")]
 
 mod cuda_support;
 
