@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use cuda_support::{ORDERS, every_order, passes_with, said, with_settings};
 use cudarc::driver::sys::{self, CUresult};
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DriverError, result};
+use cudarc::driver::{
+    CudaContext, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, ValidAsZeroBits, result,
+};
 
 fn context() -> Arc<CudaContext> {
     // SAFETY: only looks whether the library can be loaded.
@@ -285,14 +287,10 @@ fn matrix_instructions_multiply() {
     });
 }
 
-fn multiply<T: cudarc::driver::DeviceRepr + Copy, R: cudarc::driver::DeviceRepr + Clone + Default>(
-    stream: &Arc<CudaStream>,
-    kernel: &str,
-    a: &[T],
-    b: &[T],
-) -> Vec<R>
+fn multiply<T, R>(stream: &Arc<CudaStream>, kernel: &str, a: &[T], b: &[T]) -> Vec<R>
 where
-    R: cudarc::driver::ValidAsZeroBits,
+    T: DeviceRepr,
+    R: DeviceRepr + ValidAsZeroBits + Clone + Default,
 {
     let (a, b) = (stream.clone_htod(a).unwrap(), stream.clone_htod(b).unwrap());
     let d = stream.alloc_zeros::<R>(128).unwrap();
