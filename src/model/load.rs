@@ -205,8 +205,10 @@ fn plan_of(
 ) -> Result<Plan, Error> {
     let (plan, used) = built(arch, hparams, weights, skipping, predictors)?;
     for (i, weight) in weights.iter().enumerate() {
-        // `input_scale` belongs to activation formats of other engines and does not change results.
-        if !used.contains(&TensorId(i)) && !weight.name.ends_with(".input_scale") {
+        // `input_scale` belongs to activation formats of other engines and does not change results;
+        // how often neurons fire (`activation_count`) says where to place them.
+        let known = [".input_scale", ".activation_count"];
+        if !used.contains(&TensorId(i)) && !known.iter().any(|end| weight.name.ends_with(end)) {
             crate::log_warn!(
                 "tensor '{}' is not used by architecture '{}'",
                 weight.name,

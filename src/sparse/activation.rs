@@ -10,20 +10,26 @@
 //! | `tokens` | u64: tokens that were counted, 0 when that is not known |
 //! | `layer_tokens` | u64 per layer: the last one computes wanted outputs only |
 //! | `model_architecture`, `embedding_length` | of the model, where the counts are our own |
+//!
+//! A model's own file may have the tensors and the keys as well.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use super::pt;
-use crate::gguf::{self, Array, Magic, Value, Writer};
+use crate::gguf::{self, Array, LoadOptions, Magic, Metadata, ModelFiles, Value, Writer};
+use crate::model::Model;
 use crate::quant::QuantType;
 
 /// `general.architecture` of the file.
 const ARCHITECTURE: &str = "powerinfer.activation";
 /// More layers than any model has: a folder of other things.
 const MAX_LAYERS: usize = 4096;
+/// More neurons than a layer has.
+const MAX_NEURONS: usize = 1 << 24;
 /// What a share of 1 becomes when a folder has shares instead of counts.
 const WHOLE: f64 = (1 << 20) as f64;
 
@@ -134,6 +140,52 @@ impl ActivationCounts {
         Ok(())
     }
 
+    /// Reads the file.
+    pub fn load(path: &Path) -> Result<Self, ActivationError> {
+        let mut files = ModelFiles::open(path, &LoadOptions::default())?;
+        let refused = |problem| ActivationError::File { path: path.to_owned(), problem };
+        let meta = files.meta();
+        let found = meta.require_str("general.architecture")?;
+        if found != ARCHITECTURE {
+            return Err(refused(format!(
+                "architecture '{}', expected '{ARCHITECTURE}'",
+                found.escape_debug()
+            )));
+        }
+        let key = |key: &str| format!("{ARCHITECTURE}.{key}");
+        let n_layers = meta.require_u32(&key("block_count"))? as usize;
+        if n_layers > MAX_LAYERS {
+            return Err(refused(format!("{n_layers} layers, expected at most {MAX_LAYERS}")));
+        }
+        let model = match meta.get_str(&key("model_architecture"))? {
+            Some(name) => {
+                let n_embd = meta.require_u32(&key("embedding_length"))? as usize;
+                Some(CountedModel { architecture: name.to_owned(), n_embd })
+            }
+            None => None,
+        };
+        files.load_tensors(&mut |_| true)?;
+        let tensor = |name: &str| {
+            let info = files.tensor(name)?;
+            Some((info.ty, info.shape.dims().to_vec(), files.data(info).ok()?))
+        };
+        let layers = read_layers(files.meta(), n_layers, tensor).map_err(refused)?;
+        Ok(Self { model, layers })
+    }
+
+    /// What a model's own file says; `None` when it has no such tensors.
+    pub fn of_model(model: &Model) -> Result<Option<Self>, ActivationError> {
+        let n_layers = model.plan().map_or(0, |plan| plan.layers.len());
+        let tensor = |name: &str| {
+            let weight = model.weights().iter().find(|weight| weight.name == name)?;
+            Some((weight.ty, weight.shape.dims().to_vec(), weight.data.as_deref()?))
+        };
+        let problem = |problem| ActivationError::File { path: "the model's file".into(), problem };
+        let layers = read_layers(model.meta(), n_layers, tensor).map_err(problem)?;
+        let any = layers.iter().any(|layer| !layer.counts.is_empty());
+        Ok(any.then_some(Self { model: None, layers }))
+    }
+
     /// Reads PowerInfer's folder of `activation_0.pt`, `activation_1.pt` and so on: for each layer a
     /// tensor with the counts of its neurons, or with shares of tokens.
     pub fn import(folder: &Path) -> Result<Self, ActivationError> {
@@ -171,6 +223,36 @@ impl ActivationCounts {
         });
         Ok(Self { model: None, layers: layers.collect() })
     }
+}
+
+/// Counts of layers from tensors: type, extents and data by their names.
+fn read_layers<D: Deref<Target = [u8]>>(
+    meta: &Metadata,
+    n_layers: usize,
+    tensor: impl Fn(&str) -> Option<(QuantType, Vec<u64>, D)>,
+) -> Result<Vec<LayerCounts>, String> {
+    let tokens = match meta.get(&format!("{ARCHITECTURE}.layer_tokens")) {
+        None => vec![0; n_layers],
+        Some(Value::Array(Array::U64(tokens))) if tokens.len() == n_layers => tokens.clone(),
+        Some(other) => {
+            let found = other.describe();
+            return Err(format!("layer_tokens is {found}, expected {n_layers} numbers (u64)"));
+        }
+    };
+    let layers = tokens.into_iter().enumerate().map(|(il, tokens)| {
+        let name = format!("blk.{il}.activation_count");
+        let Some((ty, dims, data)) = tensor(&name) else {
+            return Ok(LayerCounts { tokens, counts: Vec::new() });
+        };
+        if ty != QuantType::I32 || dims.len() != 1 || dims[0] > MAX_NEURONS as u64 {
+            return Err(format!("tensor '{name}' is {ty} {dims:?}, expected I32 [n_ff]"));
+        }
+        let counts = data.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let counts: Result<Vec<u32>, _> = counts.map(u32::try_from).collect();
+        let counts = counts.map_err(|_| format!("tensor '{name}' has a count below 0"))?;
+        Ok(LayerCounts { tokens, counts })
+    });
+    layers.collect()
 }
 
 /// How many files `activation_{i}.pt` there are, which have to be all from 0 on. What else is in

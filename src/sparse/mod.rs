@@ -15,6 +15,7 @@
 //! makes in `engine/run/skipping.rs`.
 
 mod activation;
+mod beside;
 mod gates;
 mod magnitude;
 mod options;
@@ -26,6 +27,7 @@ mod stats;
 mod tuning;
 
 pub use activation::{ActivationCounts, ActivationError, CountedModel, LayerCounts};
+pub use beside::FileError;
 pub use gates::Gates;
 pub use magnitude::{BadMagnitude, Magnitude};
 pub use options::{BadOption, Mode, Options, Request};

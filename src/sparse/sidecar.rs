@@ -1,18 +1,15 @@
 //! What was measured of a model, in a small GGUF file beside it: `<model>.sparse.gguf`.
 //!
-//! The file is bound to the model by [`Fingerprint`]; one
-//! that belongs to another model, or is damaged, is left alone with a line in the log. Where the
-//! model's folder cannot be written it goes to `$XDG_CACHE_HOME/powerinfer/` (`~/.cache` without
-//! the variable), under the fingerprint. Writing is atomic: readers see the old file or the new.
+//! The file is bound to the model by [`Fingerprint`]; one that belongs to another model, or is
+//! damaged, is left alone with a line in the log.
 //!
 //! To add something to it: an optional part in [`Sidecar`], a line in `from_meta` and in `bytes`.
 
-use std::cmp::Reverse;
-use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::beside::{self, FileError};
 use super::magnitude::Magnitude;
 use super::tuning::Tuning;
 use crate::gguf::{self, Magic, Metadata, Value, Writer};
@@ -39,15 +36,8 @@ pub struct Sidecar {
 #[derive(Debug, thiserror::Error)]
 pub enum SidecarError {
     /// The system refuses.
-    #[error("{path}: cannot {what}: {error}", path = path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        what: &'static str,
-        /// What the system says.
-        error: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// No GGUF file, or not with the right types.
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
@@ -85,27 +75,14 @@ impl Places {
     /// At `explicit` and nowhere else, or beside the model (`None` when it has no path) and in the
     /// caches' folder.
     pub fn new(fingerprint: Fingerprint, model: Option<&Path>, explicit: Option<&Path>) -> Self {
-        let beside = model.map(|path| {
-            let mut name = OsString::from(path);
-            name.push(".sparse.gguf");
-            PathBuf::from(name)
-        });
-        let cached = caches().map(|dir| dir.join(format!("powerinfer/{fingerprint}.sparse.gguf")));
-        let paths = match explicit {
-            Some(path) => vec![path.to_owned()],
-            None => beside.into_iter().chain(cached).collect(),
-        };
+        let paths = beside::places(fingerprint, model, explicit, ".sparse.gguf");
         Self { fingerprint, paths }
     }
 
     /// What the newest sidecar of the model says; nothing when there is none. One that cannot be
     /// used is named in the log.
     pub fn read(&self) -> Sidecar {
-        let made = |path: &PathBuf| std::fs::metadata(path).and_then(|m| m.modified()).ok();
-        let mut found: Vec<_> = self.paths.iter().filter_map(|p| Some((made(p)?, p))).collect();
-        // Stable: of files of one age the one beside the model.
-        found.sort_by_key(|found| Reverse(found.0));
-        for (_, path) in found {
+        for path in beside::newest_first(&self.paths) {
             match Sidecar::read(path, self.fingerprint) {
                 Ok(sidecar) => return sidecar,
                 Err(error) => log_warn!("sidecar ignored: {error}"),
@@ -133,10 +110,10 @@ impl Places {
 impl Sidecar {
     /// Reads the file of the model with this fingerprint.
     pub fn read(path: &Path, fingerprint: Fingerprint) -> Result<Self, SidecarError> {
-        let io = |what| move |error| SidecarError::Io { path: path.to_owned(), what, error };
         let mut bytes = Vec::new();
-        let file = File::open(path).map_err(io("open"))?;
-        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(io("read"))?;
+        let file = File::open(path).map_err(FileError::at(path, "open"))?;
+        let read = file.take(MAX_BYTES).read_to_end(&mut bytes);
+        read.map_err(FileError::at(path, "read"))?;
         let meta = gguf::parse(&bytes, &path.to_string_lossy())?.meta;
         let found = meta.require_u32(VERSION)?;
         if found != THIS_VERSION {
@@ -166,31 +143,8 @@ impl Sidecar {
 
     /// Writes the file, in place of what is there.
     pub fn write(&self, path: &Path, fingerprint: Fingerprint) -> Result<(), SidecarError> {
-        let bytes = self.bytes(fingerprint)?;
-        let io = |what| move |error| SidecarError::Io { path: path.to_owned(), what, error };
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(io("make the folder"))?;
-        }
-        let mut unfinished = OsString::from(path);
-        unfinished.push(format!(".{}.tmp", std::process::id()));
-        let write = || {
-            let mut file = File::create(&unfinished)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&unfinished, path)
-        };
-        write().map_err(|error| {
-            // What is left of it, if anything.
-            let _ = std::fs::remove_file(&unfinished);
-            io("write")(error)
-        })
+        Ok(beside::replace(path, &self.bytes(fingerprint)?)?)
     }
-}
-
-/// The user's folder for caches.
-fn caches() -> Option<PathBuf> {
-    let var = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    var("XDG_CACHE_HOME").or_else(|| Some(var("HOME")?.join(".cache")))
 }
 
 #[cfg(test)]

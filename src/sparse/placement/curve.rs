@@ -117,7 +117,7 @@ pub(super) fn first_fastest(points: &[Point], range: Range<usize>) -> usize {
 fn order(problem: &Problem<'_>, il: usize) -> Vec<u32> {
     let layer = &problem.layers[il];
     let ids = 0..layer.n_ff as u32;
-    match layer.counts {
+    match layer.known() {
         None => ids.collect(),
         Some(counts) => {
             // One number per neuron sorts three times as fast as ids by their counts.

@@ -26,16 +26,23 @@
 //! group per layer. (Such a set can at best hit the balance exactly, and the groups before and after
 //! it are not farther away than that; and it can use the bytes that are too few for a group.)
 //!
-//! [`Placement::predict`] says what a placement is worth. Everything is deterministic. Nothing here knows a device: figures come in, lists go out.
+//! [`find_counts`] is where counts come from; [`IndexPlaces::place`] keeps placements in a file
+//! beside the model (`index`) and knows PowerInfer's (`powerinfer`); [`Placement::predict`] says what
+//! one is worth, in figures and words. Everything is deterministic. Nothing here knows a device: figures come in, lists go out.
 
 mod curve;
 mod even;
+mod find;
+mod index;
+mod powerinfer;
 mod predict;
 mod solve;
 #[cfg(test)]
 mod tests;
 mod top_k;
 
+pub use find::{IndexPlaces, find_counts};
+pub use index::{GpuIndex, IndexError, MadeFor};
 pub use predict::{LayerPrediction, Prediction, TokenTime};
 
 use rayon::prelude::*;
@@ -75,8 +82,14 @@ pub struct Layer<'a> {
     pub always_read: f64,
     /// Where its attention runs.
     pub home: Home,
-    /// How often each neuron fired; `None` where that is not known.
+    /// How often each neuron fired; `None`, or no counts, where that is not known.
     pub counts: Option<&'a LayerCounts>,
+}
+
+impl<'a> Layer<'a> {
+    fn known(&self) -> Option<&'a LayerCounts> {
+        self.counts.filter(|layer| !layer.counts.is_empty())
+    }
 }
 
 /// What the devices can do, by measurement.
@@ -134,6 +147,23 @@ pub enum Basis {
     Counts,
     /// By nothing: a part of each layer.
     Even,
+    /// By PowerInfer's solver.
+    PowerInfer,
+}
+
+impl Basis {
+    /// All of them with their names.
+    const ALL: [(Basis, &'static str); 3] =
+        [(Basis::Counts, "counts"), (Basis::Even, "even"), (Basis::PowerInfer, "powerinfer")];
+
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(basis, _)| *basis == self).map_or("", |(_, name)| name)
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, n)| *n == name).map(|(basis, _)| basis)
+    }
 }
 
 /// Which neurons are hot.
@@ -228,7 +258,7 @@ impl Problem<'_> {
                 let found = format!("a share of {} that is always read", facts.always_read);
                 return bad(found, "0 to 1".into());
             }
-            if let Some(counts) = facts.counts
+            if let Some(counts) = facts.known()
                 && counts.counts.len() != facts.n_ff
             {
                 let found = format!("counts of {} neurons", counts.counts.len());
@@ -266,23 +296,23 @@ struct Shares {
 impl Shares {
     /// `None` where nothing is known of the neurons that can be skipped.
     fn of(problem: &Problem<'_>) -> Option<Self> {
-        let counted = || problem.layers.iter().filter_map(|layer| layer.counts);
+        let counted = || problem.layers.iter().filter_map(Layer::known);
         let can_skip = problem.layers.iter().any(|layer| layer.always_read < 1.0);
-        if can_skip && counted().all(|layer| layer.counts.is_empty()) {
+        if can_skip && counted().next().is_none() {
             return None;
         }
         // Where the tokens were not counted: no neuron fired for more of them than there were, and
         // models have some that nearly always fire.
         let uncounted = counted().filter(|layer| layer.tokens == 0);
         let most = uncounted.flat_map(|layer| &layer.counts).copied().max().unwrap_or(0);
-        let tokens = problem.layers.iter().map(|layer| match layer.counts {
+        let tokens = problem.layers.iter().map(|layer| match layer.known() {
             Some(LayerCounts { tokens: 0, .. }) | None => u64::from(most),
             Some(LayerCounts { tokens, .. }) => *tokens,
         });
         let mut shares = Self { tokens: tokens.collect(), usual: 1.0 };
         let (mut sum, mut n) = (0.0, 0);
         for (il, layer) in problem.layers.iter().enumerate() {
-            for &count in layer.counts.into_iter().flat_map(|layer| &layer.counts) {
+            for &count in layer.known().into_iter().flat_map(|layer| &layer.counts) {
                 sum += shares.of_count(il, count);
                 n += 1;
             }
@@ -302,7 +332,7 @@ impl Shares {
     /// Bytes of a neuron that are read per token.
     fn load(&self, problem: &Problem<'_>, il: usize, id: u32) -> f64 {
         let layer = &problem.layers[il];
-        let share = match layer.counts {
+        let share = match layer.known() {
             Some(counts) => self.of_count(il, counts.counts[id as usize]),
             None => self.usual,
         };

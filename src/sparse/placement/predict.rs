@@ -57,7 +57,7 @@ impl Placement {
             bytes: layer.neuron_bytes.saturating_mul(hot.len() as u64),
             fired: shares.as_ref().and_then(|shares| {
                 let tokens = shares.tokens[il].max(1) as f64;
-                let counts = &layer.counts?.counts;
+                let counts = &layer.known()?.counts;
                 let all: f64 = counts.iter().copied().map(f64::from).sum();
                 let hot: f64 = hot.iter().map(|&id| f64::from(counts[id as usize])).sum();
                 Some((all / tokens, hot / tokens))
@@ -149,7 +149,7 @@ impl fmt::Display for Prediction {
                 time.cpu * 1e3,
                 time.exposed * 1e3
             ),
-            None => write!(f, "; no counts of activations: an even split"),
+            None => write!(f, "; without counts of activations nothing is predicted"),
         }
     }
 }

@@ -40,7 +40,7 @@ impl Eq for Next {}
 /// How many neurons of each layer the rule makes hot. Layers without counts get none.
 pub(super) fn n_hot(problem: &Problem<'_>, curves: &[Curve]) -> Vec<usize> {
     let groups = |(il, curve): (usize, &Curve)| -> Vec<u64> {
-        let Some(counts) = problem.layers[il].counts else { return Vec::new() };
+        let Some(counts) = problem.layers[il].known() else { return Vec::new() };
         let fired = |ids: &[u32]| ids.iter().map(|&id| u64::from(counts.counts[id as usize])).sum();
         curve.order.chunks(GROUP).map(fired).collect()
     };
