@@ -22,7 +22,7 @@ typedef unsigned long long uint64_t;
 #define PI_MEMBER __device__ __forceinline__ // of a struct
 
 // An entry point: KERNEL((256)) name(...), with the most threads that a block may have. Names are
-// found by this word (by the tests' fake driver), so write one per entry point, not in a macro.
+// found by this word, also by the fake driver of the tests.
 #define KERNEL(bounds) extern "C" __global__ void __launch_bounds__ bounds
 
 // Shared memory whose size is the launch's.
@@ -66,7 +66,7 @@ PI_DEVICE int4 pi_load16_once(const void *p) {
 
 #define PI_DEVICE static inline
 #define PI_MEMBER inline
-#define KERNEL(bounds) extern "C" void
+#define KERNEL(bounds) EMU_KERNEL(bounds)
 #define DYN_SHARED(T, name) T *name = (T *)emu::dyn_smem()
 
 PI_DEVICE float pi_half_to_float(uint16_t half) {

@@ -20,6 +20,7 @@
 mod driver;
 mod memory;
 mod module;
+pub mod pack;
 mod stream;
 
 pub use driver::{Device, DeviceInfo, MIN_COMPUTE, MIN_DRIVER, absence, memory_of};
