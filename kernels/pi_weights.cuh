@@ -33,6 +33,11 @@ PI_DEVICE float pi_half_at(const uint8_t *p) { return pi_half_to_float(*(const u
 
 PI_DEVICE int pi_pad16(int bytes) { return (bytes + 15) & ~15; }
 
+// An entry of a list of rows, in bounds whatever it says.
+PI_DEVICE int pi_row_of(int entry, int n_rows) {
+    return (int)min((uint32_t)entry, (uint32_t)n_rows - 1);
+}
+
 // Word i (known when compiling) of four.
 PI_DEVICE int pi_word(const int4 &v, int i) {
     return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;

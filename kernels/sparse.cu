@@ -5,7 +5,8 @@
 // blockIdx.y is the token. Its list starts at list + token * list_stride and its length is
 // counts[token]; with list_stride 0 all tokens share one list and counts[0]. Entries are rows of
 // the matrix as it lies here (the hot neurons, compact). Outputs are compact too: place i is the
-// list's entry i. Biases may be null.
+// list's entry i. Biases may be null. Whatever a list holds, no more than `capacity` entries are
+// read and no row beyond the matrix.
 #include "pi_weights.cuh"
 
 // Numbers as src/backend/cuda/launch/sparse.rs passes them. In the order of tensor::Activation.
@@ -42,10 +43,10 @@ PI_DEVICE float activate(int act, float gate, float up) {
 // the rows that entry i of the list names.
 template <class W, int M>
 PI_DEVICE void neurons(const uint8_t *const (&matrices)[M], const float *const (&biases)[M],
-                       int row_stride, int k, typename W::Acts acts, const int *list,
-                       const int *counts, int list_stride, int act, float *dst, int dst_stride,
-                       int lanes) {
-    const int n = counts[list_stride == 0 ? 0 : blockIdx.y];
+                       int row_stride, int n_rows, int k, typename W::Acts acts, const int *list,
+                       const int *counts, int list_stride, int capacity, int act, float *dst,
+                       int dst_stride, int lanes) {
+    const int n = pi_min(counts[list_stride == 0 ? 0 : blockIdx.y], capacity);
     list += (size_t)blockIdx.y * list_stride;
     dst += (size_t)blockIdx.y * dst_stride;
     const typename W::Acts tokens[1] = {acts.token(blockIdx.y)};
@@ -57,7 +58,7 @@ PI_DEVICE void neurons(const uint8_t *const (&matrices)[M], const float *const (
 #pragma unroll 1
     for (int first = thread / lanes - in_warp; first < n; first += n_groups) {
         const int i = first + in_warp;
-        const int id = list[pi_min(i, n - 1)];
+        const int id = pi_row_of(list[pi_min(i, n - 1)], n_rows);
         const uint8_t *rows[M];
 #pragma unroll
         for (int m = 0; m < M; m++) rows[m] = matrices[m] + (size_t)row_stride * id;
@@ -74,41 +75,44 @@ PI_DEVICE void neurons(const uint8_t *const (&matrices)[M], const float *const (
 }
 
 template <class W>
-PI_DEVICE void list_rows(const uint8_t *w, int row_stride, int k, typename W::Acts acts,
-                         const int *list, const int *counts, int list_stride, const float *bias,
-                         int act, float *dst, int dst_stride, int lanes) {
+PI_DEVICE void list_rows(const uint8_t *w, int row_stride, int n_rows, int k,
+                         typename W::Acts acts, const int *list, const int *counts,
+                         int list_stride, int capacity, const float *bias, int act, float *dst,
+                         int dst_stride, int lanes) {
     const uint8_t *matrices[1] = {w};
     const float *biases[1] = {bias};
-    neurons<W, 1>(matrices, biases, row_stride, k, acts, list, counts, list_stride, act, dst,
-                  dst_stride, lanes);
+    neurons<W, 1>(matrices, biases, row_stride, n_rows, k, acts, list, counts, list_stride,
+                  capacity, act, dst, dst_stride, lanes);
 }
 
 template <class W>
-PI_DEVICE void gate_up(const uint8_t *gate, const uint8_t *up, int row_stride, int k,
+PI_DEVICE void gate_up(const uint8_t *gate, const uint8_t *up, int row_stride, int n_rows, int k,
                        typename W::Acts acts, const int *list, const int *counts, int list_stride,
-                       const float *gate_bias, const float *up_bias, int act, float *dst,
-                       int dst_stride, int lanes) {
+                       int capacity, const float *gate_bias, const float *up_bias, int act,
+                       float *dst, int dst_stride, int lanes) {
     const uint8_t *matrices[2] = {gate, up};
     const float *biases[2] = {gate_bias, up_bias};
-    neurons<W, 2>(matrices, biases, row_stride, k, acts, list, counts, list_stride, act, dst,
-                  dst_stride, lanes);
+    neurons<W, 2>(matrices, biases, row_stride, n_rows, k, acts, list, counts, list_stride,
+                  capacity, act, dst, dst_stride, lanes);
 }
 
 #define Q8 const int8_t *__restrict__ codes, const float2 *__restrict__ scales
 #define FLOATS const float *__restrict__ x
-#define LIST const int *__restrict__ list, const int *__restrict__ counts, int list_stride
+#define LIST \
+    const int *__restrict__ list, const int *__restrict__ counts, int list_stride, int capacity
+#define PASS_LIST list, counts, list_stride, capacity
 #define ROWS_OF(ACTS) \
-    const uint8_t *__restrict__ w, int row_stride, int k, ACTS, LIST, const float *bias, int act, \
-        float *dst, int dst_stride, int lanes
+    const uint8_t *__restrict__ w, int row_stride, int n_rows, int k, ACTS, LIST, \
+        const float *bias, int act, float *dst, int dst_stride, int lanes
 #define PASS_ROWS(ACTS) \
-    w, row_stride, k, ACTS, list, counts, list_stride, bias, act, dst, dst_stride, lanes
+    w, row_stride, n_rows, k, ACTS, PASS_LIST, bias, act, dst, dst_stride, lanes
 #define GATE_UP(ACTS) \
-    const uint8_t *__restrict__ gate, const uint8_t *__restrict__ up, int row_stride, int k, ACTS, \
-        LIST, const float *gate_bias, const float *up_bias, int act, float *dst, int dst_stride, \
-        int lanes
+    const uint8_t *__restrict__ gate, const uint8_t *__restrict__ up, int row_stride, int n_rows, \
+        int k, ACTS, LIST, const float *gate_bias, const float *up_bias, int act, float *dst, \
+        int dst_stride, int lanes
 #define PASS_GATE_UP(ACTS) \
-    gate, up, row_stride, k, ACTS, list, counts, list_stride, gate_bias, up_bias, act, dst, \
-        dst_stride, lanes
+    gate, up, row_stride, n_rows, k, ACTS, PASS_LIST, gate_bias, up_bias, act, dst, dst_stride, \
+        lanes
 #define Q8_ACTS (Q8Acts{codes, scales, k})
 #define F32_ACTS (F32Acts{x, k})
 

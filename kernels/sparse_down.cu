@@ -12,15 +12,16 @@ static constexpr int IN_FLIGHT = 4;
 // Grid: x over the chunks of a row, 32 to a block; y slices of the list, WARPS to a block;
 // z tokens. partial[token][blockIdx.y][n_embd]. Lists and h as in sparse.cu.
 template <class W>
-PI_DEVICE void down(const uint8_t *w, int row_stride, int n_embd, const float *h, int h_stride,
-                    const int *list, const int *counts, int list_stride, float *partial) {
+PI_DEVICE void down(const uint8_t *w, int row_stride, int n_rows, int n_embd, const float *h,
+                    int h_stride, const int *list, const int *counts, int list_stride,
+                    int capacity, float *partial) {
     // One more than N keeps the lanes in different banks.
     __shared__ float tile[WARPS][PI_WARP][W::N + 1];
     const int lane = threadIdx.x % PI_WARP, warp = threadIdx.x / PI_WARP;
     const int first_chunk = blockIdx.x * PI_WARP, chunk = first_chunk + lane;
     const int n_chunks = W::n_chunks(n_embd);
     const int n_slices = gridDim.y * WARPS;
-    const int n = counts[list_stride == 0 ? 0 : blockIdx.z];
+    const int n = pi_min(counts[list_stride == 0 ? 0 : blockIdx.z], capacity);
     list += (size_t)blockIdx.z * list_stride;
     h += (size_t)blockIdx.z * h_stride;
 
@@ -34,7 +35,8 @@ PI_DEVICE void down(const uint8_t *w, int row_stride, int n_embd, const float *h
             for (int u = 0; u < IN_FLIGHT; u++) {
                 const int entry = i + u * n_slices;
                 if (entry >= n) break;
-                raw[u] = W::load(w + (size_t)row_stride * list[entry], n_embd, chunk);
+                const int row = pi_row_of(list[entry], n_rows);
+                raw[u] = W::load(w + (size_t)row_stride * row, n_embd, chunk);
                 factors[u] = h[entry];
             }
 #pragma unroll
@@ -63,10 +65,11 @@ PI_DEVICE void down(const uint8_t *w, int row_stride, int n_embd, const float *h
 }
 
 #define DOWN \
-    const uint8_t *__restrict__ w, int row_stride, int n_embd, const float *__restrict__ h, \
-        int h_stride, const int *__restrict__ list, const int *__restrict__ counts, \
-        int list_stride, float *partial
-#define PASS_DOWN w, row_stride, n_embd, h, h_stride, list, counts, list_stride, partial
+    const uint8_t *__restrict__ w, int row_stride, int n_rows, int n_embd, \
+        const float *__restrict__ h, int h_stride, const int *__restrict__ list, \
+        const int *__restrict__ counts, int list_stride, int capacity, float *partial
+#define PASS_DOWN \
+    w, row_stride, n_rows, n_embd, h, h_stride, list, counts, list_stride, capacity, partial
 
 KERNEL((128)) sparse_down_q8_0(DOWN) { down<Q8_0>(PASS_DOWN); }
 KERNEL((128)) sparse_down_q4_0(DOWN) { down<Q4_0>(PASS_DOWN); }

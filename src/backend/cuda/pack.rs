@@ -14,6 +14,7 @@ const ALIGN: usize = 16;
 
 /// Which bytes of a file's block each section of a row has, block after block. `None` for types
 /// without kernels.
+#[allow(clippy::single_range_in_vec_init, reason = "lists of ranges")]
 fn sections(ty: QuantType) -> Option<&'static [Range<usize>]> {
     Some(match ty {
         QuantType::F32 => &[0..4],
