@@ -120,7 +120,7 @@ fn order(problem: &Problem<'_>, il: usize) -> Vec<u32> {
     match layer.known() {
         None => ids.collect(),
         Some(counts) => {
-            // One number per neuron sorts three times as fast as ids by their counts.
+            // Plain numbers sort faster than ids by what they stand for.
             let keys = ids
                 .map(|id| u64::from(u32::MAX - counts.counts[id as usize]) << 32 | u64::from(id));
             let mut keys: Vec<u64> = keys.collect();

@@ -28,7 +28,8 @@
 //!
 //! [`find_counts`] is where counts come from; [`IndexPlaces::place`] keeps placements in a file
 //! beside the model (`index`) and knows PowerInfer's (`powerinfer`); [`Placement::predict`] says what
-//! one is worth, in figures and words. Everything is deterministic. Nothing here knows a device: figures come in, lists go out.
+//! one is worth, in figures and words. Everything is deterministic. Nothing here knows a device:
+//! figures come in, lists go out.
 
 mod curve;
 mod even;
@@ -56,7 +57,8 @@ use curve::Curve;
 pub const GROUP: usize = 32;
 /// Relative distance from the optimum that is good enough.
 const TOLERANCE: f64 = 1e-4;
-/// Relaxations that are solved at most, each in about 0.1 ms for 80 layers.
+/// Relaxations that are solved at most, each in less than 0.1 ms for 80 layers of 28672 neurons. Most
+/// problems need a handful; those that end here were within 0.3 % of their bound.
 const MAX_NODES: usize = 200;
 
 /// Where the rest of a layer runs: what comes before and after its feed-forward network.
