@@ -232,14 +232,30 @@ fn powerinfers_index_is_used() {
     }
 
     // Beside the model: where nothing better is known, with what the budget has left.
-    std::fs::copy(golden("plain.gpuidx"), folder.join("m.gguf.generated.gpuidx")).unwrap();
-    let (placed, _) = run(None, &problem(None, CAP));
-    assert_eq!((placed.basis, &placed.hot), (Basis::PowerInfer, &hot_of_goldens()));
+    let theirs = folder.join("m.gguf.generated.gpuidx");
     let now = problem(None, CAP + 33 * BYTES);
-    let (placed, _) = run(None, &now);
+    assert_eq!(run(None, &now).0.basis, Basis::Even);
+    std::fs::copy(golden("plain.gpuidx"), &theirs).unwrap();
+    let later = |seconds| {
+        let then = std::time::SystemTime::now() + std::time::Duration::from_secs(seconds);
+        std::fs::File::options().append(true).open(&theirs).unwrap().set_modified(then).unwrap();
+    };
+    later(100);
+    let (placed, lines) = run(None, &now);
+    assert!(lines.contains("is older than PowerInfer's"), "{lines}");
+    assert_eq!(placed.basis, Basis::PowerInfer);
     assert_eq!(placed.hot[0].len(), 32 + 32, "one group more, to the first layer");
     assert_eq!(placed.hot[1..], hot_of_goldens()[1..]);
     assert!((0..96).step_by(3).all(|id| placed.hot[0].contains(&id)));
+    // That is kept, also with a little more or less memory.
+    later(0);
+    assert_eq!(run(None, &now).0, placed);
+    // Times of files are those of the last tick of the clock.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    run(None, &problem(None, CAP));
+    let (kept, lines) = run(None, &problem(None, CAP + CAP / 100));
+    assert!(lines.contains("as kept in"), "{lines}");
+    assert_eq!((kept.basis, &kept.hot), (Basis::PowerInfer, &hot_of_goldens()));
     assert_eq!(run(None, &problem(Some(&counts), CAP)).0.basis, Basis::Counts);
 }
 

@@ -94,8 +94,8 @@ impl IndexPlaces {
     }
 
     /// The problem's placement: one that is kept and of use, else, without counts, PowerInfer's with
-    /// what the budget has left over, else a new one, which is kept. With `reset` nothing that is
-    /// kept is looked at.
+    /// what the budget has left over, else a new one. The latter two are kept, so that later runs have
+    /// the same whatever is free by then. With `reset` nothing that is kept is looked at.
     ///
     /// A file of PowerInfer's that the user named is taken as it is, and is never written over.
     ///
@@ -108,11 +108,14 @@ impl IndexPlaces {
         reset: bool,
     ) -> Result<Placement, BadProblem> {
         problem.check()?;
-        let kept = || self.kept(problem, &made_for).or_else(|| self.of_powerinfer(problem));
-        if let Some(placement) = Some(()).filter(|()| !reset).and_then(|()| kept()) {
-            return Ok(placement);
+        let mut theirs = None;
+        if !reset {
+            if let Some(placement) = self.kept(problem, &made_for) {
+                return Ok(placement);
+            }
+            theirs = self.of_powerinfer(problem);
         }
-        let placement = place(problem)?;
+        let placement = theirs.map_or_else(|| place(problem), Ok)?;
         self.keep(&GpuIndex { made_for, figures: problem.machine, placement: placement.clone() });
         Ok(placement)
     }
@@ -121,6 +124,10 @@ impl IndexPlaces {
         for path in beside::newest_first(&self.own) {
             if self.named && !GpuIndex::is_one(path) {
                 return read_powerinfers(path, problem);
+            }
+            if self.powerinfers_for(problem).is_some_and(|theirs| newer(theirs, path)) {
+                log_info!("placement: {} is older than PowerInfer's", path.display());
+                continue;
             }
             match GpuIndex::read(path).map(|index| (index.is_for(made_for), index)) {
                 Ok((Ok(()), index)) => {
@@ -134,11 +141,14 @@ impl IndexPlaces {
         None
     }
 
+    /// PowerInfer's index beside the model, where nothing better is known.
+    fn powerinfers_for(&self, problem: &Problem<'_>) -> Option<&Path> {
+        let counted = problem.layers.iter().any(|layer| layer.known().is_some());
+        self.powerinfers.as_deref().filter(|path| !counted && path.is_file())
+    }
+
     fn of_powerinfer(&self, problem: &Problem<'_>) -> Option<Placement> {
-        let path = self.powerinfers.as_deref().filter(|path| path.is_file())?;
-        if problem.layers.iter().any(|layer| layer.known().is_some()) {
-            return None;
-        }
+        let path = self.powerinfers_for(problem)?;
         let mut placement = read_powerinfers(path, problem)?;
         placement.hot = even::fill(problem, placement.hot, super::GROUP);
         Some(placement)
@@ -160,6 +170,12 @@ impl IndexPlaces {
             log_warn!("placement: it cannot be kept: {error}");
         }
     }
+}
+
+/// Whether the first of two files was written after the second.
+fn newer(first: &Path, second: &Path) -> bool {
+    let written = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    written(first) > written(second)
 }
 
 /// PowerInfer's index where it is for such a model and within the budget; else a line in the log.

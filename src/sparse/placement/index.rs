@@ -16,7 +16,7 @@
 //! | `budget` | u64: bytes of device memory that neurons may take |
 //! | `n_ff`, `neuron_bytes` | u32, u64 per layer |
 //! | `activity` | u64: hash of the counts, and of what is always read of each layer and where it is |
-//! | `basis` | `counts` or `even` |
+//! | `basis` | `counts`, `even` or `powerinfer` |
 //! | `gpu_bytes_per_s`, `cpu_bytes_per_s`, `crossing_s` | f64: the figures used |
 //!
 //! An index is used again on the machine that it was made on, for the same model, activity and
@@ -223,7 +223,8 @@ impl GpuIndex {
         }
         let basis = text("basis")?;
         let Some(basis) = Basis::from_name(&basis) else {
-            return Err(bad(format!("basis '{}', expected counts or even", basis.escape_debug())));
+            let found = basis.escape_debug();
+            return Err(bad(format!("basis '{found}', expected counts, even or powerinfer")));
         };
         let made_for = MadeFor {
             fingerprint: text("model")?,
