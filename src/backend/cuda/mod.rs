@@ -18,6 +18,7 @@
 #![allow(unsafe_code, reason = "calls the driver")]
 
 mod driver;
+pub mod launch;
 mod memory;
 mod module;
 pub mod pack;

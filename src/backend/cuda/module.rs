@@ -46,7 +46,22 @@ macro_rules! modules {
     };
 }
 
-modules! {}
+modules! {
+    /// Activations to 8 bits.
+    Quantize = "quantize",
+    /// Matrix times few tokens, types with blocks of 32.
+    MatVec = "mat_vec",
+    /// The same for K-quants.
+    MatVecK = "mat_vec_k",
+    /// The same for plain numbers.
+    MatVecPlain = "mat_vec_plain",
+    /// Matrix times many tokens.
+    MatMul = "mat_mul",
+    /// Listed rows, and gate and up of listed neurons.
+    Sparse = "sparse",
+    /// The down projection of listed neurons.
+    SparseDown = "sparse_down",
+}
 
 /// A kernel of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

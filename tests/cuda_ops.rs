@@ -1,0 +1,15 @@
+//! The kernels of `kernels/*.cu`, each against plain loops in doubles or the CPU's own kernels: on
+//! the emulator in four orders of threads, and unchanged on a card (`POWERINFER_TEST_GPU=1`).
+//!
+//! To add an operation: a file in `cuda_ops/` with its tests, of which each has one
+//! `cuda_support::every_order`.
+#![allow(clippy::print_stderr, reason = "says what is skipped")]
+
+mod cuda_support;
+
+#[path = "cuda_ops/gear.rs"]
+mod gear;
+#[path = "cuda_ops/matrices.rs"]
+mod matrices;
+#[path = "cuda_ops/sparse.rs"]
+mod sparse;
