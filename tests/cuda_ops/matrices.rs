@@ -110,7 +110,7 @@ fn few_tokens() {
             for k in lengths(ty, &[32, 96, 256, 512]) {
                 for n_rows in [1, 31] {
                     let weights = Weights::new(&gear, &mut random, ty, n_rows, k);
-                    for n_tokens in [1, 2, 3, 4, 5, 7, 8] {
+                    for n_tokens in [1, 2, 3, 8] {
                         check(&gear, &mut random, &weights, n_tokens);
                     }
                 }
