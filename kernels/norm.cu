@@ -56,8 +56,8 @@ KERNEL((256)) norm(const float *x, const float *add, const float *weight, const 
         dst[i] = y;
     }
     if (!codes) return; // the whole block
-    __syncthreads();    // dst is written
 
+    // A thread takes the numbers that it has written itself, so there is nothing to wait for.
     const int lane = threadIdx.x % PI_WARP;
     for (int b = threadIdx.x / PI_WARP; b < width / 32; b += blockDim.x / PI_WARP) {
         const float v = dst[b * 32 + lane];

@@ -33,7 +33,8 @@ pub fn fake_driver() -> Option<&'static Path> {
             return None;
         }
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda");
-        build(&manifest().join("kernels"), &folder).unwrap_or_else(|error| panic!("{error}"));
+        build_modules(&manifest().join("kernels"), &folder)
+            .unwrap_or_else(|error| panic!("{error}"));
         Some(folder)
     };
     BUILT.get_or_init(build).as_deref()
@@ -50,7 +51,7 @@ fn has_compiler() -> bool {
 ///
 /// # Errors
 /// What g++ says.
-pub fn build(kernels: &Path, folder: &Path) -> Result<(), String> {
+pub fn build_modules(kernels: &Path, folder: &Path) -> Result<(), String> {
     fs::create_dir_all(folder).expect("target is writable");
     // Tests that run side by side build it once.
     let lock = File::create(folder.join("lock")).expect("target is writable");

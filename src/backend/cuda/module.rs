@@ -61,6 +61,20 @@ modules! {
     Sparse = "sparse",
     /// The down projection of listed neurons.
     SparseDown = "sparse_down",
+    /// Norms of rows.
+    Norm = "norm",
+    /// Rotation, and keys and values into the cache.
+    Rope = "rope",
+    /// Attention.
+    Attend = "attend",
+    /// Activations, sums, factors.
+    Elementwise = "elementwise",
+    /// Rows of the token table.
+    Embed = "embed",
+    /// Lists of neurons.
+    Select = "select",
+    /// The largest of a row.
+    Sample = "sample",
 }
 
 /// A kernel of a module.

@@ -4,16 +4,30 @@
 //! To add one: a struct of operands, a function that asserts their lengths, and one launch whose
 //! safety comment says why what the kernel touches lies within them.
 
+mod attend;
+mod elementwise;
+mod embed;
 mod mat_mul;
 mod mat_vec;
+mod norm;
 mod product;
 mod quantize;
+mod rope;
+mod sample;
+mod select;
 mod sparse;
 
+pub use attend::{ATTEND_KEYS, Attend, Slopes, attend, attend_scratch};
+pub use elementwise::{accumulate, activate, add, gather, multiply, scale, softcap};
+pub use embed::{Embed, embed, embeds};
 pub use mat_mul::mat_mul;
 pub use mat_vec::{MAT_VEC_TOKENS, mat_vec};
+pub use norm::{Norm, Rows, norm};
 pub use product::{Acts, Matrix, Output, Product};
 pub use quantize::quantize_q8;
+pub use rope::{CacheType, Rope, Store, rope, store};
+pub use sample::{MAX_TOP_K, TopK, top_k, top_k_scratch};
+pub use select::{Select, select_above, select_nonzero};
 pub use sparse::{
     GateUp, List, ListRows, SparseDown, gate_up, list_rows, sparse_down, sparse_down_scratch,
 };
@@ -26,6 +40,14 @@ use super::{Arg, View};
 /// When the number does not fit.
 fn int(n: usize) -> Arg<'static> {
     Arg::I32(i32::try_from(n).unwrap_or_else(|_| panic!("{n} is too large for a kernel")))
+}
+
+/// An `int64_t` operand: operands lie in 8 bytes each, the upper ones zero.
+///
+/// # Panics
+/// When the number does not fit in the lower ones.
+fn wide(n: usize) -> Arg<'static> {
+    Arg::U32(u32::try_from(n).unwrap_or_else(|_| panic!("{n} is too large for a kernel")))
 }
 
 /// An operand that may be missing.

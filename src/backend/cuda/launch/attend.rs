@@ -1,0 +1,180 @@
+//! `kernels/attend.cu`
+
+use super::super::{CudaError, Dims, Kernel, Module, Stream, View};
+use super::{Arg, CacheType, check, dim, int, optional};
+
+/// Keys that a block takes at a time; splits are multiples of it.
+pub const ATTEND_KEYS: usize = 64;
+/// Query heads of a block.
+const MAX_HEADS: usize = 8;
+/// Numbers of a head.
+const MAX_DIM: usize = 256;
+
+/// Penalties that grow with the distance in positions (ALiBi, arXiv 2108.12409).
+#[derive(Clone, Copy, Debug)]
+pub struct Slopes<'a> {
+    /// f32 `[n_head]`
+    pub slopes: View<'a>,
+    /// i32, the positions of `Attend::list`.
+    pub key_pos: View<'a>,
+    /// i32 `[n_tokens]`
+    pub query_pos: View<'a>,
+}
+
+/// Attention of tokens over rows of the cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Attend<'a> {
+    /// f32 `[n_tokens][n_head][dim_k]`
+    pub q: View<'a>,
+    /// Rows of `[n_head_kv][dim_k]`.
+    pub k: View<'a>,
+    /// Rows of `[n_head_kv][dim_v]`.
+    pub v: View<'a>,
+    /// How both are kept.
+    pub kind: CacheType,
+    /// Rows of the cache.
+    pub n_rows: usize,
+    /// i32 pairs `[n_tokens][2]`: begin and end of the token's part of `list`.
+    pub ranges: View<'a>,
+    /// i32: rows of the cache in order of position.
+    pub list: View<'a>,
+    /// Of the list.
+    pub n_list: usize,
+    /// Most keys of a token.
+    pub max_keys: usize,
+    /// Penalties of distance.
+    pub alibi: Option<Slopes<'a>>,
+    /// f32 `[n_head]`: scores of a key that has no value.
+    pub sinks: Option<View<'a>>,
+    /// Scratch of [`attend_scratch`] bytes.
+    pub partials: View<'a>,
+    /// f32 `[n_tokens][n_head][dim_v]`
+    pub dst: View<'a>,
+    /// Tokens.
+    pub n_tokens: usize,
+    /// Query heads.
+    pub n_head: usize,
+    /// Heads of keys and values, a divisor of `n_head`.
+    pub n_head_kv: usize,
+    /// Numbers of a query and a key, at most 256.
+    pub dim_k: usize,
+    /// Numbers of a value, at most 256.
+    pub dim_v: usize,
+    /// Keys of a split, a multiple of [`ATTEND_KEYS`].
+    pub split_keys: usize,
+    /// Of the products of queries and keys.
+    pub scale: f32,
+    /// `cap * tanh(score / cap)`; 0: not capped.
+    pub softcap: f32,
+}
+
+/// Bytes that [`attend`] needs beside its operands.
+pub fn attend_scratch(
+    n_tokens: usize,
+    n_head: usize,
+    dim_v: usize,
+    max_keys: usize,
+    split_keys: usize,
+) -> Option<usize> {
+    let splits = max_keys.div_ceil(split_keys).max(1);
+    n_tokens
+        .checked_mul(n_head)?
+        .checked_mul(splits)?
+        .checked_mul(dim_v.checked_add(2)?)?
+        .checked_mul(4)
+}
+
+/// Attends.
+///
+/// # Safety
+/// On the device, ranges lie in `0..n_list` and have at most `max_keys`, and the rows that they list
+/// are less than `n_rows`.
+///
+/// # Panics
+/// When a view is too short, or the shapes are not those the kernel is made for.
+pub unsafe fn attend(stream: &Stream, a: &Attend<'_>) -> Result<(), CudaError> {
+    assert!(
+        a.n_head_kv > 0 && a.n_head.is_multiple_of(a.n_head_kv),
+        "{} heads over {}",
+        a.n_head,
+        a.n_head_kv
+    );
+    assert!(
+        (1..=MAX_DIM).contains(&a.dim_k) && (1..=MAX_DIM).contains(&a.dim_v),
+        "heads of {} and {}",
+        a.dim_k,
+        a.dim_v
+    );
+    assert!(
+        a.split_keys > 0 && a.split_keys.is_multiple_of(ATTEND_KEYS),
+        "splits of {}",
+        a.split_keys
+    );
+    let heads = a.n_tokens.checked_mul(a.n_head);
+    let numbers = |dim: usize| heads.and_then(|heads| heads.checked_mul(dim)?.checked_mul(4));
+    check("queries", a.q, numbers(a.dim_k));
+    check("results", a.dst, numbers(a.dim_v));
+    for (what, view, dim) in [("keys", a.k, a.dim_k), ("values", a.v, a.dim_v)] {
+        let row = a.n_head_kv.checked_mul(dim).and_then(|width| a.kind.row_bytes(width));
+        check(what, view, row.and_then(|row| row.checked_mul(a.n_rows)));
+    }
+    check("ranges", a.ranges, a.n_tokens.checked_mul(8));
+    check("list", a.list, a.n_list.checked_mul(4));
+    if let Some(alibi) = a.alibi {
+        check("slopes", alibi.slopes, a.n_head.checked_mul(4));
+        check("positions of keys", alibi.key_pos, a.n_list.checked_mul(4));
+        check("positions of queries", alibi.query_pos, a.n_tokens.checked_mul(4));
+    }
+    if let Some(sinks) = a.sinks {
+        check("sinks", sinks, a.n_head.checked_mul(4));
+    }
+    let scratch = attend_scratch(a.n_tokens, a.n_head, a.dim_v, a.max_keys, a.split_keys);
+    check("partial results", a.partials, scratch);
+
+    let splits = a.max_keys.div_ceil(a.split_keys).max(1);
+    let groups = a.n_head_kv * (a.n_head / a.n_head_kv).div_ceil(MAX_HEADS);
+    let name = match a.kind {
+        CacheType::F32 => "attend_f32",
+        CacheType::F16 => "attend_f16",
+        CacheType::Q8_0 => "attend_q8_0",
+    };
+    let grid = [dim(splits), dim(groups), dim(a.n_tokens)];
+    let args = [
+        Arg::View(a.q),
+        Arg::View(a.k),
+        Arg::View(a.v),
+        Arg::View(a.ranges),
+        Arg::View(a.list),
+        optional(a.alibi.map(|alibi| alibi.slopes)),
+        optional(a.alibi.map(|alibi| alibi.key_pos)),
+        optional(a.alibi.map(|alibi| alibi.query_pos)),
+        Arg::View(a.partials),
+        int(a.n_head),
+        int(a.n_head_kv),
+        int(a.dim_k),
+        int(a.dim_v),
+        int(a.split_keys),
+        int(splits),
+        Arg::F32(a.scale),
+        Arg::F32(a.softcap),
+    ];
+    let kernel = Kernel { module: Module::Attend, name };
+    // SAFETY: the operands are as long as the numbers say, as checked; what stands on the device is
+    // the caller's word.
+    unsafe { stream.launch(kernel, Dims { grid, block: [256, 1, 1], shared: 0 }, &args) }?;
+
+    let grid = [dim(a.n_head), dim(a.n_tokens), 1];
+    let args = [
+        Arg::View(a.partials),
+        Arg::View(a.ranges),
+        optional(a.sinks),
+        Arg::View(a.dst),
+        int(a.n_head),
+        int(a.dim_v),
+        int(a.split_keys),
+        int(splits),
+    ];
+    let kernel = Kernel { module: Module::Attend, name: "attend_combine" };
+    // SAFETY: as above; of the partial results, only those are read that the first kernel wrote.
+    unsafe { stream.launch(kernel, Dims { grid, block: [256, 1, 1], shared: 0 }, &args) }
+}
