@@ -21,7 +21,7 @@ struct Case {
 
 fn holds(case: &Case) {
     let gpu = Gpu::open();
-    let (n_rows, n_list, split_keys) = (301, 300, 64);
+    let (n_rows, n_list, split_keys) = (301, 300, 128);
     let (n_tokens, n_head) = (case.ranges.len(), case.n_head);
     let shared_by = n_head / case.n_head_kv;
     let (width_k, width_v) = (case.n_head_kv * case.dim_k, case.n_head_kv * case.dim_v);

@@ -149,7 +149,7 @@ pub unsafe fn gather(
     n_rows: usize,
     width: usize,
 ) -> Result<(), CudaError> {
-    let n = n_rows.checked_mul(width).unwrap_or(usize::MAX);
+    let n = n_rows.saturating_mul(width);
     all_have(&[src], n_src.saturating_mul(width));
     all_have(&[ids], n_rows);
     all_have(&[dst], n);
