@@ -9,7 +9,7 @@ const THREADS: u32 = 256;
 /// Rows, and tokens, that a block makes.
 const TILE: usize = 64;
 
-/// Multiplies a matrix with any number of tokens: [`mat_vec`] for few, tiles for more.
+/// Multiplies a matrix with any number of tokens: [`mat_vec()`] for few, tiles for more.
 ///
 /// # Panics
 /// When the type has no kernel, or a view is too short.
