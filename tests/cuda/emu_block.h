@@ -136,8 +136,10 @@ struct Block {
 };
 
 inline Block *block = nullptr;
-// 0: threads and blocks ascending; 1: descending; others: shuffled, with this as seed.
+// 0: threads and blocks ascending; 1: descending; others: shuffled, with this as seed. With 3 each
+// warp goes ahead as far as it gets alone: what is written too early is seen by the warps behind.
 inline int schedule = 0;
+constexpr int WARPS_AHEAD = 3;
 
 inline Fiber &self() { return block->fibers[block->current]; }
 
@@ -206,14 +208,29 @@ inline void run_block(long linear) {
     }
     static std::vector<long> order;
     order_of(order, b.n_threads, (unsigned)linear);
+    const auto resume = [&](long i) {
+        if (b.fibers[i].done) return false;
+        b.current = (int)i;
+        switch_to(b.scheduler, b.fibers[i].context);
+        return !b.fibers[i].done;
+    };
     for (int left = b.n_threads; left > 0;) {
         const long before = b.progress;
         left = 0;
-        for (long i : order) {
-            if (b.fibers[i].done) continue;
-            b.current = (int)i;
-            switch_to(b.scheduler, b.fibers[i].context);
-            left += !b.fibers[i].done;
+        if (schedule == WARPS_AHEAD) {
+            for (int warp = 0; warp < b.n_threads; warp += 32) {
+                const int end = std::min(warp + 32, b.n_threads);
+                int waiting = 0;
+                long seen = -1; // with an end for those that sleep until another warp is ready
+                for (int round = 0; seen != b.progress && round < 1000; round++) {
+                    seen = b.progress;
+                    waiting = 0;
+                    for (int i = warp; i < end; i++) waiting += resume(i);
+                }
+                left += waiting;
+            }
+        } else {
+            for (long i : order) left += resume(i);
         }
         if (left > 0 && before == b.progress) die("deadlock: every thread waits");
     }

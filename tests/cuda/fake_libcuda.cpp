@@ -6,7 +6,7 @@
 // FAKE_CUDA_CONTEXT=bytes   that a context takes of it (0)
 // FAKE_CUDA_VERSION=n       of the driver, 12040 is 12.4 (13000)
 // FAKE_CUDA_CC=n            compute capability, 75 is 7.5 (80)
-// FAKE_CUDA_ORDER=0..3      in which order threads and blocks run: up, down, shuffled twice
+// FAKE_CUDA_ORDER=0..3      in which order threads and blocks run: up, down, shuffled, warp by warp
 // FAKE_CUDA_FAIL_AT=n       the n-th call fails; with FAKE_CUDA_LOST=1 and all after it,
 // FAKE_CUDA_FAIL_NAME=text  of the calls whose names begin with this,
 // FAKE_CUDA_FAIL_CODE=n     with this error (allocations 2, others 719)

@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-/// Orders in which the emulator runs threads and blocks: up, down, shuffled, shuffled otherwise.
+/// Orders in which the emulator runs threads and blocks: up, down, shuffled, warp by warp.
 pub const ORDERS: [&str; 4] = ["0", "1", "2", "3"];
 
 /// Set in a child: it is to run the test's body.
