@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::PathBuf;
-use std::ptr;
+use std::{process, ptr, thread};
 
 use powerinfer::ffi::types::*;
 use powerinfer::ffi::{
@@ -262,7 +262,7 @@ impl Filler {
 
 /// The metadata of a file, with its tensor table.
 fn metadata(bytes: &[u8]) -> *mut gguf_context {
-    let path = temp(&format!("meta-{:?}.gguf", std::thread::current().id()));
+    let path = temp(&format!("meta-{}-{:?}.gguf", process::id(), thread::current().id()));
     std::fs::write(&path, bytes).unwrap();
     let params = gguf_init_params { no_alloc: 1, ctx: ptr::null_mut() };
     // SAFETY: a terminated path.

@@ -7,7 +7,7 @@ mod common;
 
 use std::ffi::{CStr, CString};
 use std::path::PathBuf;
-use std::ptr;
+use std::{process, ptr, thread};
 
 use powerinfer::ffi::types::*;
 use powerinfer::ffi::{context::*, decode::*, load::*, memory::*, params::*, state::*};
@@ -36,7 +36,8 @@ struct Session {
 
 impl Session {
     fn new(spec: &Spec) -> Self {
-        let path = temp(&format!("{}-{:?}.gguf", spec.name, std::thread::current().id()));
+        let path =
+            temp(&format!("{}-{}-{:?}.gguf", spec.name, process::id(), thread::current().id()));
         write(&path, &tiny::bytes(spec));
         // SAFETY: default parameters; the handles live as long as this.
         unsafe {
