@@ -120,6 +120,7 @@ clients-fetch: tools
 test-long: check model
 	POWERINFER_TEST_LONG=1 cargo test --test quant_perplexity
 	POWERINFER_TEST_LONG=1 cargo test --test server -- --nocapture --test-threads 1
+	POWERINFER_TEST_LONG=1 cargo test --test cuda_ops injected
 	cargo test --manifest-path tests/loom/Cargo.toml --target-dir '$(TARGET)/loom'
 	sh tests/fuzz/run.sh $(FUZZ_SECONDS)
 	sh tests/fuzz/run.sh $(API_FUZZ_SECONDS) api_calls
