@@ -1,5 +1,5 @@
 // Norms of rows, in f32. One block for a row; sums go in a fixed order.
-#include "pi_cuda.cuh"
+#include "pi_q8.cuh"
 
 // The sum over all threads of the block, in all of them.
 PI_DEVICE float block_sum(float v, float *warps) {
@@ -61,25 +61,19 @@ KERNEL((256)) norm(const float *x, const float *add, const float *weight, const 
     const int lane = threadIdx.x % PI_WARP;
     for (int b = threadIdx.x / PI_WARP; b < width / 32; b += blockDim.x / PI_WARP) {
         const float v = dst[b * 32 + lane];
-        uint32_t largest = __float_as_uint(v) & 0x7fffffffu;
+        uint32_t largest = pi_magnitude(v);
 #pragma unroll
         for (int m = 16; m > 0; m /= 2) {
             const uint32_t other = __shfl_xor_sync(PI_ALL_LANES, largest, m);
             largest = other > largest ? other : largest;
         }
-        const float amax = __uint_as_float(largest), inverse = 127.0f / amax;
-        const bool finite = largest < 0x7f800000u;
-        const bool usable = finite && __float_as_uint(inverse) < 0x7f800000u;
-        const int code = usable ? (int)rintf(v * inverse) : 0;
+        const Q8Scale scale = pi_q8_scale(largest);
+        const int code = scale.usable ? (int)rintf(v * scale.inverse) : 0;
         int codes_sum = code;
 #pragma unroll
         for (int m = 16; m > 0; m /= 2) codes_sum += __shfl_xor_sync(PI_ALL_LANES, codes_sum, m);
         const int64_t block = (int64_t)row * (width / 32) + b;
         codes[block * 32 + lane] = (int8_t)code;
-        if (lane == 0) {
-            float d = usable ? amax / 127.0f : 0.0f;
-            if (!finite) d = __uint_as_float(0x7fc00000u);
-            scales[block] = {d, d * (float)codes_sum};
-        }
+        if (lane == 0) scales[block] = {scale.d, scale.d * (float)codes_sum};
     }
 }

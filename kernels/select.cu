@@ -21,30 +21,28 @@ PI_DEVICE int append(bool chosen, int id, int length, int *ids, int *warps) {
     return all;
 }
 
-// Those whose score is at least the threshold.
-KERNEL((THREADS)) select_above(const float *__restrict__ scores, int *__restrict__ ids,
-                               int *__restrict__ counts, int n, float threshold) {
-    __shared__ int warps[THREADS / PI_WARP];
-    scores += (int64_t)blockIdx.x * n;
-    ids += (int64_t)blockIdx.x * n;
-    int length = 0;
-    for (int start = 0; start < n; start += THREADS) {
-        const int i = start + threadIdx.x;
-        length = append(i < n && scores[i] >= threshold, i, length, ids, warps);
-    }
-    if (threadIdx.x == 0) counts[blockIdx.x] = length;
-}
-
-// Those that are not zero.
-KERNEL((THREADS)) select_nonzero(const float *__restrict__ values, int *__restrict__ ids,
-                                 int *__restrict__ counts, int n) {
+// The list of one token: the places of the values that `chosen` is true of.
+template <class F>
+PI_DEVICE void select(const float *values, int *ids, int *counts, int n, F chosen) {
     __shared__ int warps[THREADS / PI_WARP];
     values += (int64_t)blockIdx.x * n;
     ids += (int64_t)blockIdx.x * n;
     int length = 0;
     for (int start = 0; start < n; start += THREADS) {
         const int i = start + threadIdx.x;
-        length = append(i < n && values[i] != 0.0f, i, length, ids, warps);
+        length = append(i < n && chosen(values[i]), i, length, ids, warps);
     }
     if (threadIdx.x == 0) counts[blockIdx.x] = length;
+}
+
+// Those whose score is at least the threshold.
+KERNEL((THREADS)) select_above(const float *__restrict__ scores, int *__restrict__ ids,
+                               int *__restrict__ counts, int n, float threshold) {
+    select(scores, ids, counts, n, [=](float score) { return score >= threshold; });
+}
+
+// Those that are not zero.
+KERNEL((THREADS)) select_nonzero(const float *__restrict__ values, int *__restrict__ ids,
+                                 int *__restrict__ counts, int n) {
+    select(values, ids, counts, n, [](float value) { return value != 0.0f; });
 }

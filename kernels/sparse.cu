@@ -7,37 +7,8 @@
 // the matrix as it lies here (the hot neurons, compact). Outputs are compact too: place i is the
 // list's entry i. Biases may be null. Whatever a list holds, no more than `capacity` entries are
 // read and no row beyond the matrix.
+#include "pi_act.cuh"
 #include "pi_weights.cuh"
-
-// Numbers as src/backend/cuda/launch/sparse.rs passes them. In the order of tensor::Activation.
-enum Act { SILU, GELU, GELU_ERF, GELU_QUICK, RELU, RELU_SQUARED, SWIGLU_OAI, DOUBLE_RELU, NONE };
-
-PI_DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-
-// act(gate) * up; a layer without gate has its one product as `gate` and 1 as `up`.
-PI_DEVICE float activate(int act, float gate, float up) {
-    switch (act) {
-    case SILU: return gate * sigmoid(gate) * up;
-    // (1 + tanh u) / 2 is sigmoid(2 u), which loses nothing for negative numbers.
-    case GELU: {
-        const float u = 0.79788456080286535588f * (gate + 0.044715f * gate * gate * gate);
-        return gate * sigmoid(2.0f * u) * up;
-    }
-    case GELU_ERF: return 0.5f * gate * erfcf(-gate * 0.70710678118654752440f) * up;
-    case GELU_QUICK: return gate * sigmoid(1.702f * gate) * up;
-    case RELU: return fmaxf(gate, 0.0f) * up;
-    case RELU_SQUARED: {
-        const float positive = fmaxf(gate, 0.0f);
-        return positive * positive * up;
-    }
-    case SWIGLU_OAI: {
-        const float bounded = fminf(gate, 7.0f);
-        return bounded * sigmoid(1.702f * bounded) * (fminf(fmaxf(up, -7.0f), 7.0f) + 1.0f);
-    }
-    case DOUBLE_RELU: return fmaxf(gate, 0.0f) * fmaxf(up, 0.0f);
-    default: return gate * up;
-    }
-}
 
 // M matrices of one shape: gate and up, or one alone. out[i] = act(row of gate) * (row of up), for
 // the rows that entry i of the list names.
@@ -70,7 +41,8 @@ PI_DEVICE void neurons(const uint8_t *const (&matrices)[M], const float *const (
         for (int m = 0; m < M; m++) {
             if (biases[m] != nullptr) sums[m][0] += biases[m][id];
         }
-        dst[i] = activate(act, sums[0][0], M == 2 ? sums[M - 1][0] : 1.0f);
+        // A layer without gate has its one product as gate.
+        dst[i] = M == 2 ? pi_activate(act, sums[0][0], sums[M - 1][0]) : pi_activated(act, sums[0][0]);
     }
 }
 

@@ -26,5 +26,3 @@ mod norm;
 mod rope;
 #[path = "cuda_ops/sparse.rs"]
 mod sparse;
-#[path = "cuda_ops/support.rs"]
-mod support;

@@ -3,8 +3,8 @@
 use powerinfer::backend::cuda::launch::{Attend, CacheType, Slopes, attend, attend_scratch};
 
 use super::cuda_support::every_order;
+use super::gear::{Gear, close, random};
 use super::rope::{decoded, encoded};
-use super::support::{Gpu, close, random};
 
 struct Case {
     kind: CacheType,
@@ -20,7 +20,7 @@ struct Case {
 }
 
 fn holds(case: &Case) {
-    let gpu = Gpu::open();
+    let gear = Gear::new();
     let (n_rows, n_list, split_keys) = (301, 300, 128);
     let (n_tokens, n_head) = (case.ranges.len(), case.n_head);
     let shared_by = n_head / case.n_head_kv;
@@ -43,13 +43,12 @@ fn holds(case: &Case) {
     let ranges: Vec<i32> = case.ranges.iter().flatten().copied().collect();
     let max_keys = case.ranges.iter().map(|[a, b]| (b - a) as usize).max().unwrap();
 
-    let (dq, dk, dv) = (gpu.upload(&q), gpu.upload(&k), gpu.upload(&v));
-    let (dranges, dlist) = (gpu.upload(&ranges), gpu.upload(&list));
-    let (dslopes, dkey, dquery) =
-        (gpu.upload(&slopes), gpu.upload(&key_pos), gpu.upload(&query_pos));
-    let dsinks = gpu.upload(&sinks);
+    let (dq, dk, dv) = (gear.put(&q), gear.put(&k), gear.put(&v));
+    let (dranges, dlist) = (gear.put(&ranges), gear.put(&list));
+    let (dslopes, dkey, dquery) = (gear.put(&slopes), gear.put(&key_pos), gear.put(&query_pos));
+    let dsinks = gear.put(&sinks);
     let scratch = attend_scratch(n_tokens, n_head, case.dim_v, max_keys, split_keys).unwrap();
-    let (partials, dst) = (gpu.scratch(scratch), gpu.scratch(n_tokens * n_head * case.dim_v * 4));
+    let (partials, dst) = (gear.scratch(scratch), gear.scratch(n_tokens * n_head * case.dim_v * 4));
     let scale = 1.0 / (case.dim_k as f32).sqrt();
     let a = Attend {
         q: dq.view(),
@@ -79,7 +78,7 @@ fn holds(case: &Case) {
         softcap: case.softcap,
     };
     // SAFETY: ranges are within the list, and the list names rows of the cache.
-    unsafe { attend(&gpu.stream, &a) }.unwrap();
+    unsafe { attend(&gear.stream, &a) }.unwrap();
 
     let row_of = |bytes: &[u8], width: usize, i: usize| -> Vec<f32> {
         let n = case.kind.row_bytes(width).unwrap();
@@ -122,7 +121,7 @@ fn holds(case: &Case) {
             }
         }
     }
-    close(&gpu.download(&dst, want.len()), &want, 2e-5);
+    close(&gear.get(dst.view(), want.len()), &want, 2e-5);
 }
 
 #[test]

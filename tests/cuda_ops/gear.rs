@@ -6,6 +6,7 @@ use powerinfer::backend::cpu::table::{Isa, KernelTable};
 use powerinfer::backend::cuda::launch::{Acts, Matrix};
 use powerinfer::backend::cuda::{Budget, Buffer, Device, Purpose, Stream, View, absence, pack};
 use powerinfer::quant::{self, QuantType};
+use powerinfer::tensor::Activation;
 
 /// All types with kernels.
 pub const TYPES: [QuantType; 10] = [
@@ -38,10 +39,15 @@ impl Gear {
         Self { device, budget: Budget::new(usize::MAX), stream }
     }
 
+    /// Device memory of so many bytes, of unknown content.
+    pub fn scratch(&self, bytes: usize) -> Buffer {
+        self.device.alloc(&self.budget, Purpose::Compute, bytes).unwrap()
+    }
+
     /// Device memory with these values.
     pub fn put<T: Value>(&self, values: &[T]) -> Buffer {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.bytes()).collect();
-        let buffer = self.device.alloc(&self.budget, Purpose::Compute, bytes.len()).unwrap();
+        let buffer = self.scratch(bytes.len());
         self.stream.upload(buffer.view().slice(0..bytes.len()), &bytes).unwrap();
         buffer
     }
@@ -86,6 +92,12 @@ impl Random {
     pub fn floats(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.bits() as f32 / (1u32 << 30) as f32 - 1.0).collect()
     }
+}
+
+/// The same from a seed.
+pub fn random(n: usize, seed: u32) -> Vec<f32> {
+    // Neighbouring seeds are far apart.
+    Random(u64::from(seed) << 32 | 0x9e37_79b9).floats(n)
 }
 
 /// A matrix on the card, and the numbers that it stands for.
@@ -180,4 +192,35 @@ pub fn quantized(x: &[f32]) -> (Vec<i8>, Vec<[f32; 2]>, Vec<i32>) {
 pub fn assert_close(found: f32, expected: f64, magnitude: f64, what: &str) {
     let off = (f64::from(found) - expected).abs();
     assert!(off <= 2e-6 * (magnitude + 1.0), "{what}: {found}, expected {expected}");
+}
+
+/// Each within `tolerance` of the largest magnitude.
+#[track_caller]
+pub fn close(got: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), expected.len());
+    let size = expected.iter().fold(1e-6_f64, |m, v| m.max(v.abs()));
+    for (i, (&g, &e)) in got.iter().zip(expected).enumerate() {
+        assert!((f64::from(g) - e).abs() <= tolerance * size, "{i}: {g}, expected {e}");
+    }
+}
+
+/// `act(gate) * up` by its definition.
+pub fn activated(act: Activation, gate: f64, up: f64) -> f64 {
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    match act {
+        Activation::Silu => gate * sigmoid(gate) * up,
+        Activation::Gelu => {
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (gate + 0.044715 * gate.powi(3));
+            0.5 * gate * (1.0 + u.tanh()) * up
+        }
+        Activation::GeluErf => 0.5 * gate * libm::erfc(-gate / std::f64::consts::SQRT_2) * up,
+        Activation::GeluQuick => gate * sigmoid(1.702 * gate) * up,
+        Activation::Relu => gate.max(0.0) * up,
+        Activation::ReluSquared => gate.max(0.0).powi(2) * up,
+        Activation::SwigluOai => {
+            let gate = gate.min(7.0);
+            gate * sigmoid(1.702 * gate) * (up.clamp(-7.0, 7.0) + 1.0)
+        }
+        Activation::DoubleRelu => gate.max(0.0) * up.max(0.0),
+    }
 }

@@ -3,7 +3,7 @@
 use powerinfer::backend::cuda::launch::{Norm, Rows, norm};
 
 use super::cuda_support::every_order;
-use super::support::{Gpu, close, random};
+use super::gear::{Gear, close, random};
 
 fn expected(x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, mean: bool) -> Vec<f64> {
     let n = x.len() as f64;
@@ -20,14 +20,14 @@ fn expected(x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, mean: bool)
 #[test]
 fn rows_with_and_without_everything() {
     every_order(|| {
-        let gpu = Gpu::open();
+        let gear = Gear::new();
         for (n, width) in [(1, 32), (3, 96), (2, 1000), (2, 576)] {
             for all in [false, true] {
                 let x = random(n * width, 1);
                 let (extra, w, b) = (random(n * width, 2), random(width, 3), random(width, 4));
-                let (dx, de) = (gpu.upload(&x), gpu.upload(&extra));
-                let (dw, db) = (gpu.upload(&w), gpu.upload(&b));
-                let (sum, dst) = (gpu.scratch(n * width * 4), gpu.scratch(n * width * 4));
+                let (dx, de) = (gear.put(&x), gear.put(&extra));
+                let (dw, db) = (gear.put(&w), gear.put(&b));
+                let (sum, dst) = (gear.scratch(n * width * 4), gear.scratch(n * width * 4));
                 let a = Norm {
                     rows: Rows::plain(n, width),
                     x: dx.view(),
@@ -40,15 +40,15 @@ fn rows_with_and_without_everything() {
                     eps: 1e-5,
                     mean: all,
                 };
-                norm(&gpu.stream, &a).unwrap();
+                norm(&gear.stream, &a).unwrap();
                 let added: Vec<f32> =
                     x.iter().zip(&extra).map(|(a, b)| if all { a + b } else { *a }).collect();
                 if all {
-                    assert_eq!(gpu.download::<f32>(&sum, n * width), added);
+                    assert_eq!(gear.get::<f32>(sum.view(), n * width), added);
                 }
                 let (w, b) = (all.then_some(&w[..]), all.then_some(&b[..]));
                 let rows = added.chunks(width).flat_map(|row| expected(row, w, b, all));
-                close(&gpu.download(&dst, n * width), &rows.collect::<Vec<_>>(), 1e-5);
+                close(&gear.get(dst.view(), n * width), &rows.collect::<Vec<_>>(), 1e-5);
             }
         }
     });
@@ -58,10 +58,10 @@ fn rows_with_and_without_everything() {
 #[test]
 fn heads_in_place() {
     every_order(|| {
-        let gpu = Gpu::open();
+        let gear = Gear::new();
         let (stride, width) = (200, 64);
         let x = random(3 * stride, 5);
-        let d = gpu.upload(&x);
+        let d = gear.put(&x);
         let rows = Rows { n: 6, width, per_group: 2, group_stride: stride };
         let view = d.view();
         let a = Norm {
@@ -76,14 +76,14 @@ fn heads_in_place() {
             eps: 1e-5,
             mean: false,
         };
-        norm(&gpu.stream, &a).unwrap();
+        norm(&gear.stream, &a).unwrap();
         let mut want: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
         for head in 0..6 {
             let at = head / 2 * stride + head % 2 * width;
             let normed = expected(&x[at..at + width], None, None, false);
             want[at..at + width].copy_from_slice(&normed);
         }
-        close(&gpu.download(&d, x.len()), &want, 1e-5);
+        close(&gear.get(d.view(), x.len()), &want, 1e-5);
     });
 }
 
@@ -91,13 +91,13 @@ fn heads_in_place() {
 #[test]
 fn codes_beside_the_result() {
     every_order(|| {
-        let gpu = Gpu::open();
+        let gear = Gear::new();
         let (n, width) = (2, 160);
         let mut x = random(n * width, 6);
         x[..32].fill(0.0);
-        let d = gpu.upload(&x);
-        let (dst, codes) = (gpu.scratch(n * width * 4), gpu.scratch(n * width));
-        let scales = gpu.scratch(n * width / 32 * 8);
+        let d = gear.put(&x);
+        let (dst, codes) = (gear.scratch(n * width * 4), gear.scratch(n * width));
+        let scales = gear.scratch(n * width / 32 * 8);
         let a = Norm {
             rows: Rows::plain(n, width),
             x: d.view(),
@@ -110,10 +110,10 @@ fn codes_beside_the_result() {
             eps: 1e-5,
             mean: false,
         };
-        norm(&gpu.stream, &a).unwrap();
-        let y: Vec<f32> = gpu.download(&dst, n * width);
-        let codes: Vec<i8> = gpu.download(&codes, n * width);
-        let scales: Vec<f32> = gpu.download(&scales, n * width / 32 * 2);
+        norm(&gear.stream, &a).unwrap();
+        let y: Vec<f32> = gear.get(dst.view(), n * width);
+        let codes: Vec<i8> = gear.get(codes.view(), n * width);
+        let scales: Vec<f32> = gear.get(scales.view(), n * width / 32 * 2);
         for (b, block) in y.chunks(32).enumerate() {
             let amax = block.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
             let inverse = 127.0 / amax;

@@ -3,12 +3,12 @@
 use powerinfer::backend::cuda::launch::{CacheType, Rope, Store, rope, store};
 
 use super::cuda_support::every_order;
-use super::support::{Gpu, close, random};
+use super::gear::{Gear, close, random};
 
 #[test]
 fn heads_are_rotated() {
     every_order(|| {
-        let gpu = Gpu::open();
+        let gear = Gear::new();
         let (n_tokens, n_heads, head_dim, stride) = (3, 2, 40, 100);
         for (halves, n_rot) in [(false, 40), (true, 40), (true, 24), (false, 0)] {
             let x = random(n_tokens * stride, 1);
@@ -18,7 +18,7 @@ fn heads_are_rotated() {
                     [angle.cos(), angle.sin()]
                 })
                 .collect();
-            let (d, t) = (gpu.upload(&x), gpu.upload(&table));
+            let (d, t) = (gear.put(&x), gear.put(&table));
             let (view, table_view) = (d.view(), t.view());
             let a = Rope {
                 x: view,
@@ -30,7 +30,7 @@ fn heads_are_rotated() {
                 stride,
                 halves,
             };
-            rope(&gpu.stream, &a).unwrap();
+            rope(&gear.stream, &a).unwrap();
             let mut want: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
             for t in 0..n_tokens {
                 for h in 0..n_heads {
@@ -45,7 +45,7 @@ fn heads_are_rotated() {
                     }
                 }
             }
-            close(&gpu.download(&d, x.len()), &want, 1e-6);
+            close(&gear.get(d.view(), x.len()), &want, 1e-6);
         }
     });
 }
@@ -54,15 +54,15 @@ fn heads_are_rotated() {
 #[test]
 fn rows_of_the_cache() {
     every_order(|| {
-        let gpu = Gpu::open();
+        let gear = Gear::new();
         let (n_tokens, width, stride, n_rows) = (3, 96, 128, 5);
         let mut x = random(n_tokens * stride, 2);
         x[..32].fill(0.0);
         let to = [4_i32, -1, 1];
         for kind in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
             let row_bytes = kind.row_bytes(width).unwrap();
-            let (d, rows) = (gpu.upload(&x), gpu.upload(&to));
-            let cache = gpu.upload(&vec![0xAB_u8; n_rows * row_bytes]);
+            let (d, rows) = (gear.put(&x), gear.put(&to));
+            let cache = gear.put(&vec![0xAB_u8; n_rows * row_bytes]);
             let a = Store {
                 x: d.view(),
                 cache: cache.view(),
@@ -74,8 +74,8 @@ fn rows_of_the_cache() {
                 stride,
             };
             // SAFETY: all rows are less than 5.
-            unsafe { store(&gpu.stream, &a) }.unwrap();
-            let got: Vec<u8> = gpu.download(&cache, n_rows * row_bytes);
+            unsafe { store(&gear.stream, &a) }.unwrap();
+            let got: Vec<u8> = gear.get(cache.view(), n_rows * row_bytes);
             for (row, bytes) in got.chunks(row_bytes).enumerate() {
                 let Some(t) = to.iter().position(|&r| r == row as i32) else {
                     assert!(bytes.iter().all(|&b| b == 0xAB), "row {row} is not touched");

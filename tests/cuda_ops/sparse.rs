@@ -8,7 +8,7 @@ use powerinfer::quant::QuantType;
 use powerinfer::tensor::Activation;
 
 use crate::cuda_support::every_order;
-use crate::gear::{Gear, Random, TYPES, Tokens, UNWRITTEN, Weights, assert_close};
+use crate::gear::{Gear, Random, TYPES, Tokens, UNWRITTEN, Weights, activated, assert_close};
 
 const N_TOKENS: usize = 3;
 
@@ -46,27 +46,6 @@ impl Lists {
 
     fn of(&self, t: usize) -> &[i32] {
         &self.ids[if self.stride == 0 { 0 } else { t }]
-    }
-}
-
-/// `act(gate) * up` by its definition.
-fn activated(act: Activation, gate: f64, up: f64) -> f64 {
-    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-    match act {
-        Activation::Silu => gate * sigmoid(gate) * up,
-        Activation::Gelu => {
-            let u = (2.0 / std::f64::consts::PI).sqrt() * (gate + 0.044715 * gate.powi(3));
-            0.5 * gate * (1.0 + u.tanh()) * up
-        }
-        Activation::GeluErf => 0.5 * gate * libm::erfc(-gate / std::f64::consts::SQRT_2) * up,
-        Activation::GeluQuick => gate * sigmoid(1.702 * gate) * up,
-        Activation::Relu => gate.max(0.0) * up,
-        Activation::ReluSquared => gate.max(0.0).powi(2) * up,
-        Activation::SwigluOai => {
-            let gate = gate.min(7.0);
-            gate * sigmoid(1.702 * gate) * (up.clamp(-7.0, 7.0) + 1.0)
-        }
-        Activation::DoubleRelu => gate.max(0.0) * up.max(0.0),
     }
 }
 

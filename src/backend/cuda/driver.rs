@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use cudarc::driver::result::{self, ctx, device, primary_ctx};
 use cudarc::driver::sys::{self, CUcontext, CUdevice, CUdevice_attribute as Attribute};
-use once_cell::sync::{Lazy, OnceCell};
+use once_cell::sync::Lazy;
 
 use super::module::Loaded;
 use super::{Called, CudaError};
@@ -177,11 +177,4 @@ impl Drop for Device {
         // SAFETY: retained once, and nothing that uses it outlives this.
         let _ = unsafe { primary_ctx::release(self.raw) };
     }
-}
-
-/// Free and total memory of a device of the list, without leaving it open.
-pub fn memory_of(index: usize) -> Option<(usize, usize)> {
-    static KEPT: OnceCell<Vec<OnceCell<Option<Arc<Device>>>>> = OnceCell::new();
-    let kept = KEPT.get_or_init(|| Device::list().iter().map(|_| OnceCell::new()).collect());
-    kept.get(index)?.get_or_init(|| Device::open(index).ok()).as_ref()?.memory().ok()
 }

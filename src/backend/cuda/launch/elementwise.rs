@@ -1,7 +1,7 @@
 //! `kernels/elementwise.cu`
 
 use super::super::{CudaError, Dims, Kernel, Module, Stream, View};
-use super::{Arg, check, dim, int, wide};
+use super::{Arg, check, dim, int, number, optional, wide};
 use crate::tensor::Activation;
 
 /// Blocks beyond which threads take more numbers each.
@@ -34,10 +34,8 @@ pub fn activate(
     n: usize,
 ) -> Result<(), CudaError> {
     all_have(&[gate, up.unwrap_or(gate), dst], n);
-    let gated_only = matches!(act, Activation::SwigluOai | Activation::DoubleRelu);
-    assert!(up.is_some() || !gated_only, "{act:?} is gated");
-    let kind = Activation::ALL.iter().position(|&other| other == act).unwrap_or(0);
-    let args = [Arg::View(gate), super::optional(up), Arg::View(dst), wide(n), int(kind)];
+    assert!(up.is_some() || !act.is_gated_only(), "{act:?} is gated");
+    let args = [Arg::View(gate), optional(up), Arg::View(dst), wide(n), number(Some(act))];
     run(stream, "activate", n, &args)
 }
 

@@ -33,6 +33,7 @@ pub use sparse::{
 };
 
 use super::{Arg, View};
+use crate::tensor::Activation;
 
 /// An `int` operand.
 ///
@@ -48,6 +49,13 @@ fn int(n: usize) -> Arg<'static> {
 /// When the number does not fit in the lower ones.
 fn wide(n: usize) -> Arg<'static> {
     Arg::U32(u32::try_from(n).unwrap_or_else(|_| panic!("{n} is too large for a kernel")))
+}
+
+/// The number that kernels know an activation by (kernels/pi_act.cuh): its place in
+/// [`Activation::ALL`], or the one after.
+fn number(act: Option<Activation>) -> Arg<'static> {
+    let place = act.and_then(|act| Activation::ALL.iter().position(|other| *other == act));
+    int(place.unwrap_or(Activation::ALL.len()))
 }
 
 /// An operand that may be missing.

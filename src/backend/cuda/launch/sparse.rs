@@ -3,15 +3,13 @@
 
 use super::super::{Arg, CudaError, Dims, Kernel, Module, Stream, View};
 use super::product::kernel_of;
-use super::{Acts, Matrix, Output, check, dim, int, optional, rows_bytes};
+use super::{Acts, Matrix, Output, check, dim, int, number, optional, rows_bytes};
 use crate::quant::QuantType;
 use crate::tensor::Activation;
 
 const THREADS: usize = 128;
 /// Blocks for each multiprocessor that go through a list.
 const BLOCKS_PER_SM: usize = 8;
-/// The number of a kernel's activation that is none.
-const NO_ACTIVATION: i32 = 8;
 
 /// Lists of rows on the card.
 #[derive(Clone, Copy, Debug)]
@@ -42,12 +40,6 @@ impl<'a> List<'a> {
     fn args(&self) -> [Arg<'a>; 4] {
         [Arg::View(self.ids), Arg::View(self.counts), int(self.stride), int(self.capacity)]
     }
-}
-
-/// The number that kernels know an activation by: its place in [`Activation::ALL`].
-fn number(act: Option<Activation>) -> Arg<'static> {
-    let place = act.and_then(|act| Activation::ALL.iter().position(|other| *other == act));
-    Arg::I32(place.map_or(NO_ACTIVATION, |place| place as i32))
 }
 
 /// A grid that goes through lists of up to `capacity` entries, `lanes` lanes to each.
