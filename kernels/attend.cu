@@ -29,6 +29,7 @@ struct Q8_0 { // blocks of 34 bytes as in files
 };
 
 // `ranges[t]` is the part [x, y) of `list`, the cache rows of token t's keys in order of position.
+// What stands there is held to `n_list` and `n_rows`, so that no list leads out of the cache.
 // Partial results of (token, head, split): `dim_v` weighted sums of values, then m, the largest
 // score, and l, the sum of exp(score - m).
 #define ARGUMENTS \
@@ -36,10 +37,13 @@ struct Q8_0 { // blocks of 34 bytes as in files
         const int2 *__restrict__ ranges, const int *__restrict__ list, \
         const float *__restrict__ slopes, const int *__restrict__ key_pos, \
         const int *__restrict__ query_pos, float *__restrict__ partials, int n_head, int n_head_kv, \
-        int dim_k, int dim_v, int split_keys, int n_splits, float scale, float softcap
+        int dim_k, int dim_v, int split_keys, int n_splits, float scale, float softcap, \
+        int q_stride, int n_list, int n_rows
 #define PASSED \
     q, k, v, ranges, list, slopes, key_pos, query_pos, partials, n_head, n_head_kv, dim_k, dim_v, \
-        split_keys, n_splits, scale, softcap
+        split_keys, n_splits, scale, softcap, q_stride, n_list, n_rows
+
+PI_DEVICE int64_t held(int row, int n_rows) { return pi_max(0, pi_min(row, n_rows - 1)); }
 
 // Grid: splits, groups of heads, tokens.
 template <class K, class V> PI_DEVICE void attend(ARGUMENTS) {
@@ -54,14 +58,14 @@ template <class K, class V> PI_DEVICE void attend(ARGUMENTS) {
     const int heads = pi_min(MAX_HEADS, shared_by - first);
     const int head0 = head_kv * shared_by + first;
     const int2 range = ranges[token];
-    const int begin = range.x + split * split_keys;
-    const int end = pi_min(range.y, begin + split_keys);
+    const int begin = pi_max(range.x, 0) + split * split_keys;
+    const int end = pi_min(pi_min(range.y, n_list), begin + split_keys);
     if (begin >= end) return; // the whole block
 
     const int lane = threadIdx.x % PI_WARP, warp = threadIdx.x / PI_WARP;
     for (int i = threadIdx.x; i < heads * dim_k; i += THREADS) {
         queries[i / dim_k][i % dim_k] =
-            q[((int64_t)token * n_head + head0) * dim_k + i] * scale;
+            q[(int64_t)token * q_stride + head0 * dim_k + i] * scale;
     }
     if (threadIdx.x < MAX_HEADS) {
         largest[threadIdx.x] = __uint_as_float(0xff800000u); // -inf
@@ -76,7 +80,7 @@ template <class K, class V> PI_DEVICE void attend(ARGUMENTS) {
         const int keys = pi_min(KEYS, end - chunk);
         // A warp takes a key, for all heads.
         for (int j = warp; j < keys; j += THREADS / PI_WARP) {
-            const uint8_t *row = k + list[chunk + j] * K::bytes(n_head_kv * dim_k);
+            const uint8_t *row = k + held(list[chunk + j], n_rows) * K::bytes(n_head_kv * dim_k);
             float dots[MAX_HEADS];
 #pragma unroll
             for (int h = 0; h < MAX_HEADS; h++) dots[h] = 0.0f;
@@ -128,7 +132,7 @@ template <class K, class V> PI_DEVICE void attend(ARGUMENTS) {
                 if (h < heads) sums[h] *= shrink[h];
             }
             for (int j = 0; j < keys; j++) {
-                const uint8_t *row = v + list[chunk + j] * V::bytes(n_head_kv * dim_v);
+                const uint8_t *row = v + held(list[chunk + j], n_rows) * V::bytes(n_head_kv * dim_v);
                 const float value = V::at(row, head_kv * dim_v + i);
 #pragma unroll
                 for (int h = 0; h < MAX_HEADS; h++) {

@@ -6,9 +6,12 @@
          i += (int64_t)gridDim.x * blockDim.x)
 
 // dst = act(gate) * up, or act(gate) when `up` is null. dst may be either.
-KERNEL((256)) activate(const float *gate, const float *up, float *dst, int64_t n, int act) {
+// Rows of `width` numbers, those of gate and up `stride` apart.
+KERNEL((256)) activate(const float *gate, const float *up, float *dst, int64_t n, int act,
+                       int width, int stride) {
     EACH(i, n) {
-        dst[i] = up ? pi_activate(act, gate[i], up[i]) : pi_activated(act, gate[i]);
+        const int64_t at = i / width * stride + i % width;
+        dst[i] = up ? pi_activate(act, gate[at], up[at]) : pi_activated(act, gate[at]);
     }
 }
 
@@ -37,6 +40,9 @@ KERNEL((256)) softcap(const float *x, float *dst, int64_t n, float cap) {
 
 // Row i of dst is row ids[i] of src.
 KERNEL((256)) gather(const float *__restrict__ src, const int *__restrict__ ids,
-                     float *__restrict__ dst, int64_t n, int width) {
-    EACH(i, n) dst[i] = src[(int64_t)ids[i / width] * width + i % width];
+                     float *__restrict__ dst, int64_t n, int width, int n_src) {
+    EACH(i, n) {
+        const int row = pi_max(0, pi_min(ids[i / width], n_src - 1));
+        dst[i] = src[(int64_t)row * width + i % width];
+    }
 }

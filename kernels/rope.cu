@@ -20,18 +20,18 @@ KERNEL((128)) rope(float *x, const float2 *__restrict__ table, int head_dim, int
 // Rows of the cache: token t goes to row rows[t], or nowhere when that is negative.
 
 KERNEL((256)) store_f32(const float *__restrict__ x, float *__restrict__ cache,
-                        const int *__restrict__ rows, int width, int stride) {
+                        const int *__restrict__ rows, int width, int stride, int n_rows) {
     const int row = rows[blockIdx.x];
-    if (row < 0) return;
+    if (row < 0 || row >= n_rows) return;
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
         cache[(int64_t)row * width + i] = x[(int64_t)blockIdx.x * stride + i];
     }
 }
 
 KERNEL((256)) store_f16(const float *__restrict__ x, uint16_t *__restrict__ cache,
-                        const int *__restrict__ rows, int width, int stride) {
+                        const int *__restrict__ rows, int width, int stride, int n_rows) {
     const int row = rows[blockIdx.x];
-    if (row < 0) return;
+    if (row < 0 || row >= n_rows) return;
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
         cache[(int64_t)row * width + i] =
             pi_float_to_half(x[(int64_t)blockIdx.x * stride + i]);
@@ -41,9 +41,9 @@ KERNEL((256)) store_f16(const float *__restrict__ x, uint16_t *__restrict__ cach
 // Blocks of 34 bytes as in files: half scale, 32 codes. A warp makes one; the width is a multiple
 // of 32.
 KERNEL((256)) store_q8_0(const float *__restrict__ x, uint8_t *__restrict__ cache,
-                         const int *__restrict__ rows, int width, int stride) {
+                         const int *__restrict__ rows, int width, int stride, int n_rows) {
     const int row = rows[blockIdx.x], lane = threadIdx.x % PI_WARP;
-    if (row < 0) return;
+    if (row < 0 || row >= n_rows) return;
     const int blocks = width / 32;
     for (int b = threadIdx.x / PI_WARP; b < blocks; b += blockDim.x / PI_WARP) {
         const float v = x[(int64_t)blockIdx.x * stride + b * 32 + lane];

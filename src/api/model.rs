@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::adapter::{self, Lora};
+use crate::backend::cuda::CudaError;
+use crate::engine::card::{CardModel, CardRequest};
 use crate::engine::{Context, ContextError, ContextParams};
 use crate::gguf::{self, LoadOptions, Metadata, ModelFiles, Progress};
 use crate::model::{self, Ftype, Hparams, Layout, SaveError, Wanted, Weight};
@@ -54,6 +56,8 @@ pub struct Model {
     pub(super) vocab: Vocab,
     /// Where it was loaded from; the first file of a set.
     pub(super) path: Option<PathBuf>,
+    /// Layers that are on a card.
+    card: Option<Arc<CardModel>>,
 }
 
 impl Model {
@@ -132,7 +136,16 @@ impl Model {
         }
         let (sparse, inner) = (Arc::new(sparse), Arc::new(inner));
         let (path, tuned) = (path.map(Path::to_owned), OnceCell::new());
-        Ok(Self { inner, sparse, options: sparse_options, tuned, vocab, path })
+        Ok(Self { inner, sparse, options: sparse_options, tuned, vocab, path, card: None })
+    }
+
+    /// Brings layers to a card, for contexts that are made from now on. Says how many went there, the
+    /// output counted as one.
+    pub fn offload(&mut self, request: &CardRequest) -> Result<usize, CudaError> {
+        self.card = None;
+        self.card = CardModel::new(&self.inner, request)?.map(Arc::new);
+        let n_layers = self.hparams().map_or(0, |hp| hp.n_layer);
+        Ok(self.card.as_ref().map_or(0, |card| n_layers + 1 - card.first_layer()))
     }
 
     /// The tokenizer.
@@ -229,6 +242,8 @@ impl Model {
             true => &self.sparse,
             false => self.tuned(params.n_threads),
         };
+        let card = params.card.clone().or_else(|| self.card.clone());
+        let params = ContextParams { card, ..params };
         Context::new(Arc::clone(&self.inner), Arc::clone(sparse), params)
     }
 

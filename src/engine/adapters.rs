@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Context;
 use super::run::observe::Observer;
 use crate::adapter::{Adapted, ControlVector, Error, Lora};
+use crate::log_error;
 use crate::model::{Model, Weight};
 use crate::plan::Plan;
 
@@ -82,10 +83,15 @@ impl Context {
 
     /// Shows every step of later batches to somebody; all of them are computed then, one by one.
     pub fn observe(&mut self, observer: Box<dyn Observer>) -> Result<(), Error> {
+        // Every step is shown where it runs: on the host.
+        if let Err(error) = self.leave_card() {
+            log_error!("keys and values on the GPU are lost: {error}");
+            self.kv_mut().clear(false);
+        }
         self.adapters.unfuse(&self.model);
         self.runner.make_readable();
         if let Some((plan, _)) = self.adapters.plan(&self.model) {
-            self.runner.change_plan(plan)?;
+            self.runner.change_plan(plan, None)?;
         }
         self.observer = Some(observer);
         Ok(())
@@ -100,7 +106,8 @@ impl Context {
             new.unfuse(&self.model);
         }
         let (plan, _) = new.plan(&self.model).ok_or(Error::NoWeights)?;
-        self.runner.change_plan(plan)?;
+        let card = self.card_run(plan);
+        self.runner.change_plan(plan, card)?;
         self.adapters = new;
         Ok(())
     }

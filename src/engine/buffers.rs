@@ -37,17 +37,19 @@ struct Formats {
     q8: Vec<bool>,
 }
 
-/// Makes the buffers of a plan, without rows yet; to be read by somebody else too, all are in f32.
+/// Makes the buffers of a plan, without rows yet; to be read by somebody else too, all are in f32,
+/// or those of `crossing`.
 pub fn for_plan(
     plan: &Plan,
     table: &KernelTable,
     reference: bool,
     readable: bool,
+    crossing: &[SlotId],
 ) -> Result<Vec<Slot>, OutOfMemory> {
     let n = plan.slots.len();
     let mut formats = Formats { f32: vec![readable; n], q8: vec![false; n] };
-    if let Some(embeddings) = plan.embeddings {
-        formats.f32[embeddings.0] = true;
+    for slot in plan.embeddings.iter().chain(crossing) {
+        formats.f32[slot.0] = true;
     }
     // Layers share slots, and a copy needs what its readers need: until nothing new comes up.
     loop {
@@ -202,6 +204,24 @@ impl Slot {
     /// Rows in f32, outside of a run.
     pub fn get(&mut self) -> &[f32] {
         self.f32.as_mut().map_or(&[], |x| x.get())
+    }
+
+    /// Fills the first `n` rows from elsewhere, outside of a run.
+    pub fn fill<E>(
+        &mut self,
+        table: &KernelTable,
+        n: usize,
+        fill: impl FnOnce(&mut [f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(f32) = &mut self.f32 else { return Ok(()) };
+        let x = &mut f32.get_mut()[..n * self.width];
+        fill(x)?;
+        if let Some(Q8 { q, d, s }) = &mut self.q8 {
+            let n_blocks = x.len() / BLOCK;
+            let (d, s) = (&mut d.get_mut()[..n_blocks], &mut s.get_mut()[..n_blocks]);
+            table.quantize_q8(x, &mut q.get_mut()[..x.len()], d, s);
+        }
+        Ok(())
     }
 
     /// Rows in f32, to read in this step.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::adapters::Adapters;
 use super::batch::{self, Batch, Input, Limits};
+use super::card::{self, CardRun};
 use super::classify::classify;
 use super::kv::{self, KvCache, KvSizes, SeqSet};
 use super::outputs::Outputs;
@@ -16,6 +17,8 @@ use super::token::Token;
 use super::{ContextError, DecodeError};
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::Pool;
+use crate::backend::cuda::CudaError;
+use crate::log_warn;
 use crate::model::{Model, Pooling, RopeFreqs, RopeParams, RopeScaling, RopeTraining};
 use crate::plan::{Plan, RopeFactors};
 use crate::quant::QuantType;
@@ -80,9 +83,22 @@ impl Context {
         let n_cells = if plan.stateless { 0 } else { sizes.n_ctx_seq };
         let (types, kv_sizes) = kv_shape(plan, &params, &sizes, n_cells);
         kv::check_types(&plan.layers, types).map_err(ContextError::Invalid)?;
-        let kv = KvCache::new(&plan.layers, types, &kv_sizes)?;
+        let card = params.card.clone().filter(|_| !params.reference && !plan.stateless);
+        let has = |layer| {
+            let late = card.as_ref().is_some_and(|card| layer >= card.first_layer());
+            late && params.offload_kqv && card::keeps_kv(plan, layer, types)
+        };
+        let kv_card = card.as_ref().map(|card| kv::KvCard {
+            stream: card.stream(),
+            budget: card.budget(),
+            has: &has,
+        });
+        let kv = KvCache::new(&plan.layers, types, &kv_sizes, kv_card.as_ref())?;
         let table = KernelTable::detect();
-        let runner = Runner::new(plan, &sparse, &kv, table, params.reference, ropes)?;
+        let mut runner = Runner::new(plan, &sparse, &kv, table, params.reference, ropes)?;
+        if let Some(card) = &card {
+            runner.change_plan(plan, Some(CardRun::new(card, &model, plan, &kv)))?;
+        }
         let causal = params.causal.unwrap_or(hp.is_none_or(|hp| hp.causal));
         Ok(Self {
             sizes,
@@ -298,7 +314,7 @@ impl Context {
         if self.kv.n_rows(0) < tokens.len() {
             let n_cells = tokens.len().next_power_of_two();
             let (types, sizes) = kv_shape(plan, &self.params, &self.sizes, n_cells);
-            self.kv = KvCache::new(&plan.layers, types, &sizes)?;
+            self.kv = KvCache::new(&plan.layers, types, &sizes, None)?;
         }
         Ok(tokens.iter().map(|t| Token { seqs: SeqSet::one(t.seq), ..*t }).collect())
     }
@@ -336,16 +352,52 @@ impl Context {
     ) -> Result<(), DecodeError> {
         // `check_room` saw to it that there are enough cells.
         let result = match self.kv.place(tokens, n, &mut self.ubatch.kv_rows) {
-            true => self.compute(input, &tokens[..n]),
+            true => self.compute_somewhere(input, &tokens[..n]),
             false => Err(DecodeError::NoSlot { needed: n, free: self.ubatch.kv_rows[0].len() }),
         };
         if result.is_err() {
             self.kv.free_rows(&self.ubatch.kv_rows);
         }
+        if matches!(result, Err(DecodeError::Card(_))) {
+            self.kv.clear(false);
+        }
         result
     }
 
+    /// Computes on the card what can be; when it fails, on the host from then on. The card's error
+    /// when the cache could not be brought home.
+    fn compute_somewhere(&mut self, input: Input<'_>, tokens: &[Token]) -> Result<(), DecodeError> {
+        match self.compute(input, tokens) {
+            Err(DecodeError::Card(error)) => {
+                if self.leave_card().is_err() {
+                    return Err(DecodeError::Card(error));
+                }
+                log_warn!("the GPU is left, the CPU goes on: {error}");
+                self.compute(input, tokens)
+            }
+            done => done,
+        }
+    }
+
+    /// Runs of a plan on the context's card, if it has one.
+    pub(super) fn card_run(&self, plan: &Plan) -> Option<CardRun> {
+        let card = self.params.card.as_ref()?;
+        Some(CardRun::new(card, &self.model, plan, &self.kv))
+    }
+
+    /// Goes on without the card. An error when what is in its memory is lost.
+    pub(super) fn leave_card(&mut self) -> Result<(), CudaError> {
+        self.params.card = None;
+        let left = self.kv.leave_card();
+        if let Some((plan, _)) = self.adapters.plan(&self.model) {
+            // Slots only lose formats: no memory is asked for.
+            let _ = self.runner.change_plan(plan, None);
+        }
+        left
+    }
+
     fn compute(&mut self, input: Input<'_>, tokens: &[Token]) -> Result<(), DecodeError> {
+        self.kv.return_to_card().map_err(DecodeError::Card)?;
         let (plan, added) = self.adapters.plan(&self.model).ok_or(DecodeError::NoWeights)?;
         let causal = self.is_causal(plan);
         let (single, several) = (self.params.n_threads.max(1), self.params.n_threads_batch.max(1));
@@ -372,6 +424,7 @@ impl Context {
             sparse: &self.sparse,
             kv: &self.kv,
             input,
+            tokens,
             ubatch,
             causal,
         };
@@ -380,6 +433,7 @@ impl Context {
         run.map_err(|stop| match stop {
             Stop::Aborted => DecodeError::Aborted,
             Stop::OutOfMemory(e) => DecodeError::OutOfMemory(e),
+            Stop::Card(e) => DecodeError::Card(e),
         })?;
         let n = ubatch.outputs.len();
         if n == 0 {

@@ -11,6 +11,7 @@
 mod adapters;
 pub mod batch;
 mod buffers;
+pub mod card;
 mod classify;
 mod context;
 pub mod kv;
@@ -31,6 +32,7 @@ pub use run::Abort;
 pub use run::observe::{Content, Node, Observer, Op, Value};
 pub use state::{StateError, StateScope};
 
+use crate::backend::cuda::CudaError;
 use crate::util::aligned::OutOfMemory;
 
 /// Why a context cannot be made.
@@ -39,6 +41,9 @@ pub enum ContextError {
     /// Parameters that make no sense, or that are not supported.
     #[error("{0}")]
     Invalid(String),
+    /// The card failed, and what was in its memory is lost.
+    #[error("{0}; the context goes on without it, and empty")]
+    Card(CudaError),
     /// The model was loaded without weights.
     #[error("the model was loaded without its weights")]
     NoWeights,
@@ -67,6 +72,9 @@ pub enum DecodeError {
     /// No memory for buffers.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+    /// The card failed, and what was in its memory is lost.
+    #[error("{0}; the context goes on without it, and empty")]
+    Card(CudaError),
     /// The model was loaded without weights.
     #[error("the model was loaded without its weights")]
     NoWeights,
@@ -80,7 +88,7 @@ impl DecodeError {
             Self::NoSlot { .. } => 1,
             Self::Aborted => 2,
             Self::OutOfMemory(_) => -2,
-            Self::NoWeights => -3,
+            Self::Card(_) | Self::NoWeights => -3,
         }
     }
 }

@@ -3,7 +3,9 @@
 use crate::model::{Hparams, Pooling, RopeParams};
 use crate::quant::QuantType;
 
+use super::card::CardModel;
 use super::{ContextError, kv::MAX_SEQS};
+use std::sync::Arc;
 
 /// A context's wishes. Zero means the default where llama.h says so.
 #[derive(Clone, Debug)]
@@ -39,6 +41,10 @@ pub struct ContextParams {
     pub rope: RopeParams,
     /// Do not measure times.
     pub no_perf: bool,
+    /// Layers of the model that are on a card, and run there.
+    pub card: Option<Arc<CardModel>>,
+    /// Keys and values of these layers are there too.
+    pub offload_kqv: bool,
     /// Dequantised weights, F32 activations and F32 cache: slow, the yardstick of the rest.
     pub reference: bool,
 }
@@ -61,6 +67,8 @@ impl Default for ContextParams {
             causal: None,
             rope: RopeParams::default(),
             no_perf: true,
+            card: None,
+            offload_kqv: true,
             reference: reference_from_env(),
         }
     }

@@ -11,12 +11,14 @@
 mod blocks;
 mod builder;
 mod experts;
+mod flow;
 mod skipping;
 mod streams;
 mod unfused;
 
 pub use builder::{BuildError, Builder, TensorFacts, Tensors};
 pub use experts::{Experts, SkippingExperts};
+pub use flow::{Flow, Leg};
 pub use skipping::{Down, DownRows, FfnShape, Predictor, Skipping, SkippingFfn};
 pub use streams::STREAMS;
 pub(crate) use unfused::with_layer;

@@ -1,7 +1,7 @@
 //! `kernels/elementwise.cu` and `kernels/embed.cu`
 
 use powerinfer::backend::cuda::launch::{
-    Embed, accumulate, activate, add, embed, gather, multiply, scale, softcap,
+    Activate, Embed, accumulate, activate, add, embed, gather, multiply, scale, softcap,
 };
 use powerinfer::quant::QuantType;
 use powerinfer::tensor::Activation;
@@ -13,22 +13,25 @@ use super::gear::{Gear, activated, close, random};
 fn activations() {
     every_order(|| {
         let gear = Gear::new();
-        let n = 700;
-        let far = |seed| random(n, seed).iter().map(|x| x * 12.0).collect::<Vec<f32>>();
-        let (gate, up) = (far(1), far(2));
-        let (dg, du, dst) = (gear.put(&gate), gear.put(&up), gear.scratch(n * 4));
+        // Rows of a gate, an up and four numbers that are neither.
+        let (n, width, stride) = (7, 100, 204);
+        let x: Vec<f32> = random(n * stride, 1).iter().map(|x| x * 12.0).collect();
+        let (dx, dst) = (gear.put(&x), gear.scratch(n * width * 4));
         for act in Activation::ALL {
             for gated in [true, false] {
                 if !gated && act.is_gated_only() {
                     continue;
                 }
-                let other = gated.then(|| du.view());
-                activate(&gear.stream, act, dg.view(), other, dst.view(), n).unwrap();
-                let want = |(&g, &u): (&f32, &f32)| {
-                    activated(act, f64::from(g), if gated { f64::from(u) } else { 1.0 })
-                };
-                let want: Vec<f64> = gate.iter().zip(&up).map(want).collect();
-                close(&gear.get(dst.view(), n), &want, 1e-6);
+                let up = gated.then(|| dx.view().from(width * 4));
+                let a = Activate { gate: dx.view(), up, stride, n, width, dst: dst.view() };
+                activate(&gear.stream, act, &a).unwrap();
+                let want = x.chunks(stride).flat_map(|row| {
+                    let pairs = row[..width].iter().zip(&row[width..2 * width]);
+                    pairs.map(|(&g, &u)| {
+                        activated(act, f64::from(g), if gated { f64::from(u) } else { 1.0 })
+                    })
+                });
+                close(&gear.get(dst.view(), n * width), &want.collect::<Vec<f64>>(), 1e-6);
             }
         }
     });
@@ -56,11 +59,12 @@ fn sums_and_factors() {
         holds(&|i| x[i] + 0.5);
         softcap(stream, dx.view(), dst.view(), n, 0.3).unwrap();
         holds(&|i| 0.3 * (x[i] / 0.3).tanh());
-        let ids = gear.put(&[5_i32, 0, 2]);
-        // SAFETY: there are six rows.
-        unsafe { gather(stream, dx.view(), 6, ids.view(), dst.view(), 3, 100) }.unwrap();
-        let want: Vec<f32> = [5, 0, 2].iter().flat_map(|&r| x[r * 100..][..100].to_vec()).collect();
-        assert_eq!(gear.get::<f32>(dst.view(), 300), want);
+        // Ids that lead out of the six rows are those of the last and the first.
+        let ids = gear.put(&[77_i32, 0, 2, -3]);
+        gather(stream, dx.view(), 6, ids.view(), dst.view(), 4, 100).unwrap();
+        let want: Vec<f32> =
+            [5, 0, 2, 0].iter().flat_map(|&r| x[r * 100..][..100].to_vec()).collect();
+        assert_eq!(gear.get::<f32>(dst.view(), 400), want);
     });
 }
 

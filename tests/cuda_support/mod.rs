@@ -251,13 +251,27 @@ pub fn passes_with<F: FnOnce()>(settings: &[(&str, &str)], body: F) {
     }
 }
 
+/// Whether tests are to run on the machine's own card.
+fn has_card() -> bool {
+    std::env::var_os("POWERINFER_TEST_GPU").is_some_and(|value| value == "1")
+}
+
+/// Runs `body` on the emulator in a child of the test that this is called from, or in this process
+/// on a real card as [`every_order`] does: for what is too long to run in every order.
+pub fn once<F: FnOnce()>(body: F) {
+    match has_card() && !is_child() {
+        true => body(),
+        false => passes_with(&[], body),
+    }
+}
+
 /// Runs `body` on the emulator in each order of threads, in children of the test that this is
 /// called from; and in this process, on a real card, when `POWERINFER_TEST_GPU=1`.
 pub fn every_order<F: Fn()>(body: F) {
     if is_child() {
         return body();
     }
-    if std::env::var_os("POWERINFER_TEST_GPU").is_some_and(|value| value == "1") {
+    if has_card() {
         return body();
     }
     for order in ORDERS {

@@ -11,6 +11,7 @@ mod cells;
 mod format;
 mod part;
 mod restore;
+mod rows;
 mod save;
 pub mod window;
 
@@ -19,23 +20,36 @@ pub use format::{TYPES, check as check_types, store_row};
 pub use part::KvSizes;
 use part::Part;
 pub use restore::Restored;
+pub use rows::KvRows;
 
 use crate::backend::cpu::KernelTable;
-use crate::backend::cpu::pool::Shared;
+use crate::backend::cuda::{Budget, CudaError, Stream};
 use crate::engine::token::Token;
+use crate::log_warn;
 use crate::model::RopeFreqs;
 use crate::plan::{Attention, RopeStyle};
 use crate::quant::QuantType;
 use crate::util::aligned::OutOfMemory;
+use std::sync::Arc;
 
 /// Keys and values of one layer: a row per cell, the heads side by side.
 pub struct KvLayer {
     /// Rotated keys.
-    pub k: Shared<u8>,
+    pub k: KvRows,
     /// Values.
-    pub v: Shared<u8>,
+    pub v: KvRows,
     /// Part of the cache that the layer is in.
     pub part: usize,
+}
+
+/// A card that layers' keys and values go to.
+pub struct KvCard<'a> {
+    /// In whose order the rows are used.
+    pub stream: &'a Arc<Stream>,
+    /// What they may take.
+    pub budget: &'a Arc<Budget>,
+    /// Whether a layer's rows go there.
+    pub has: &'a dyn Fn(usize) -> bool,
 }
 
 /// The cache of a context.
@@ -53,32 +67,46 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// An empty cache.
+    /// An empty cache. Layers that the card has no room for stay with the host.
     pub fn new(
         specs: &[Attention],
         (ty_k, ty_v): (QuantType, QuantType),
         sizes: &KvSizes,
+        card: Option<&KvCard<'_>>,
     ) -> Result<Self, OutOfMemory> {
         let too_much = OutOfMemory { bytes: usize::MAX };
         let n_streams = if sizes.unified { 1 } else { sizes.n_seq_max };
         sizes.n_ctx_seq.checked_mul(n_streams).ok_or(too_much)?;
-        let (mut own, mut of) = (Vec::new(), Vec::new());
-        for spec in specs {
+        let (mut own, mut of, mut first_of) = (Vec::new(), Vec::new(), Vec::new());
+        for (il, spec) in specs.iter().enumerate() {
             let seen = spec.kv_of.map_or(own.len(), |layer| of[layer]);
             of.push(seen);
             if spec.kv_of.is_none() {
                 own.push(*spec);
+                first_of.push(il);
             }
         }
         let specs = own;
         let (parts, part_of) = Part::all(&specs, sizes);
-        let buffer = |part: usize, ty: QuantType, width: usize| {
-            let row = ty.row_bytes(width as u64).and_then(|b| usize::try_from(b).ok());
-            Shared::new(parts[part].n_rows(), row.ok_or(OutOfMemory { bytes: usize::MAX })?)
-        };
-        let layers = specs.iter().zip(part_of).map(|(spec, part)| {
-            let k = buffer(part, ty_k, spec.n_embd_k())?;
-            Ok(KvLayer { k, v: buffer(part, ty_v, spec.n_embd_v())?, part })
+        let mut card = card;
+        let layers = specs.iter().zip(part_of).zip(first_of).map(|((spec, part), il)| {
+            let n_rows = parts[part].n_rows();
+            let row = |ty: QuantType, width: usize| {
+                let bytes = ty.row_bytes(width as u64).and_then(|b| usize::try_from(b).ok());
+                bytes.ok_or(OutOfMemory { bytes: usize::MAX })
+            };
+            let (ld_k, ld_v) = (row(ty_k, spec.n_embd_k())?, row(ty_v, spec.n_embd_v())?);
+            if let Some(there) = card.filter(|card| (card.has)(il)) {
+                let side = |ld| KvRows::on_card(n_rows, ld, there.stream, there.budget);
+                match side(ld_k).and_then(|k| Ok((k, side(ld_v)?))) {
+                    Ok((k, v)) => return Ok(KvLayer { k, v, part }),
+                    Err(error) => {
+                        log_warn!("keys and values from layer {il} on stay in RAM: {error}");
+                        card = None;
+                    }
+                }
+            }
+            Ok(KvLayer { k: KvRows::new(n_rows, ld_k)?, v: KvRows::new(n_rows, ld_v)?, part })
         });
         let layers = layers.collect::<Result<_, OutOfMemory>>()?;
         Ok(Self { ty_k, ty_v, n_seq_max: sizes.n_seq_max, parts, layers, specs, of })
@@ -107,6 +135,22 @@ impl KvCache {
     /// Bytes of all buffers.
     pub fn n_bytes(&mut self) -> usize {
         self.layers.iter_mut().map(|l| l.k.n_bytes() + l.v.n_bytes()).sum()
+    }
+
+    /// Before a batch: what was changed in the host's memory goes back to the card.
+    pub fn return_to_card(&mut self) -> Result<(), CudaError> {
+        let mut sides = self.layers.iter_mut().flat_map(|layer| [&mut layer.k, &mut layer.v]);
+        sides.try_for_each(KvRows::return_to_card)
+    }
+
+    /// Takes all rows home for good; an error when some are lost.
+    pub fn leave_card(&mut self) -> Result<(), CudaError> {
+        let mut all = Ok(());
+        for layer in &mut self.layers {
+            // Each side comes home, also behind one that is lost.
+            all = all.and(layer.k.leave_card()).and(layer.v.leave_card());
+        }
+        all
     }
 
     /// Which stream a sequence is in.
@@ -180,8 +224,8 @@ impl KvCache {
         self.parts.iter_mut().flat_map(|p| &mut p.streams).for_each(Cells::clear);
         if data {
             for layer in &mut self.layers {
-                layer.k.get_mut().fill(0);
-                layer.v.get_mut().fill(0);
+                layer.k.clear();
+                layer.v.clear();
             }
         }
     }
@@ -209,7 +253,7 @@ impl KvCache {
                 for layer in self.layers.iter_mut().filter(|layer| layer.part == i) {
                     for buffer in [&mut layer.k, &mut layer.v] {
                         let ld = buffer.ld();
-                        buffer.get_mut().copy_within(from * ld..(from + 1) * ld, to * ld);
+                        buffer.bytes().copy_within(from * ld..(from + 1) * ld, to * ld);
                     }
                 }
             });
@@ -268,7 +312,7 @@ impl KvCache {
                     for (layer, spec) in layers.filter(|(layer, _)| layer.part == i) {
                         let Some(rope) = &spec.rope else { continue };
                         let ld = layer.k.ld();
-                        let stored = &mut layer.k.get_mut()[row * ld..(row + 1) * ld];
+                        let stored = &mut layer.k.bytes()[row * ld..(row + 1) * ld];
                         let mut keys = vec![0.0; spec.n_embd_k()];
                         table.dequant_row(self.ty_k, stored, &mut keys);
                         let cos_sin = &cos_sin[rope.table];

@@ -195,7 +195,7 @@ impl KvCache {
             let layer = &mut self.layers[layer];
             for (buffer, rows) in [(&mut layer.k, k), (&mut layer.v, v)] {
                 let ld = buffer.ld();
-                let to = buffer.get_mut();
+                let to = buffer.bytes();
                 for &(i, row) in moves.iter() {
                     to[row * ld..(row + 1) * ld].copy_from_slice(&rows[i * ld..(i + 1) * ld]);
                 }

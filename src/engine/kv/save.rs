@@ -105,7 +105,7 @@ impl KvCache {
             let list = &lists[layer.part - parts.start];
             for buffer in [&mut layer.k, &mut layer.v] {
                 let ld = buffer.ld();
-                let rows = buffer.get();
+                let rows = buffer.bytes();
                 for run in list.chunk_by(|a, b| a.row + 1 == b.row) {
                     out.bytes(&rows[run[0].row * ld..(run[0].row + run.len()) * ld])?;
                 }

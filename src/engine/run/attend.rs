@@ -77,7 +77,7 @@ impl State {
 /// Slope of a head's penalty on distance (ALiBi, arXiv 2108.12409): a geometric series from
 /// `2^(-max_bias / n)` down to `2^-max_bias` for the first `n` heads, a power of two; the others'
 /// lie between those, every second one of the series for `2 n` heads.
-fn alibi_slope(max_bias: f32, n_head: usize, head: usize) -> f32 {
+pub fn alibi_slope(max_bias: f32, n_head: usize, head: usize) -> f32 {
     let n = (n_head + 1).next_power_of_two() / 2;
     let exponent = match head < n {
         true => (head + 1) as f32 / n as f32,
@@ -110,8 +110,8 @@ impl Run<'_> {
         scratch.rows.ensure(dk);
         worker.step(spec.n_head_kv, |task| {
             let head = task.index();
-            let mut k = kv.k.tile(task, n_rows, all(kv.k.ld() / spec.n_head_kv));
-            let mut v = kv.v.tile(task, n_rows, all(kv.v.ld() / spec.n_head_kv));
+            let mut k = kv.k.host().tile(task, n_rows, all(kv.k.ld() / spec.n_head_kv));
+            let mut v = kv.v.host().tile(task, n_rows, all(kv.v.ld() / spec.n_head_kv));
             let rows = self.slot(qkv).read(task, 0..n);
             let width = self.slot(qkv).width;
             for (t, row) in rows.chunks_exact(width).enumerate() {
@@ -268,8 +268,10 @@ impl Run<'_> {
         let spec = &self.plan.layers[layer];
         let kv = self.kv.layer(layer);
         let (ty_k, ty_v) = self.kv.types();
-        let sides =
-            [(&kv.k, ty_k, spec.head_dim_k, &mut a.k), (&kv.v, ty_v, spec.head_dim_v, &mut a.v)];
+        let sides = [
+            (kv.k.host(), ty_k, spec.head_dim_k, &mut a.k),
+            (kv.v.host(), ty_v, spec.head_dim_v, &mut a.v),
+        ];
         for (buffer, ty, head_dim, out) in sides {
             out.ensure(TILE * head_dim);
             let data = buffer.read(task);

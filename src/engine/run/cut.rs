@@ -47,9 +47,9 @@ pub struct Class {
     n_head_kv: usize,
     /// Query heads that share a key head.
     pub(super) group: usize,
-    pub(super) window: Option<Window>,
+    pub(in crate::engine) window: Option<Window>,
     /// Part of the cache with the layer's cells.
-    pub(super) part: usize,
+    pub(in crate::engine) part: usize,
 }
 
 impl Class {

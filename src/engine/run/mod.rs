@@ -7,6 +7,7 @@
 mod attend;
 mod cut;
 mod experts;
+mod legs;
 mod mat_mul;
 pub mod observe;
 mod rows;
@@ -14,25 +15,27 @@ mod signs;
 mod skipping;
 mod streams;
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::batch::Input;
 use super::buffers::{self, Slot};
+use super::card::CardRun;
 use super::kv::KvCache;
 use super::token::Token;
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::{Pool, Shared, Worker};
 use crate::backend::cpu::table::WeightRows;
+use crate::backend::cuda::CudaError;
 use crate::model::{Layout, Model, RopeFreqs, Weight};
 use crate::plan::{Plan, Rows, SlotId, StepKind, TensorId};
 use crate::sparse::{Gates, Sparse, Stats};
 use crate::util::aligned::{AlignedVec, OutOfMemory};
 use crate::util::bytes;
 
-use cut::Class;
-pub use cut::Work;
+pub use attend::alibi_slope;
+pub use cut::{Class, Work};
 use experts::Routing;
 use observe::Observer;
 use skipping::Firing;
@@ -109,6 +112,8 @@ pub struct Runner {
     /// Their activated gates, where somebody wants to know.
     gates: Option<Gates>,
     scratch: Vec<Mutex<Scratch>>,
+    /// Runs some of the steps.
+    card: Option<CardRun>,
 }
 
 /// Why a ubatch was not computed to its end.
@@ -118,6 +123,14 @@ pub enum Stop {
     Aborted,
     /// No memory for the buffers.
     OutOfMemory(OutOfMemory),
+    /// The card refused.
+    Card(CudaError),
+}
+
+impl From<CudaError> for Stop {
+    fn from(e: CudaError) -> Self {
+        Self::Card(e)
+    }
 }
 
 impl From<OutOfMemory> for Stop {
@@ -141,6 +154,8 @@ pub struct Job<'a> {
     pub kv: &'a KvCache,
     /// Content of the ubatch.
     pub input: Input<'a>,
+    /// Its tokens.
+    pub tokens: &'a [Token],
     /// The rest of it.
     pub ubatch: &'a Ubatch,
     /// Whether a mask hides later tokens.
@@ -149,7 +164,7 @@ pub struct Job<'a> {
 
 impl Job<'_> {
     /// Rows that a buffer has.
-    fn n_rows(&self, id: SlotId) -> usize {
+    pub fn n_rows(&self, id: SlotId) -> usize {
         let slot = self.plan.slot(id);
         self.ubatch.n_rows(slot.rows) * slot.per_row
     }
@@ -189,7 +204,7 @@ impl Runner {
             readable: false,
             cos_sin: cos_sin.collect::<Result<_, _>>()?,
             ropes,
-            slots: buffers::for_plan(plan, table, reference, false)?,
+            slots: buffers::for_plan(plan, table, reference, false, &[])?,
             classes,
             class_of,
             partials: attend::partials(plan)?,
@@ -198,12 +213,17 @@ impl Runner {
             stats: Stats::new(plan, sparse),
             gates: None,
             scratch: Vec::new(),
+            card: None,
         })
     }
 
     /// Changes to a plan of the same model with other steps and slots; the sizes of attention stay.
-    pub fn change_plan(&mut self, plan: &Plan) -> Result<(), OutOfMemory> {
-        self.slots = buffers::for_plan(plan, self.table, self.reference, self.readable)?;
+    /// `card` runs some of its steps.
+    pub fn change_plan(&mut self, plan: &Plan, card: Option<CardRun>) -> Result<(), OutOfMemory> {
+        let crossing = card.as_ref().map_or_else(Vec::new, CardRun::crossing);
+        let readable = self.readable;
+        self.slots = buffers::for_plan(plan, self.table, self.reference, readable, &crossing)?;
+        self.card = card;
         Ok(())
     }
 
@@ -295,10 +315,18 @@ impl Runner {
         if let Some(observer) = observer {
             return self.run_observed(pool, job, abort, observer);
         }
+        if let Some(mut card) = self.card.take() {
+            let done = self.run_legs(pool, job, abort, &mut card);
+            self.card = Some(card);
+            return done;
+        }
         let check = ubatch.n_tokens() <= skipping::MAX_TOKENS && self.stats.begin_small();
         let run = Run { runner: self, job: *job, check };
         let stop_at = AtomicUsize::new(usize::MAX);
-        pool.run(&|worker| run.walk(worker, abort, &stop_at));
+        pool.run(&|worker| {
+            run.rope_tables(worker);
+            run.walk(worker, 0..plan.steps.len(), abort, &stop_at);
+        });
         match stop_at.into_inner() {
             usize::MAX => Ok(()),
             _ => Err(Stop::Aborted),
@@ -313,11 +341,17 @@ impl<'a> Run<'a> {
 }
 
 impl Run<'_> {
-    /// One thread's way through the steps.
-    fn walk(&self, worker: &Worker<'_>, abort: Option<&dyn Abort>, stop_at: &AtomicUsize) {
+    /// One thread's way through some steps.
+    fn walk(
+        &self,
+        worker: &Worker<'_>,
+        steps: Range<usize>,
+        abort: Option<&dyn Abort>,
+        stop_at: &AtomicUsize,
+    ) {
         let mut scratch = self.scratch_of(worker);
-        self.rope_tables(worker);
-        for (i, step) in self.plan.steps.iter().enumerate() {
+        for i in steps {
+            let step = &self.plan.steps[i];
             // The first thread asks and names the next step, which nobody reaches before the
             // barrier that ends this one: all threads stop at the same step.
             if stop_at.load(Ordering::Acquire) <= i {

@@ -59,6 +59,11 @@ impl<T: Pod> Shared<T> {
         Ok(())
     }
 
+    /// Gives the memory back: it has no rows then.
+    pub fn free(&mut self) {
+        *self.data.get_mut() = AlignedVec::new();
+    }
+
     /// Elements from one row to the next.
     pub fn ld(&self) -> usize {
         self.ld

@@ -1,7 +1,7 @@
 //! `kernels/attend.cu`
 
 use super::super::{CudaError, Dims, Kernel, Module, Stream, View};
-use super::{Arg, CacheType, check, dim, int, optional};
+use super::{Arg, CacheType, check, dim, int, optional, rows_bytes};
 
 /// Keys that a block takes at a time; splits are multiples of it.
 pub const ATTEND_KEYS: usize = 64;
@@ -24,8 +24,10 @@ pub struct Slopes<'a> {
 /// Attention of tokens over rows of the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Attend<'a> {
-    /// f32 `[n_tokens][n_head][dim_k]`
+    /// f32 `[n_tokens][q_stride]`, of which the first `n_head * dim_k` are queries.
     pub q: View<'a>,
+    /// Numbers from a token's queries to the next's.
+    pub q_stride: usize,
     /// Rows of `[n_head_kv][dim_k]`.
     pub k: View<'a>,
     /// Rows of `[n_head_kv][dim_v]`.
@@ -84,15 +86,11 @@ pub fn attend_scratch(
         .checked_mul(4)
 }
 
-/// Attends.
-///
-/// # Safety
-/// On the device, ranges lie in `0..n_list` and have at most `max_keys`, and the rows that they list
-/// are less than `n_rows`.
+/// Attends. Ranges and rows on the device that lead out of the list or the cache are cut off.
 ///
 /// # Panics
 /// When a view is too short, or the shapes are not those the kernel is made for.
-pub unsafe fn attend(stream: &Stream, a: &Attend<'_>) -> Result<(), CudaError> {
+pub fn attend(stream: &Stream, a: &Attend<'_>) -> Result<(), CudaError> {
     assert!(
         a.n_head_kv > 0 && a.n_head.is_multiple_of(a.n_head_kv),
         "{} heads over {}",
@@ -112,7 +110,9 @@ pub unsafe fn attend(stream: &Stream, a: &Attend<'_>) -> Result<(), CudaError> {
     );
     let heads = a.n_tokens.checked_mul(a.n_head);
     let numbers = |dim: usize| heads.and_then(|heads| heads.checked_mul(dim)?.checked_mul(4));
-    check("queries", a.q, numbers(a.dim_k));
+    let n_q = a.n_head.saturating_mul(a.dim_k);
+    check("queries", a.q, rows_bytes(a.n_tokens, a.q_stride, n_q));
+    assert!(a.n_rows > 0, "a cache without rows");
     check("results", a.dst, numbers(a.dim_v));
     for (what, view, dim) in [("keys", a.k, a.dim_k), ("values", a.v, a.dim_v)] {
         let row = a.n_head_kv.checked_mul(dim).and_then(|width| a.kind.row_bytes(width));
@@ -157,10 +157,13 @@ pub unsafe fn attend(stream: &Stream, a: &Attend<'_>) -> Result<(), CudaError> {
         int(splits),
         Arg::F32(a.scale),
         Arg::F32(a.softcap),
+        int(a.q_stride),
+        int(a.n_list),
+        int(a.n_rows),
     ];
     let kernel = Kernel { module: Module::Attend, name };
-    // SAFETY: the operands are as long as the numbers say, as checked; what stands on the device is
-    // the caller's word.
+    // SAFETY: the operands are as long as the numbers say, as checked, and the kernel holds what
+    // stands on the device to them.
     unsafe { stream.launch(kernel, Dims { grid, block: [256, 1, 1], shared: 0 }, &args) }?;
 
     let grid = [dim(a.n_head), dim(a.n_tokens), 1];

@@ -1,7 +1,7 @@
 //! `kernels/elementwise.cu`
 
 use super::super::{CudaError, Dims, Kernel, Module, Stream, View};
-use super::{Arg, check, dim, int, number, optional, wide};
+use super::{Arg, check, dim, int, number, optional, rows_bytes, wide};
 use crate::tensor::Activation;
 
 /// Blocks beyond which threads take more numbers each.
@@ -21,21 +21,47 @@ fn all_have(views: &[View<'_>], n: usize) {
     }
 }
 
-/// `dst = act(gate) * up`, or `act(gate)`. `n` numbers of f32; `dst` may be an operand.
+/// What [`activate`] works on, in f32.
+#[derive(Clone, Copy, Debug)]
+pub struct Activate<'a> {
+    /// Rows of `width` numbers, `stride` apart.
+    pub gate: View<'a>,
+    /// The same.
+    pub up: Option<View<'a>>,
+    /// Numbers from a row of these to the next.
+    pub stride: usize,
+    /// Rows.
+    pub n: usize,
+    /// Numbers of a row.
+    pub width: usize,
+    /// Rows without gaps; may be an operand where that has none either.
+    pub dst: View<'a>,
+}
+
+/// `dst = act(gate) * up`, or `act(gate)`.
 ///
 /// # Panics
 /// When a view is too short, and for an activation that is gated only without `up`.
-pub fn activate(
-    stream: &Stream,
-    act: Activation,
-    gate: View<'_>,
-    up: Option<View<'_>>,
-    dst: View<'_>,
-    n: usize,
-) -> Result<(), CudaError> {
-    all_have(&[gate, up.unwrap_or(gate), dst], n);
+pub fn activate(stream: &Stream, act: Activation, a: &Activate<'_>) -> Result<(), CudaError> {
+    let Activate { gate, up, stride, n, width, dst } = *a;
+    for view in [gate, up.unwrap_or(gate)] {
+        check("numbers", view, rows_bytes(n, stride, width));
+    }
+    let n = n.saturating_mul(width);
+    all_have(&[dst], n);
+    if n == 0 {
+        return Ok(());
+    }
     assert!(up.is_some() || !act.is_gated_only(), "{act:?} is gated");
-    let args = [Arg::View(gate), optional(up), Arg::View(dst), wide(n), number(Some(act))];
+    let args = [
+        Arg::View(gate),
+        optional(up),
+        Arg::View(dst),
+        wide(n),
+        number(Some(act)),
+        int(width),
+        int(stride),
+    ];
     run(stream, "activate", n, &args)
 }
 
@@ -131,14 +157,12 @@ pub fn softcap(
     run(stream, "softcap", n, &[Arg::View(x), Arg::View(dst), wide(n), Arg::F32(cap)])
 }
 
-/// Row `i` of `dst` becomes row `ids[i]` of `src`, f32 rows of `width`.
-///
-/// # Safety
-/// The `n_rows` ids on the device are less than `n_src`.
+/// Row `i` of `dst` becomes row `ids[i]` of `src`, f32 rows of `width`; ids beyond its `n_src` rows are
+/// those of the last.
 ///
 /// # Panics
-/// When a view is too short.
-pub unsafe fn gather(
+/// When a view is too short, or `src` has no rows.
+pub fn gather(
     stream: &Stream,
     src: View<'_>,
     n_src: usize,
@@ -148,9 +172,10 @@ pub unsafe fn gather(
     width: usize,
 ) -> Result<(), CudaError> {
     let n = n_rows.saturating_mul(width);
+    assert!(n_src > 0, "rows to gather from");
     all_have(&[src], n_src.saturating_mul(width));
     all_have(&[ids], n_rows);
     all_have(&[dst], n);
-    let args = [Arg::View(src), Arg::View(ids), Arg::View(dst), wide(n), int(width)];
+    let args = [Arg::View(src), Arg::View(ids), Arg::View(dst), wide(n), int(width), int(n_src)];
     run(stream, "gather", n, &args)
 }

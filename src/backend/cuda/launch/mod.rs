@@ -18,7 +18,7 @@ mod select;
 mod sparse;
 
 pub use attend::{ATTEND_KEYS, Attend, Slopes, attend, attend_scratch};
-pub use elementwise::{accumulate, activate, add, gather, multiply, scale, softcap};
+pub use elementwise::{Activate, accumulate, activate, add, gather, multiply, scale, softcap};
 pub use embed::{Embed, embed, embeds};
 pub use mat_mul::mat_mul;
 pub use mat_vec::{MAT_VEC_TOKENS, mat_vec};

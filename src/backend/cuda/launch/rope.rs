@@ -84,7 +84,7 @@ pub struct Store<'a> {
     pub cache: View<'a>,
     /// How they are kept.
     pub kind: CacheType,
-    /// i32 `[n_tokens]`: the row of each, less than `n_rows`; negative ones are not stored.
+    /// i32 `[n_tokens]`: the row of each; others than those of the cache are not stored.
     pub rows: View<'a>,
     /// Rows of the cache.
     pub n_rows: usize,
@@ -96,14 +96,11 @@ pub struct Store<'a> {
     pub stride: usize,
 }
 
-/// Stores keys or values.
-///
-/// # Safety
-/// The rows on the device are less than `n_rows`.
+/// Stores keys or values. Rows on the device that the cache does not have are left out.
 ///
 /// # Panics
 /// When a view is too short.
-pub unsafe fn store(stream: &Stream, a: &Store<'_>) -> Result<(), CudaError> {
+pub fn store(stream: &Stream, a: &Store<'_>) -> Result<(), CudaError> {
     check("keys or values", a.x, rows_bytes(a.n_tokens, a.stride, a.width));
     let row_bytes = a.kind.row_bytes(a.width);
     check("cache rows", a.cache, row_bytes.and_then(|bytes| bytes.checked_mul(a.n_rows)));
@@ -114,7 +111,14 @@ pub unsafe fn store(stream: &Stream, a: &Store<'_>) -> Result<(), CudaError> {
         CacheType::Q8_0 => "store_q8_0",
     };
     let dims = Dims { grid: [dim(a.n_tokens), 1, 1], block: [256, 1, 1], shared: 0 };
-    let args = [Arg::View(a.x), Arg::View(a.cache), Arg::View(a.rows), int(a.width), int(a.stride)];
-    // SAFETY: the tokens lie within the views, as checked; the rows do, by the caller's word.
+    let args = [
+        Arg::View(a.x),
+        Arg::View(a.cache),
+        Arg::View(a.rows),
+        int(a.width),
+        int(a.stride),
+        int(a.n_rows),
+    ];
+    // SAFETY: the tokens lie within the views, as checked; the kernel stores no other rows.
     unsafe { stream.launch(Kernel { module: Module::Rope, name }, dims, &args) }
 }

@@ -1,0 +1,67 @@
+//! A context's runs on a card.
+
+use std::sync::Arc;
+
+use super::lists::{Content, Lists};
+use super::slots::Slots;
+use super::{CardModel, Steps};
+use crate::backend::cuda::CudaError;
+use crate::engine::kv::KvCache;
+use crate::engine::run::Job;
+use crate::model::Model;
+use crate::plan::{Leg, Plan, SlotId};
+
+/// What a context has on a card beside its cache.
+pub struct CardRun {
+    pub(super) card: Arc<CardModel>,
+    pub(super) slots: Slots,
+    pub(super) lists: Lists,
+    /// The plan's steps, by place.
+    legs: Vec<Leg>,
+}
+
+impl CardRun {
+    /// For the steps of a plan that the card can run. Keys and values have their places.
+    pub fn new(card: &Arc<CardModel>, model: &Model, plan: &Plan, kv: &KvCache) -> Self {
+        let has_kv = |layer: usize| kv.layer(layer).k.card().is_some();
+        let steps = Steps { card, model, plan, has_kv: &has_kv };
+        let legs = plan.legs(|i| steps.on_card(i));
+        let slots = Slots::new(plan, &legs);
+        Self { card: Arc::clone(card), slots, lists: Lists::default(), legs }
+    }
+
+    /// The plan's steps, by place.
+    pub fn legs(&self) -> &[Leg] {
+        &self.legs
+    }
+
+    /// Slots that go from one place to the other: the host needs them in f32.
+    pub fn crossing(&self) -> Vec<SlotId> {
+        let crossing = self.legs.iter().filter_map(|leg| match *leg {
+            Leg::ToCard(slot) | Leg::ToHost(slot) => Some(slot),
+            _ => None,
+        });
+        crossing.collect()
+    }
+
+    /// Prepares a ubatch.
+    pub fn begin(&mut self, job: &Job<'_>, content: &Content<'_>) -> Result<(), CudaError> {
+        let (stream, budget) = (self.card.stream(), self.card.budget());
+        self.slots.ensure(|slot| job.n_rows(slot), stream, budget)?;
+        self.lists.set(content, stream, budget)
+    }
+
+    /// Copies a slot's rows to the card.
+    pub fn to_card(&self, slot: SlotId, rows: &[f32]) -> Result<(), CudaError> {
+        let n = rows.len() / self.slots.width(slot).max(1);
+        let view = self.slots.rows(slot, n);
+        self.card.stream().upload(view, crate::util::bytes::as_bytes(rows))
+    }
+
+    /// Copies a slot's rows to the host, after all work so far.
+    pub fn to_host(&self, slot: SlotId, rows: &mut [f32]) -> Result<(), CudaError> {
+        let n = rows.len() / self.slots.width(slot).max(1);
+        let view = self.slots.rows(slot, n);
+        self.card.stream().download(view, crate::util::bytes::as_bytes_mut(rows))
+    }
+}
