@@ -18,6 +18,13 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
+// Compute capability of the cards that are compiled for, times 100.
+#ifdef __CUDA_ARCH__
+#define PI_ARCH __CUDA_ARCH__
+#else
+#define PI_ARCH 750
+#endif
+
 #define PI_DEVICE __device__ __forceinline__
 #define PI_MEMBER __device__ __forceinline__ // of a struct
 
@@ -63,6 +70,8 @@ PI_DEVICE int4 pi_load16_once(const void *p) {
 #else // g++
 
 #include "cuda_emu.h"
+
+#define PI_ARCH 800
 
 #define PI_DEVICE static inline
 #define PI_MEMBER inline

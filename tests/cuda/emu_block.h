@@ -74,6 +74,13 @@ inline void prepare(Context &context, char *stack, void (*entry)()) {
 }
 #endif
 
+// A copy into shared memory that has been asked for.
+struct Copy {
+    void *to;
+    const void *from; // null: zeros
+    size_t bytes;
+};
+
 struct Fiber {
     Context context;
     char *stack;
@@ -81,6 +88,7 @@ struct Fiber {
     int linear;        // x fastest; the warp is linear / 32
     unsigned barriers; // how many this thread has come to
     bool done;
+    std::vector<Copy> copies; // under way
 };
 
 // A stack with a page below it that nobody may touch. Kept for the next launch.
@@ -155,6 +163,7 @@ inline void yield() { switch_to(self().context, block->scheduler); }
 inline void fiber_main() {
     (*block->body)();
     Fiber &fiber = self();
+    if (!fiber.copies.empty()) die("a thread returns without having waited for its copies");
     fiber.done = true;
     block->warps[fiber.linear / 32].exited |= 1u << (fiber.linear % 32);
     block->n_exited++;

@@ -1,4 +1,5 @@
-// What the lanes of a warp do together: shuffles, votes, and matrix instructions.
+// What the lanes of a warp do together: shuffles, votes, and matrix instructions; and copies into
+// shared memory, which go on beside the arithmetic.
 #pragma once
 #include "emu_block.h"
 
@@ -58,6 +59,26 @@ template <class T> T shuffle(unsigned mask, T value, int source, const char *op)
     return read<T>(all[source]);
 }
 
+// ---- copies into shared memory (cp.async) ----
+
+// What is to be there comes when the thread waits for it, and what was there is lost at once: a
+// copy that is read too early, or begun too early, gives wrong numbers.
+inline void copy(void *to, const void *from, size_t bytes) {
+    if ((uintptr_t)to % bytes || (uintptr_t)from % bytes) die("a copy to or from an odd place");
+    memset(to, POISON, bytes);
+    self().copies.push_back({to, from, bytes});
+}
+
+inline void finish_copies() {
+    for (const Copy &copy : self().copies) {
+        if (copy.from)
+            memcpy(copy.to, copy.from, copy.bytes);
+        else
+            memset(copy.to, 0, copy.bytes);
+    }
+    self().copies.clear();
+}
+
 // ---- half precision, without the compiler's help ----
 
 inline float half_to_float(uint16_t h) {
@@ -92,23 +113,43 @@ inline uint16_t float_to_half(float f) { // ties to even, overflow to infinity
 // Group g = lane / 4, place p = lane % 4. Row g or g + 8 of A, column g of B, row g or g + 8 and
 // columns 2p, 2p + 1 of C and D. All are `mma.sync.aligned.row.col`.
 
-// D = A * B + C with A [16][K] and B [K][8] of halfs: K = 8 (A two registers) or 16 (four).
-template <int K>
-void mma_f16(float d[4], const uint32_t *a, const uint32_t *b, const float c[4]) {
-    static_assert(K == 8 || K == 16, "shapes of f16");
+// Four matrices of 8 rows of 16 bytes (ldmatrix): lane 8 i + r names row r of matrix i, and lane
+// 4 g + p gets word p of row g of each.
+inline void load_matrices(uint32_t m[4], const void *row) {
+    if ((uintptr_t)row % 16) die("a row of a matrix at an odd place");
+    const Posted *all = meet(~0u, &row, sizeof row, "ldmatrix");
+    for (int i = 0; i < 4; i++) {
+        const uint32_t *words = (const uint32_t *)read<const void *>(all[8 * i + lane() / 4]);
+        m[i] = words[lane() % 4];
+    }
+    // Nobody goes on, and overwrites a row, before all have read.
+    meet(~0u, &row, sizeof row, "ldmatrix");
+}
+
+inline float bf16_to_float(uint16_t b) {
+    const uint32_t bits = (uint32_t)b << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+// D = A * B + C with A [16][K] and B [K][8] of 16 bits, which `number` reads.
+template <int K, float (*number)(uint16_t)>
+void mma_halves(float d[4], const uint32_t *a, const uint32_t *b, const float c[4],
+                const char *op) {
     struct Fragment {
         uint32_t a[4], b[2];
     } mine = {};
     memcpy(mine.a, a, K / 4 * sizeof *a);
     memcpy(mine.b, b, K / 8 * sizeof *b);
-    const Posted *all = meet(~0u, &mine, sizeof mine, "mma f16");
+    const Posted *all = meet(~0u, &mine, sizeof mine, op);
     auto at_a = [&](int row, int k) {
         const Fragment f = read<Fragment>(all[row % 8 * 4 + k % 8 / 2]);
-        return half_to_float((uint16_t)(f.a[row / 8 + k / 8 * 2] >> k % 2 * 16));
+        return number((uint16_t)(f.a[row / 8 + k / 8 * 2] >> k % 2 * 16));
     };
     auto at_b = [&](int k, int column) {
         const Fragment f = read<Fragment>(all[column * 4 + k % 8 / 2]);
-        return half_to_float((uint16_t)(f.b[k / 8] >> k % 2 * 16));
+        return number((uint16_t)(f.b[k / 8] >> k % 2 * 16));
     };
     for (int i = 0; i < 4; i++) {
         const int row = lane() / 4 + i / 2 * 8, column = lane() % 4 * 2 + i % 2;
@@ -116,6 +157,17 @@ void mma_f16(float d[4], const uint32_t *a, const uint32_t *b, const float c[4])
         for (int k = 0; k < K; k++) sum += at_a(row, k) * at_b(k, column);
         d[i] = sum;
     }
+}
+
+// K = 8 (A two registers, B one) or 16 (four, two).
+template <int K>
+void mma_f16(float d[4], const uint32_t *a, const uint32_t *b, const float c[4]) {
+    static_assert(K == 8 || K == 16, "shapes of f16");
+    mma_halves<K, half_to_float>(d, a, b, c, "mma f16");
+}
+
+inline void mma_bf16(float d[4], const uint32_t *a, const uint32_t *b, const float c[4]) {
+    mma_halves<16, bf16_to_float>(d, a, b, c, "mma bf16");
 }
 
 // D = A * B + C with A [M][K] and B [K][8] of signed bytes: 16 x 32 (A four registers, B two),

@@ -187,11 +187,14 @@ pub fn quantized(x: &[f32]) -> (Vec<i8>, Vec<[f32; 2]>, Vec<i32>) {
     (codes, scales, sums)
 }
 
-/// Within what the order of a sum in floats may change: `magnitude` is the sum of magnitudes.
+/// What the order of a sum in floats may change, as a share of the sum of magnitudes.
+pub const ORDER: f64 = 2e-6;
+
+/// Within [`ORDER`]: `magnitude` is the sum of magnitudes.
 #[track_caller]
 pub fn assert_close(found: f32, expected: f64, magnitude: f64, what: &str) {
     let off = (f64::from(found) - expected).abs();
-    assert!(off <= 2e-6 * (magnitude + 1.0), "{what}: {found}, expected {expected}");
+    assert!(off <= ORDER * (magnitude + 1.0), "{what}: {found}, expected {expected}");
 }
 
 /// Each within `tolerance` of the largest magnitude.

@@ -1,10 +1,12 @@
 //! Activations in 8 bits, and products of whole matrices.
 
-use powerinfer::backend::cuda::launch::{self, Output, Product};
+use powerinfer::backend::cuda::launch::{self, Acts, Output, Product};
 use powerinfer::quant::QuantType;
 
 use crate::cuda_support::{every_order, said, with_settings};
-use crate::gear::{Gear, Random, TYPES, Tokens, UNWRITTEN, Weights, assert_close, quantized};
+use crate::gear::{
+    Gear, ORDER, Random, TYPES, Tokens, UNWRITTEN, Weights, assert_close, quantized,
+};
 
 #[test]
 fn activations_round_as_on_the_cpu() {
@@ -48,6 +50,13 @@ fn activations_round_as_on_the_cpu() {
     });
 }
 
+/// What tiles of many tokens do not have of an activation: with BF16 they take it as the sum of two
+/// such numbers, of 8 bits each with those signs (kernels/mat_mul_plain.cu).
+fn lost(ty: QuantType, n_tokens: usize) -> f64 {
+    let halves = ty == QuantType::BF16 && n_tokens > launch::MAT_VEC_TOKENS;
+    if halves { 2f64.powi(-18) } else { 0.0 }
+}
+
 /// One product with everything that can be asked of its output.
 fn check(gear: &Gear, random: &mut Random, weights: &Weights, n_tokens: usize) {
     let (ty, n_rows, k) = (weights.ty, weights.n_rows, weights.k);
@@ -88,6 +97,7 @@ fn check(gear: &Gear, random: &mut Random, weights: &Weights, n_tokens: usize) {
                 y += f64::from(bias[row]);
             }
             let y = add.map_or(y, |factor| f64::from(*before) + f64::from(factor) * y);
+            let magnitude = magnitude * (1.0 + lost(ty, n_tokens) / ORDER);
             let what = format!("{ty}, {n_rows} x {k}, {n_tokens} tokens: row {row}, token {t}");
             assert_close(*found, y, magnitude, &what);
         }
@@ -134,8 +144,105 @@ fn many_tokens() {
                 let weights = Weights::new(&gear, &mut random, ty, 31, k);
                 check(&gear, &mut random, &weights, 9);
             }
-            let weights = Weights::new(&gear, &mut random, ty, 70, 256);
+        }
+    });
+}
+
+/// More rows and tokens than a tile has, and just as many.
+#[test]
+fn several_tiles() {
+    every_order(|| {
+        let gear = Gear::new();
+        let mut random = Random(6);
+        for ty in TYPES {
+            let weights = Weights::new(&gear, &mut random, ty, 130, 256);
             check(&gear, &mut random, &weights, 66);
+        }
+        let weights = Weights::new(&gear, &mut random, QuantType::Q4_0, 128, 64);
+        for n_tokens in [32, 33, 64] {
+            check(&gear, &mut random, &weights, n_tokens);
+        }
+    });
+}
+
+#[test]
+fn blocks_in_many_steps() {
+    every_order(|| {
+        let gear = Gear::new();
+        let mut random = Random(7);
+        let weights = Weights::new(&gear, &mut random, QuantType::Q4_0, 40, 800);
+        check(&gear, &mut random, &weights, 40);
+    });
+}
+
+/// A token's numbers are the same, bit for bit, in every tile.
+#[test]
+fn other_tokens_change_nothing() {
+    every_order(|| {
+        let gear = Gear::new();
+        let (n_rows, k) = (40, 512);
+        for ty in [QuantType::Q6_K, QuantType::Q4_1, QuantType::F16, QuantType::F32] {
+            let weights = Weights::new(&gear, &mut Random(9), ty, n_rows, k);
+            let product = |n_tokens| {
+                let tokens = Tokens::new(&gear, &mut Random(10), ty, n_tokens, k);
+                let dst = gear.put(&vec![UNWRITTEN; n_tokens * n_rows]);
+                let out = Output { dst: dst.view(), stride: n_rows, bias: None, add: None };
+                let (weights, acts) = (weights.matrix(), tokens.acts());
+                let product = Product { weights, acts, n_tokens, scale: 1.0, out };
+                launch::mat_mul(&gear.stream, &product).unwrap();
+                gear.get::<f32>(dst.view(), 9 * n_rows)
+            };
+            let few = product(9);
+            assert!(few == product(40) && few == product(70), "{ty}");
+        }
+    });
+}
+
+/// Activations beyond the range of halves, or where these have few bits, small ones before large
+/// ones; and infinite ones, which are nothing to other tokens.
+#[test]
+fn plain_numbers_of_all_sizes() {
+    every_order(|| {
+        let gear = Gear::new();
+        let mut random = Random(8);
+        let (n_rows, n, k) = (20, 40, 100);
+        for ty in [QuantType::F32, QuantType::F16, QuantType::BF16] {
+            let weights = Weights::new(&gear, &mut random, ty, n_rows, k);
+            let mut x = random.floats(n * k);
+            for (i, x) in x.iter_mut().enumerate() {
+                let (t, j) = (i / k, i % k);
+                *x *= match t % 8 {
+                    0 => 1.0,
+                    1 => 1e30,
+                    2 => 1e-30,
+                    3 if j < 40 => 0.0,
+                    3 => 1e9,
+                    4 => 10f32.powi(j as i32 * 3 / 5 - 30),
+                    5 => 10f32.powi(30 - j as i32 * 3 / 5),
+                    6 => 50_000.0,
+                    _ if j == 77 => f32::INFINITY,
+                    _ => 1.0,
+                };
+            }
+            let (acts, dst) = (gear.put(&x), gear.put(&vec![UNWRITTEN; n * n_rows]));
+            let out = Output { dst: dst.view(), stride: n_rows, bias: None, add: None };
+            let acts = Acts::F32(acts.view());
+            let product = Product { weights: weights.matrix(), acts, n_tokens: n, scale: 1.0, out };
+            launch::mat_mul(&gear.stream, &product).unwrap();
+            for (i, found) in gear.get::<f32>(dst.view(), n * n_rows).into_iter().enumerate() {
+                let (t, row) = (i / n_rows, i % n_rows);
+                let products = weights.numbers[row * k..][..k].iter().zip(&x[t * k..]);
+                let products = products.map(|(w, x)| f64::from(*w) * f64::from(*x));
+                let (sum, magnitude) =
+                    products.fold((0.0, 0.0), |(sum, all), p: f64| (sum + p, all + p.abs()));
+                if magnitude.is_infinite() {
+                    assert!(!found.is_finite(), "{ty}, token {t}: {found}");
+                    continue;
+                }
+                let off = (f64::from(found) - sum).abs();
+                let bar = (ORDER + lost(ty, n)) * magnitude;
+                assert!(off <= bar, "{ty}, row {row}, token {t}: {found}, expected {sum}");
+            }
         }
     });
 }
