@@ -118,6 +118,7 @@ int main(int argc, char **argv) {
     struct names npp = {0}, ntg = {0}, npl = {0};
     const char *path = NULL, *format = "md", *type_k = "f16", *type_v = "f16", *attention = "auto";
     int64_t n_ctx = 0, n_gpu_layers = -1;
+    struct gpu_options gpu = GPU_DEFAULTS;
     const struct flag flags[] = {
         {FLAG_STRING, {"-m", "--model"}, "FILE", &path, "the model, a GGUF file", 0, 0},
         {FLAG_LIST, {"-npp"}, "N,..", &npp, "tokens of each prompt (default: 128)", 0, 0},
@@ -137,11 +138,13 @@ int main(int argc, char **argv) {
         {FLAG_STRING, {"-ctv", "--cache-type-v"}, "T", &type_v, "type of the values (default: f16)", 0, 0},
         {FLAG_STRING, {"-fa", "--flash-attn"}, "F", &attention, "on, off, auto (default: auto)", 0, 0},
         {FLAG_INT, {"-ngl"}, "N", &n_gpu_layers, "layers on the GPU; -1: what fits", -1, INT32_MAX},
+        GPU_FLAGS(gpu),
         {FLAG_STRING, {"--output-format"}, "FORMAT", &format, "md or jsonl (default: md)", 0, 0},
         {FLAG_BOOL, {"--json"}, 0, &o.jsonl, "the same as --output-format jsonl", 0, 0},
     };
     parse_flags(argc, argv, "[flags]: how fast a model serves several sequences", flags,
                 sizeof flags / sizeof *flags, NULL);
+    if (gpu.list) show_devices();
     if (!strcmp(format, "jsonl")) o.jsonl = true;
     if (!o.jsonl && strcmp(format, "md")) die("--output-format is md or jsonl, not '%s'", format);
     if (!o.n_threads_batch) o.n_threads_batch = o.n_threads;
@@ -163,6 +166,7 @@ int main(int argc, char **argv) {
     catch_sigint();
     struct llama_model_params model_params = llama_model_default_params();
     model_params.n_gpu_layers = (int32_t)n_gpu_layers;
+    use_gpus(&gpu, &model_params);
     struct llama_model *model = load_model(path, model_params, &interrupted);
     params.n_ctx = n_ctx ? (uint32_t)n_ctx : (uint32_t)(most > 16 ? most : 16);
     params.n_batch = (uint32_t)o.n_batch;

@@ -29,6 +29,11 @@ struct result {
     uint64_t size, n_params;
 };
 
+/* Of all tests. */
+static struct gpu_options gpus_used = GPU_DEFAULTS;
+static bool kv_offload = true;
+static double vram_budget = -1;
+
 /* ---- running ---- */
 
 static struct llama_context *make_context(struct llama_model *model, const struct test *test) {
@@ -40,6 +45,7 @@ static struct llama_context *make_context(struct llama_model *model, const struc
     params.type_k = cache_type("-ctk", test->type_k);
     params.type_v = cache_type("-ctv", test->type_v);
     params.flash_attn_type = flash_attention(test->flash_attn);
+    params.offload_kqv = kv_offload;
     params.abort_callback = should_abort;
     log_forget();
     struct llama_context *ctx = llama_init_from_model(model, params);
@@ -346,8 +352,13 @@ static void combine(struct lists *l) {
 }
 
 static struct llama_model *load(const struct test *test) {
+    struct llama_model_kv_override overrides[2] = {
+        {.tag = LLAMA_KV_OVERRIDE_TYPE_FLOAT, .key = "powerinfer.vram_budget_gib"}};
+    overrides[0].val_f64 = vram_budget;
     struct llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = test->n_gpu_layers;
+    use_gpus(&gpus_used, &params);
+    if (vram_budget >= 0) params.kv_overrides = overrides;
     return load_model(test->path, params, &interrupted);
 }
 
@@ -370,6 +381,9 @@ int main(int argc, char **argv) {
         {FLAG_LIST, {"-ctv", "--cache-type-v"}, "T,..", &ctv, "type of the values (default: f16)", 0, 0},
         {FLAG_LIST, {"-t", "--threads"}, "N,..", &t, "threads (default: one a CPU)", 0, 0},
         {FLAG_LIST, {"-ngl", "--n-gpu-layers"}, "N,..", &ngl, "layers on the GPU (default: what fits)", 0, 0},
+        GPU_FLAGS(gpus_used),
+        {FLAG_NOT, {"-nkvo", "--no-kv-offload"}, 0, &kv_offload, "keep the cache in RAM", 0, 0},
+        {FLAG_FLOAT, {"--vram-budget"}, "GIB", &vram_budget, "GPU memory to use at most, in GiB; -1: what is free", -1, 1e6},
         {FLAG_LIST, {"-fa", "--flash-attn"}, "F,..", &fa, "on, off, auto (default: auto)", 0, 0},
         {FLAG_INT, {"-r", "--repetitions"}, "N", &reps, "runs of each test", 1, 1 << 20},
         {FLAG_NOT, {"--no-warmup"}, 0, &warm_up, "measure the first run already", 0, 0},
@@ -378,6 +392,7 @@ int main(int argc, char **argv) {
     };
     parse_flags(argc, argv, "[flags]: how fast a model is", flags, sizeof flags / sizeof *flags, NULL);
 
+    if (gpus_used.list) show_devices();
     static const char *const formats[] = {"md", "csv", "json", "jsonl", "sql"};
     enum { MD, CSV, JSON, JSONL, SQL, N_FORMATS };
     int out = 0;

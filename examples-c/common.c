@@ -1,6 +1,8 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "common.h"
 
+#include "ggml-backend.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -363,6 +365,37 @@ struct llama_model *load_model(const char *path, struct llama_model_params param
         die_with_reason("cannot load the model '%s'", path);
     }
     return model;
+}
+
+void show_devices(void) {
+    puts("devices:");
+    for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
+        ggml_backend_dev_t device = ggml_backend_dev_get(i);
+        size_t free, total;
+        ggml_backend_dev_memory(device, &free, &total);
+        printf("  %s: %s (%zu MiB, %zu MiB free)\n", ggml_backend_dev_name(device),
+               ggml_backend_dev_description(device), total >> 20, free >> 20);
+    }
+    exit(0);
+}
+
+void use_gpus(const struct gpu_options *gpu, struct llama_model_params *params) {
+    static ggml_backend_dev_t chosen[17]; /* ends with NULL */
+    params->main_gpu = (int32_t)gpu->main_gpu;
+    if (!gpu->devices) return;
+    params->devices = chosen;
+    if (!strcmp(gpu->devices, "none")) return;
+    size_t n = 0;
+    for (const char *at = gpu->devices; *at;) {
+        size_t len = strcspn(at, ",");
+        char name[64];
+        snprintf(name, sizeof name, "%.*s", (int)len, at);
+        ggml_backend_dev_t device = ggml_backend_dev_by_name(name);
+        if (!device) die("there is no device '%s' (--list-devices shows them)", name);
+        if (n + 1 == sizeof chosen / sizeof *chosen) die("--device has more than %zu names", n);
+        chosen[n++] = device;
+        at += len + (at[len] == ',');
+    }
 }
 
 int default_threads(void) {

@@ -133,6 +133,27 @@ void log_forget(void);
 struct llama_model *load_model(const char *path, struct llama_model_params params,
                                const volatile sig_atomic_t *cancel);
 
+/* Which devices a model uses; flags for it. Start from GPU_DEFAULTS. */
+struct gpu_options {
+    int64_t main_gpu;
+    const char *devices; /* "CUDA0,CUDA1", "none"; NULL: as main_gpu says */
+    bool list;
+};
+#define GPU_DEFAULTS {0, NULL, false}
+#define GPU_FLAGS(gpu)                                                                              \
+    {FLAG_INT, {"-mg", "--main-gpu"}, "N", &(gpu).main_gpu, "which GPU of several, from 0", 0, 15}, \
+    {FLAG_STRING, {"-dev", "--device"}, "NAMES", &(gpu).devices, "GPUs to choose from, by name; none: no GPU", 0, 0}, \
+    {FLAG_BOOL, {"--list-devices"}, NULL, &(gpu).list, "show the devices and their memory, and end", 0, 0}
+
+/* What --list-devices does: shows the devices and exits. */
+#if defined(__GNUC__)
+__attribute__((noreturn))
+#endif
+void show_devices(void);
+
+/* Sets the devices of a model. A name that there is not dies. */
+void use_gpus(const struct gpu_options *gpu, struct llama_model_params *params);
+
 /* Number of CPUs this process may run on, the default for -t. */
 int default_threads(void);
 

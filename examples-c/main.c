@@ -31,8 +31,9 @@ struct options {
     int64_t n_ctx, n_batch, n_ubatch, threads, threads_batch, seed, n_gpu_layers;
     int64_t top_k, repeat_last_n;
     double temp, top_p, min_p, repeat_penalty, vram_budget, sparse_threshold, target_sparsity;
+    struct gpu_options gpu;
     struct adapters adapters;
-    bool ignore_eos, display_prompt, interactive, chat, escapes, verbose;
+    bool kv_offload, ignore_eos, display_prompt, interactive, chat, escapes, verbose;
 };
 
 /* Static, so that what it holds stays reachable when a program ends through die(). */
@@ -45,7 +46,7 @@ static void read_options(struct options *o, struct session *s, int argc, char **
     s->n_predict = -1;
     *o = (struct options){
         .n_ctx = 4096, .n_batch = 2048, .n_ubatch = 512,
-        .threads = default_threads(), .threads_batch = 0, .seed = -1, .n_gpu_layers = -1,
+        .threads = default_threads(), .threads_batch = 0, .seed = -1, .n_gpu_layers = -1, .kv_offload = true,
         .top_k = 40, .repeat_last_n = 64, .temp = 0.8, .top_p = 0.95, .min_p = 0.05,
         .repeat_penalty = 1.0, .vram_budget = -1.0, .sparse_threshold = NAN, .target_sparsity = 0.4, .display_prompt = true, .escapes = true,
     };
@@ -80,6 +81,8 @@ static void read_options(struct options *o, struct session *s, int argc, char **
         {FLAG_INT, {"-b", "--batch-size"}, "N", &o->n_batch, "tokens handed to the library at once", 1, INT32_MAX},
         {FLAG_INT, {"-ub", "--ubatch-size"}, "N", &o->n_ubatch, "tokens computed at once", 1, INT32_MAX},
         {FLAG_INT, {"-ngl", "--gpu-layers", "--n-gpu-layers"}, "N", &o->n_gpu_layers, "layers on the GPU; 0: none, -1: what fits", -1, INT32_MAX},
+        GPU_FLAGS(o->gpu),
+        {FLAG_NOT, {"-nkvo", "--no-kv-offload"}, 0, &o->kv_offload, "keep the cache in RAM", 0, 0},
         {FLAG_FLOAT, {"--vram-budget"}, "GIB", &o->vram_budget, "GPU memory to use at most, in GiB; -1: what is free", -1, 1e6},
 
         {FLAG_HEADING, {0}, 0, 0, "What changes the model", 0, 0},
@@ -113,6 +116,7 @@ static void read_options(struct options *o, struct session *s, int argc, char **
     };
     parse_flags(argc, argv, "text generation", flags, sizeof flags / sizeof *flags, NULL);
 
+    if (o->gpu.list) show_devices();
     if (!o->model) die("no model: give its file with -m FILE (-h lists the flags)");
     if (o->prompt && o->file) die("-p and -f both give the prompt: use one of them");
     if (!!o->grammar + !!o->grammar_file + !!o->schema + !!o->schema_file > 1)
@@ -149,6 +153,7 @@ static void override(struct overrides *all, const char *key, const char *text, d
 static void open_model(struct session *s) {
     struct llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = (int32_t)options.n_gpu_layers;
+    use_gpus(&options.gpu, &params);
 
     struct overrides overrides = {0};
     if (options.vram_budget >= 0)
@@ -180,6 +185,7 @@ static void open_context(struct session *s) {
     params.n_ctx = (uint32_t)options.n_ctx;
     params.n_batch = (uint32_t)options.n_batch;
     params.n_ubatch = (uint32_t)options.n_ubatch;
+    params.offload_kqv = options.kv_offload;
     params.n_threads = (int32_t)options.threads;
     params.n_threads_batch = (int32_t)options.threads_batch;
     params.abort_callback = should_abort;

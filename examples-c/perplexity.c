@@ -320,6 +320,7 @@ int main(int argc, char **argv) {
     struct options o = {.n_ctx = 512, .n_batch = 2048, .n_ubatch = 512, .n_threads = default_threads(),
                         .n_chunks = -1, .n_hellaswag = 400, .n_gpu_layers = -1, .escapes = true,
                         .type_k = "f16", .type_v = "f16", .attention = "auto"};
+    struct gpu_options gpu = GPU_DEFAULTS;
     const struct flag flags[] = {
         {FLAG_STRING, {"-m", "--model"}, "FILE", &o.path, "the model, a GGUF file", 0, 0},
         {FLAG_STRING, {"-f", "--file"}, "FILE", &o.file, "the text", 0, 0},
@@ -329,6 +330,7 @@ int main(int argc, char **argv) {
         {FLAG_INT, {"-ub", "--ubatch-size"}, "N", &o.n_ubatch, "tokens computed at once", 1, 1 << 24},
         {FLAG_INT, {"-t", "--threads"}, "N", &o.n_threads, "threads", 1, 512},
         {FLAG_INT, {"-ngl"}, "N", &o.n_gpu_layers, "layers on the GPU; -1: what fits", -1, INT32_MAX},
+        GPU_FLAGS(gpu),
         {FLAG_STRING, {"-ctk", "--cache-type-k"}, "T", &o.type_k, "type of the keys (default: f16)", 0, 0},
         {FLAG_STRING, {"-ctv", "--cache-type-v"}, "T", &o.type_v, "type of the values (default: f16)", 0, 0},
         {FLAG_STRING, {"-fa", "--flash-attn"}, "F", &o.attention, "on, off, auto (default: auto)", 0, 0},
@@ -348,6 +350,7 @@ int main(int argc, char **argv) {
     };
     parse_flags(argc, argv, "[flags]: how well a model predicts a text", flags,
                 sizeof flags / sizeof *flags, NULL);
+    if (gpu.list) show_devices();
     if (o.divergence && !o.logits) die("--kl-divergence needs --kl-divergence-base FILE");
     if (o.divergence + o.hellaswag + o.winogrande + o.multiple_choice > 1)
         die("--kl-divergence, --hellaswag, --winogrande and --multiple-choice: one at a time");
@@ -367,6 +370,7 @@ int main(int argc, char **argv) {
     catch_sigint();
     struct llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = (int32_t)o.n_gpu_layers;
+    use_gpus(&gpu, &params);
     struct llama_model *model = load_model(o.path, params, &interrupted);
     const struct task_options tasks = {
         .params = with_flags(&o, llama_context_default_params()), .n_batch = o.n_batch, .json = o.json,

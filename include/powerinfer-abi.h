@@ -691,7 +691,7 @@ enum ggml_opt_optimizer_type {
     GGML_OPT_OPTIMIZER_TYPE_COUNT = 2,
 };
 
-// A device that was opened. It carries settings that programs make, and computes nothing.
+// A device that was opened.
 struct ggml_backend;
 
 // A piece of memory.
@@ -969,15 +969,6 @@ struct ggml_backend_dev_props {
 // A family of devices.
 typedef struct ggml_backend_reg *ggml_backend_reg_t;
 
-// A device that was opened for computing.
-typedef struct ggml_backend *ggml_backend_t;
-
-// Sixteen bytes that name a backend.
-typedef uint8_t ggml_guid[16];
-
-// Pointer to a `ggml_guid`.
-typedef ggml_guid *ggml_guid_t;
-
 // An IEEE half as its bits.
 typedef uint16_t ggml_fp16_t;
 
@@ -1006,6 +997,15 @@ struct ggml_opt_optimizer_params {
     struct ggml_opt_adamw_params adamw;
     struct ggml_opt_sgd_params sgd;
 };
+
+// A device that was opened for computing.
+typedef struct ggml_backend *ggml_backend_t;
+
+// Sixteen bytes that name a backend.
+typedef uint8_t ggml_guid[16];
+
+// Pointer to a `ggml_guid`.
+typedef ggml_guid *ggml_guid_t;
 
 // How much memory a ggml context manages, and whose.
 struct ggml_init_params {
@@ -1498,13 +1498,13 @@ LLAMA_API ggml_backend_buffer_type_t ggml_backend_cpu_buffer_type(void);
 // Name of a buffer type.
 LLAMA_API const char *ggml_backend_buft_name(ggml_backend_buffer_type_t buft);
 
-// Allocates a buffer of zeros; NULL on failure.
+// Allocates a buffer of zeros; NULL on failure, and for the memory of a GPU.
 LLAMA_API
 ggml_backend_buffer_t ggml_backend_buft_alloc_buffer(ggml_backend_buffer_type_t buft,
                                                      size_t size);
 
 // Alignment of tensors in bytes.
-LLAMA_API size_t ggml_backend_buft_get_alignment(ggml_backend_buffer_type_t _buft);
+LLAMA_API size_t ggml_backend_buft_get_alignment(ggml_backend_buffer_type_t buft);
 
 // Largest buffer in bytes.
 LLAMA_API size_t ggml_backend_buft_get_max_size(ggml_backend_buffer_type_t _buft);
@@ -1514,7 +1514,7 @@ LLAMA_API
 size_t ggml_backend_buft_get_alloc_size(ggml_backend_buffer_type_t _buft,
                                         const struct ggml_tensor *tensor);
 
-// Whether the processor can address the memory: always, for a buffer type of this library.
+// Whether the processor can address the memory.
 LLAMA_API bool ggml_backend_buft_is_host(ggml_backend_buffer_type_t buft);
 
 // The device of a buffer type.
@@ -1569,13 +1569,13 @@ LLAMA_API ggml_backend_buffer_type_t ggml_backend_buffer_get_type(ggml_backend_b
 // Forgets the tensors that were placed in a buffer: host memory keeps no record of them.
 LLAMA_API void ggml_backend_buffer_reset(ggml_backend_buffer_t _buffer);
 
-// Number of devices.
+// Number of devices: the GPUs and the processor.
 LLAMA_API size_t ggml_backend_dev_count(void);
 
-// A device; NULL past the end.
+// A device, the GPUs first; NULL past the end.
 LLAMA_API ggml_backend_dev_t ggml_backend_dev_get(size_t index);
 
-// A device by its name; NULL when there is none.
+// A device by its name, in any case; NULL when there is none.
 LLAMA_API ggml_backend_dev_t ggml_backend_dev_by_name(const char *name);
 
 // The first device of a kind; NULL when there is none.
@@ -1591,7 +1591,7 @@ LLAMA_API const char *ggml_backend_dev_description(ggml_backend_dev_t device);
 LLAMA_API void ggml_backend_dev_memory(ggml_backend_dev_t device, size_t *free, size_t *total);
 
 // Kind of a device.
-LLAMA_API enum ggml_backend_dev_type ggml_backend_dev_type(ggml_backend_dev_t _device);
+LLAMA_API enum ggml_backend_dev_type ggml_backend_dev_type(ggml_backend_dev_t device);
 
 // Everything about a device.
 LLAMA_API
@@ -1604,10 +1604,10 @@ LLAMA_API ggml_backend_reg_t ggml_backend_dev_backend_reg(ggml_backend_dev_t dev
 // The usual memory of a device.
 LLAMA_API ggml_backend_buffer_type_t ggml_backend_dev_buffer_type(ggml_backend_dev_t device);
 
-// Host memory that a device reaches fast; NULL: the processor needs no special one.
-LLAMA_API ggml_backend_buffer_type_t ggml_backend_dev_host_buffer_type(ggml_backend_dev_t _device);
+// Host memory that a device reaches fast; NULL for the processor, which needs no special one.
+LLAMA_API ggml_backend_buffer_type_t ggml_backend_dev_host_buffer_type(ggml_backend_dev_t device);
 
-// Wraps the caller's memory as a buffer; NULL on failure.
+// Wraps the caller's memory as a buffer; NULL on failure, and for a GPU, which has its own.
 LLAMA_API
 ggml_backend_buffer_t ggml_backend_dev_buffer_from_host_ptr(ggml_backend_dev_t device,
                                                             void *ptr,
@@ -1630,7 +1630,7 @@ LLAMA_API
 bool ggml_backend_dev_offload_op(ggml_backend_dev_t _device,
                                  const struct ggml_tensor *_op);
 
-// Number of families of devices.
+// Number of families of devices: that of the GPUs, if there are some, and that of the processor.
 LLAMA_API size_t ggml_backend_reg_count(void);
 
 // A family of devices; NULL past the end.
@@ -1657,47 +1657,6 @@ LLAMA_API void ggml_backend_load_all_from_path(const char *_dir_path);
 // A function that only this family has; NULL when there is none. Programs call what they get
 // for the thread pool functions without a check.
 LLAMA_API void *ggml_backend_reg_get_proc_address(ggml_backend_reg_t reg, const char *name);
-
-// Opens a device; NULL on failure. No device here takes parameters.
-LLAMA_API ggml_backend_t ggml_backend_dev_init(ggml_backend_dev_t device, const char *_params);
-
-// Opens a device by its name; NULL on failure.
-LLAMA_API ggml_backend_t ggml_backend_init_by_name(const char *name, const char *params);
-
-// Opens the first device of a kind; NULL on failure.
-LLAMA_API
-ggml_backend_t ggml_backend_init_by_type(enum ggml_backend_dev_type type,
-                                         const char *params);
-
-// Opens the fastest device; NULL on failure.
-LLAMA_API ggml_backend_t ggml_backend_init_best(void);
-
-// Frees an opened device. NULL is allowed.
-LLAMA_API void ggml_backend_free(ggml_backend_t backend);
-
-// Sixteen bytes that name a backend; NULL for NULL.
-LLAMA_API ggml_guid_t ggml_backend_guid(ggml_backend_t backend);
-
-// Name of an opened device.
-LLAMA_API const char *ggml_backend_name(ggml_backend_t backend);
-
-// The usual memory of an opened device.
-LLAMA_API ggml_backend_buffer_type_t ggml_backend_get_default_buffer_type(ggml_backend_t backend);
-
-// Allocates a buffer in the usual memory; NULL on failure.
-LLAMA_API ggml_backend_buffer_t ggml_backend_alloc_buffer(ggml_backend_t backend, size_t size);
-
-// Alignment of tensors in bytes.
-LLAMA_API size_t ggml_backend_get_alignment(ggml_backend_t _backend);
-
-// Largest buffer in bytes.
-LLAMA_API size_t ggml_backend_get_max_size(ggml_backend_t _backend);
-
-// Whether an opened device can compute in a kind of memory.
-LLAMA_API bool ggml_backend_supports_buft(ggml_backend_t backend, ggml_backend_buffer_type_t buft);
-
-// The device that was opened.
-LLAMA_API ggml_backend_dev_t ggml_backend_get_device(ggml_backend_t backend);
 
 // An IEEE half as a float.
 LLAMA_API float ggml_fp16_to_fp32(ggml_fp16_t value);
@@ -1747,6 +1706,47 @@ LLAMA_API struct ggml_opt_optimizer_params ggml_opt_get_default_optimizer_params
 
 // Name of an optimiser; "undefined" for a number that is none.
 LLAMA_API const char *ggml_opt_optimizer_name(enum ggml_opt_optimizer_type optimizer);
+
+// Opens a device; NULL on failure. No device here takes parameters.
+LLAMA_API ggml_backend_t ggml_backend_dev_init(ggml_backend_dev_t device, const char *_params);
+
+// Opens a device by its name; NULL on failure.
+LLAMA_API ggml_backend_t ggml_backend_init_by_name(const char *name, const char *params);
+
+// Opens the first device of a kind; NULL on failure.
+LLAMA_API
+ggml_backend_t ggml_backend_init_by_type(enum ggml_backend_dev_type type,
+                                         const char *params);
+
+// Opens the fastest device: the first GPU, or else the processor; NULL on failure.
+LLAMA_API ggml_backend_t ggml_backend_init_best(void);
+
+// Frees an opened device. NULL is allowed.
+LLAMA_API void ggml_backend_free(ggml_backend_t backend);
+
+// Sixteen bytes that name a backend; NULL for NULL.
+LLAMA_API ggml_guid_t ggml_backend_guid(ggml_backend_t backend);
+
+// Name of an opened device.
+LLAMA_API const char *ggml_backend_name(ggml_backend_t backend);
+
+// The usual memory of an opened device.
+LLAMA_API ggml_backend_buffer_type_t ggml_backend_get_default_buffer_type(ggml_backend_t backend);
+
+// Allocates a buffer in the usual memory; NULL on failure.
+LLAMA_API ggml_backend_buffer_t ggml_backend_alloc_buffer(ggml_backend_t backend, size_t size);
+
+// Alignment of tensors in bytes.
+LLAMA_API size_t ggml_backend_get_alignment(ggml_backend_t backend);
+
+// Largest buffer in bytes.
+LLAMA_API size_t ggml_backend_get_max_size(ggml_backend_t _backend);
+
+// Whether an opened device can compute in a kind of memory.
+LLAMA_API bool ggml_backend_supports_buft(ggml_backend_t backend, ggml_backend_buffer_type_t buft);
+
+// The device that was opened.
+LLAMA_API ggml_backend_dev_t ggml_backend_get_device(ggml_backend_t backend);
 
 // Prepares the clock; not needed here.
 LLAMA_API void ggml_time_init(void);
@@ -2604,7 +2604,7 @@ LLAMA_API void llama_numa_init(enum ggml_numa_strategy numa);
 // Microseconds on a clock that never goes back.
 LLAMA_API int64_t llama_time_us(void);
 
-// Most devices that a model can be divided between.
+// Most devices that a list of them can have.
 LLAMA_API size_t llama_max_devices(void);
 
 // Most sequences in a context.
@@ -2625,7 +2625,8 @@ LLAMA_API bool llama_supports_gpu_offload(void);
 // Whether other machines can be used.
 LLAMA_API bool llama_supports_rpc(void);
 
-// One line about the processor and its instruction sets, valid for ever.
+// One line about the GPUs, if there are some, and the processor with its instruction sets, valid
+// for ever.
 LLAMA_API const char *llama_print_system_info(void);
 
 // Makes a data set for training; NULL on failure.

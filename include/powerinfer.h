@@ -72,7 +72,7 @@ struct powerinfer_params {
     const char *sidecar;
     // Which neurons the GPU gets, a file; NULL: not given. No effect yet.
     const char *placement;
-    // GPU memory to use at most, in GiB; NAN: not given. No effect yet.
+    // GPU memory to use at most, in GiB; NAN: not given.
     float vram_budget_gib;
     // Whether neurons move between devices while running. No effect yet.
     enum powerinfer_switch adaptive;

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use powerinfer::ffi::ggml::variadic::{ggml_abort, ggml_format_name};
 use powerinfer::ffi::ggml::{
-    buffer::*, device::*, numbers::*, tensor::*, threadpool::*, traits::*,
+    buffer::*, device::*, numbers::*, opened::*, tensor::*, threadpool::*, traits::*,
 };
 use powerinfer::ffi::types::*;
 use powerinfer::ffi::{batch::*, log::*, names::*, params::*, powerinfer::*, system::*};

@@ -31,6 +31,7 @@ struct options {
     app_options app;
     sampling defaults;
     int64_t n_gpu_layers = -1, n_predict = -1, max_body = 16, request_seconds = 0, drain_seconds = 30;
+    gpu_options gpu = GPU_DEFAULTS;
     double vram_budget = -1, sparse_threshold = NAN;
     std::string chat_template, sparse, pooling;
     struct adapters adapters {};
@@ -99,6 +100,7 @@ void read_options(int argc, char **argv) {
         {FLAG_INT, {"-b", "--batch-size"}, "N", &e.n_batch, "tokens in a step", 1, INT32_MAX},
         {FLAG_INT, {"-ub", "--ubatch-size"}, "N", &e.n_ubatch, "tokens computed at once", 1, INT32_MAX},
         {FLAG_INT, {"-ngl", "--gpu-layers", "--n-gpu-layers"}, "N", &opt.n_gpu_layers, "layers on the GPU; 0: none, -1: what fits", -1, INT32_MAX},
+        GPU_FLAGS(opt.gpu),
         {FLAG_NOT, {"-nkvo", "--no-kv-offload"}, nullptr, &e.kv_offload, "keep the cache in RAM", 0, 0},
         {FLAG_FLOAT, {"--vram-budget"}, "GIB", &opt.vram_budget, "GPU memory to use at most, in GiB; -1: what is free", -1, 1e6},
         {FLAG_STRING, {"--sparse"}, "MODE", &sparse, "which neurons are computed: auto, exact, predictor, sign, magnitude; off: all of them", 0, 0},
@@ -118,6 +120,7 @@ void read_options(int argc, char **argv) {
     };
     parse_flags(argc, argv, "a server of one model: OpenAI's API, llama.cpp's, and a web page", flags,
                 sizeof flags / sizeof *flags, nullptr);
+    if (opt.gpu.list) show_devices();
     if (!model) die("no model: give its file with -m FILE (-h lists the flags)");
     if (chat_template && template_file) die("--chat-template and --chat-template-file both give the template: use one of them");
     if (!certificate != !private_key) die("https needs both --ssl-cert-file and --ssl-key-file");
@@ -157,6 +160,7 @@ enum llama_pooling_type pooling_type() {
 llama_model *open_model() {
     llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = static_cast<int32_t>(opt.n_gpu_layers);
+    use_gpus(&opt.gpu, &params);
     llama_model_kv_override list[5] = {};
     size_t n = 0;
     auto add = [&](const char *key) {

@@ -7,6 +7,7 @@ mod calibrate;
 mod model;
 
 pub use crate::adapter::{Error as AdapterError, Lora};
+pub use crate::engine::card::CardRequest;
 pub use crate::engine::kv::{KvCache, MAX_SEQS};
 pub use crate::engine::state::{PREFIX_BYTES, claimed_len, count_tokens};
 pub use crate::engine::{

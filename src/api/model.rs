@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::adapter::{self, Lora};
-use crate::backend::cuda::CudaError;
+use crate::backend::cuda::{Budget, CudaError};
 use crate::engine::card::{CardModel, CardRequest};
 use crate::engine::{Context, ContextError, ContextParams};
 use crate::gguf::{self, LoadOptions, Metadata, ModelFiles, Progress};
@@ -58,6 +58,8 @@ pub struct Model {
     pub(super) path: Option<PathBuf>,
     /// Layers that are on a card.
     card: Option<Arc<CardModel>>,
+    /// Those that would be, of a model without weights.
+    planned: Option<CardRequest>,
 }
 
 impl Model {
@@ -136,16 +138,51 @@ impl Model {
         }
         let (sparse, inner) = (Arc::new(sparse), Arc::new(inner));
         let (path, tuned) = (path.map(Path::to_owned), OnceCell::new());
-        Ok(Self { inner, sparse, options: sparse_options, tuned, vocab, path, card: None })
+        Ok(Self {
+            inner,
+            sparse,
+            options: sparse_options,
+            tuned,
+            vocab,
+            path,
+            card: None,
+            planned: None,
+        })
     }
 
     /// Brings layers to a card, for contexts that are made from now on. Says how many went there, the
-    /// output counted as one.
+    /// output counted as one. What may be used of the card's memory is the request's budget, or
+    /// what the options of sparse execution say.
+    ///
+    /// Without weights nothing is brought anywhere; contexts then say what they would take of the
+    /// card ([`Context::memory_use`]).
     pub fn offload(&mut self, request: &CardRequest) -> Result<usize, CudaError> {
-        self.card = None;
-        self.card = CardModel::new(&self.inner, request)?.map(Arc::new);
+        let by_options = self.options.vram_budget.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let request = CardRequest { budget: request.budget.or(by_options), ..*request };
+        (self.card, self.planned) = (None, None);
+        if !self.inner.has_data() {
+            self.planned = Some(request);
+            return Ok(0);
+        }
+        self.card = CardModel::new(&self.inner, &request)?.map(Arc::new);
         let n_layers = self.hparams().map_or(0, |hp| hp.n_layer);
         Ok(self.card.as_ref().map_or(0, |card| n_layers + 1 - card.first_layer()))
+    }
+
+    /// GPU memory to use at most, in bytes, by the options of sparse execution.
+    pub fn vram_budget(&self) -> Option<u64> {
+        self.options.vram_budget
+    }
+
+    /// What the model and its contexts may use of a card and what they do; `None` when no layer is
+    /// there.
+    pub fn card_budget(&self) -> Option<&Arc<Budget>> {
+        self.card.as_ref().map(|card| card.budget())
+    }
+
+    /// Whether it was loaded without its weights.
+    pub fn is_without_weights(&self) -> bool {
+        !self.inner.has_data()
     }
 
     /// The tokenizer.
@@ -243,7 +280,7 @@ impl Model {
             false => self.tuned(params.n_threads),
         };
         let card = params.card.clone().or_else(|| self.card.clone());
-        let params = ContextParams { card, ..params };
+        let params = ContextParams { card, planned: self.planned, ..params };
         Context::new(Arc::clone(&self.inner), Arc::clone(sparse), params)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::adapters::Adapters;
 use super::batch::{self, Batch, Input, Limits};
-use super::card::{self, CardRun};
+use super::card::{self, CardRun, CardUse};
 use super::classify::classify;
 use super::kv::{self, KvCache, KvSizes, SeqSet};
 use super::outputs::Outputs;
@@ -20,19 +20,23 @@ use crate::backend::cpu::pool::Pool;
 use crate::backend::cuda::CudaError;
 use crate::log_warn;
 use crate::model::{Model, Pooling, RopeFreqs, RopeParams, RopeScaling, RopeTraining};
-use crate::plan::{Plan, RopeFactors};
+use crate::plan::{Plan, RopeFactors, Slot};
 use crate::quant::QuantType;
 use crate::sparse::{ActivationCounts, ActivationError, CountedModel, Gates, LayerReport, Sparse};
 use crate::util::bytes;
 use crate::util::sys::time_us;
 
-/// Memory of a context, in bytes.
+/// Memory of a context and its model, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// KV cache.
+    /// Weights that only the host has.
+    pub weights: u64,
+    /// KV cache of the host.
     pub kv: usize,
-    /// Activation buffers.
+    /// Activation buffers of the host.
     pub compute: usize,
+    /// What is on a card; of a model without weights, what would be.
+    pub card: Option<CardUse>,
 }
 
 /// One caller's state: cache, buffers, threads, outputs.
@@ -240,9 +244,35 @@ impl Context {
         self.perf = Perf::start();
     }
 
-    /// Memory of cache and buffers now.
+    /// Memory of cache and buffers now. Over a model without weights, what a context over the
+    /// weights could need.
     pub fn memory_use(&mut self) -> MemoryUse {
-        MemoryUse { kv: self.kv.n_bytes(), compute: self.runner.n_bytes() }
+        let card = match (&self.params.card, self.params.planned, self.model.plan()) {
+            (Some(card), _, _) => Some(card.in_use(&self.model, &self.kv)),
+            (None, Some(request), Some(plan)) => Some(request.planned(
+                &self.model,
+                plan,
+                &mut self.kv,
+                self.params.offload_kqv,
+                &self.sizes,
+            )),
+            _ => None,
+        };
+        let on_card = card.unwrap_or_default();
+        // What was read into memory stays there, for contexts that leave the card.
+        let in_ram = self.model.weights().iter().filter_map(|weight| weight.data.as_ref());
+        let in_file =
+            if in_ram.clone().any(|data| !data.is_mapped()) { 0 } else { on_card.weights_in_file };
+        let slots = self.model.plan().filter(|_| !self.model.has_data()).map_or(0, |plan| {
+            let rows = |slot: &Slot| slot.width * slot.per_row * self.sizes.n_ubatch;
+            plan.slots.iter().map(|slot| rows(slot) * 4).sum()
+        });
+        MemoryUse {
+            weights: self.model.n_bytes().saturating_sub(in_file),
+            kv: self.kv.n_bytes().saturating_sub(on_card.kv),
+            compute: self.runner.n_bytes().max(slots),
+            card,
+        }
     }
 
     /// Computes a batch. On an error nothing, or whole ubatches of it, remain in the cache.

@@ -3,7 +3,7 @@
 use crate::model::{Hparams, Pooling, RopeParams};
 use crate::quant::QuantType;
 
-use super::card::CardModel;
+use super::card::{CardModel, CardRequest};
 use super::{ContextError, kv::MAX_SEQS};
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub struct ContextParams {
     pub no_perf: bool,
     /// Layers of the model that are on a card, and run there.
     pub card: Option<Arc<CardModel>>,
+    /// Where layers would go if the model had its weights.
+    pub planned: Option<CardRequest>,
     /// Keys and values of these layers are there too.
     pub offload_kqv: bool,
     /// Dequantised weights, F32 activations and F32 cache: slow, the yardstick of the rest.
@@ -68,6 +70,7 @@ impl Default for ContextParams {
             rope: RopeParams::default(),
             no_perf: true,
             card: None,
+            planned: None,
             offload_kqv: true,
             reference: reference_from_env(),
         }

@@ -5,6 +5,7 @@ use core::ptr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::load::{llama_model, model_ref};
+use super::offload::mib;
 use super::sampling::Sampling;
 use super::types::{
     cbool, ggml_abort_callback, ggml_threadpool_t, llama_attention_type, llama_context_params,
@@ -151,6 +152,7 @@ fn convert(p: &llama_context_params) -> Result<ContextParams, String> {
             yarn_orig_ctx: (p.yarn_orig_ctx > 0).then_some(p.yarn_orig_ctx as usize),
         },
         no_perf: p.no_perf != 0,
+        offload_kqv: p.offload_kqv != 0,
         ..ContextParams::default()
     })
 }
@@ -196,6 +198,14 @@ pub unsafe extern "C" fn llama_init_from_model(
                     sizes.n_ubatch,
                     sizes.n_seq_max
                 );
+                if handle.model.card_budget().is_some() {
+                    let memory = inner.memory_use();
+                    let on_card = memory.card.map_or(0, |card| card.kv);
+                    let (there, here) = (mib(on_card), mib(memory.kv));
+                    log_info!(
+                        "{NAME}: keys and values: {there:.1} MiB on the GPU, {here:.1} MiB in RAM"
+                    );
+                }
                 Box::into_raw(Box::new(llama_context {
                     inner,
                     model,

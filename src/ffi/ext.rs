@@ -1,13 +1,14 @@
 //! The C++ functions of llama.cpp's internal `llama-ext.h` that its own tools link to, under
 //! their Itanium-mangled names. All but one have plain C signatures. They concern things that
-//! this library does not have (extra prediction layers, devices to divide a model between), so
-//! they answer "none"; setters say so in the log.
+//! this library does not have (extra prediction layers), so they answer "none"; setters say so in
+//! the log. Others say what a model takes of which memory.
 
 use core::ffi::{c_int, c_void};
 use core::ptr;
 
 use super::context::with;
 use super::ggml::buffer::ggml_backend_cpu_buffer_type;
+use super::ggml::cards;
 use super::guard;
 use super::load::model_ref;
 use super::types::{ggml_backend_buffer_type_t, ggml_backend_dev_t, llama_context, llama_model};
@@ -27,19 +28,22 @@ pub unsafe extern "C" fn llama_model_n_expert(model: *const llama_model) -> i32 
     hparams.and_then(|h| i32::try_from(h.n_expert).ok()).unwrap_or(0)
 }
 
-/// Number of devices beside the processor that a model is on.
+/// Number of devices beside the processor that a model is on, or would be with its weights.
 #[unsafe(export_name = "_Z21llama_model_n_devicesPK11llama_model")]
-pub unsafe extern "C" fn llama_model_n_devices(_model: *const llama_model) -> i32 {
-    0
+pub unsafe extern "C" fn llama_model_n_devices(model: *const llama_model) -> i32 {
+    // SAFETY: NULL or a model.
+    i32::from(unsafe { model_ref(model) }.is_some_and(|m| m.card.is_some()))
 }
 
-/// The i-th of those devices: none.
+/// The i-th of those devices; NULL when there are fewer.
 #[unsafe(export_name = "_Z22llama_model_get_devicePK11llama_modeli")]
 pub unsafe extern "C" fn llama_model_get_device(
-    _model: *const llama_model,
-    _i: c_int,
+    model: *const llama_model,
+    i: c_int,
 ) -> ggml_backend_dev_t {
-    ptr::null_mut()
+    // SAFETY: NULL or a model.
+    let card = unsafe { model_ref(model) }.and_then(|m| m.card).filter(|_| i == 0);
+    card.and_then(cards::handle_of).unwrap_or(ptr::null_mut())
 }
 
 /// Hidden states for the layers that predict further tokens: none.
@@ -135,7 +139,7 @@ pub unsafe extern "C" fn llama_model_get_tok_embd(model: *const llama_model, out
 /// A node of libstdc++'s `std::map` from buffer types to how much memory is for what.
 #[repr(C)]
 struct MapNode {
-    /// 1: black.
+    /// 1: black, 0: red.
     colour: usize,
     parent: usize,
     left: usize,
@@ -161,8 +165,17 @@ fn operator_new(bytes: usize) -> *mut c_void {
     }
 }
 
+/// What a buffer type holds, in bytes.
+struct Held {
+    buffer_type: ggml_backend_buffer_type_t,
+    model: usize,
+    context: usize,
+    compute: usize,
+}
+
 /// Memory by buffer type, a `std::map` returned by value: the caller passes 48 bytes for libstdc++'s
-/// tree, whose header is at byte 8. One node, the processor's memory; none for NULL.
+/// tree, whose header is at byte 8. The processor's memory and that of the GPU, if the model is on
+/// one; nothing for NULL.
 #[unsafe(export_name = "_Z26llama_get_memory_breakdownPK13llama_context")]
 pub unsafe extern "C" fn llama_get_memory_breakdown(
     result: *mut [usize; 6],
@@ -171,36 +184,70 @@ pub unsafe extern "C" fn llama_get_memory_breakdown(
     if result.is_null() {
         return result;
     }
-    let header = result as usize + size_of::<usize>();
     // SAFETY: ctx is NULL or a context; nothing of it is changed.
-    let used = unsafe {
-        with(ctx.cast_mut(), None, "llama_get_memory_breakdown", |c| {
+    let held = unsafe {
+        with(ctx.cast_mut(), Vec::new(), "llama_get_memory_breakdown", |c| {
             let memory = c.inner.memory_use();
-            Some((c.inner.model().n_bytes() as usize, memory.kv, memory.compute))
+            let host = Held {
+                buffer_type: ggml_backend_cpu_buffer_type(),
+                model: usize::try_from(memory.weights).unwrap_or(usize::MAX),
+                context: memory.kv,
+                compute: memory.compute,
+            };
+            let card = memory.card.and_then(|card| {
+                Some(Held {
+                    buffer_type: cards::buffer_type_of(card.index)?,
+                    model: card.weights,
+                    context: card.kv,
+                    compute: card.compute,
+                })
+            });
+            card.into_iter().chain([host]).collect()
         })
     };
-    let node: *mut MapNode =
-        used.map_or(ptr::null_mut(), |_| operator_new(size_of::<MapNode>()).cast());
-    // SAFETY: the caller's hidden pointer has room for the map, and the node is new memory. The
-    // header is [colour, root, leftmost, rightmost], after the comparator and before the size.
-    unsafe {
-        let Some((model, context, compute)) = used.filter(|_| !node.is_null()) else {
-            *result = [0, 0, 0, header, header, 0];
-            return result;
-        };
-        let buffer_type = ggml_backend_cpu_buffer_type();
-        *node = MapNode {
-            colour: 1,
-            parent: header,
-            left: 0,
-            right: 0,
-            buffer_type,
-            model,
-            context,
-            compute,
-        };
-        let node = node as usize;
-        *result = [0, 0, node, node, node, 1];
-    }
+    // SAFETY: the caller's hidden pointer has room for the map.
+    unsafe { write_map(result, held) };
     result
+}
+
+/// Makes a map of at most two entries: the root, and a right child that is greater.
+///
+/// # Safety
+/// `map` has room for 48 bytes, and whoever gets it frees its nodes.
+unsafe fn write_map(map: *mut [usize; 6], mut held: Vec<Held>) {
+    held.sort_by_key(|held| held.buffer_type as usize);
+    let header = map as usize + size_of::<usize>();
+    let (mut root, mut last) = (0, header);
+    let mut n = 0;
+    for Held { buffer_type, model, context, compute } in held.into_iter().take(2) {
+        let node: *mut MapNode = operator_new(size_of::<MapNode>()).cast();
+        if node.is_null() {
+            break;
+        }
+        let colour = usize::from(n == 0);
+        // SAFETY: new memory, and the root was written before.
+        unsafe {
+            *node = MapNode {
+                colour,
+                parent: last,
+                left: 0,
+                right: 0,
+                buffer_type,
+                model,
+                context,
+                compute,
+            };
+            if n == 0 {
+                root = node as usize;
+            } else {
+                (*(root as *mut MapNode)).right = node as usize;
+            }
+        }
+        last = node as usize;
+        n += 1;
+    }
+    let first = if n == 0 { header } else { root };
+    // SAFETY: the caller's promise. The header is [colour, root, leftmost, rightmost], after the
+    // comparator and before the size.
+    unsafe { *map = [0, 0, root, first, last, n] };
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::adapter::Owned;
 use super::ggml::buffer::ggml_backend_cpu_buffer_type;
 use super::guard;
+use super::offload::Offload;
 use super::strings::c_str;
 use super::types::{
     llama_model_kv_override, llama_model_kv_override_type, llama_model_params,
@@ -27,6 +28,8 @@ use crate::{log_error, log_info};
 pub struct llama_model {
     /// The model itself.
     pub model: Model,
+    /// Number of the GPU that layers of it are on, or would be with memory.
+    pub(super) card: Option<usize>,
     /// Time that loading took, in microseconds.
     pub t_load_us: i64,
     /// Adapters that were loaded for it and not freed.
@@ -77,9 +80,6 @@ unsafe fn options(params: &llama_model_params) -> Option<LoadOptions> {
     };
     // SAFETY: the caller's list is NULL or ends with an entry without a pattern.
     unsafe { check_places(params.tensor_buft_overrides) }?;
-    if params.n_gpu_layers > 0 {
-        log_info!("no GPU is in use: n_gpu_layers = {} has no effect", params.n_gpu_layers);
-    }
     Some(LoadOptions {
         mode,
         // SAFETY: the caller's promise.
@@ -166,16 +166,24 @@ pub(super) unsafe fn load_with(
     let start = time_us();
     // SAFETY: the caller's promise.
     let Some(options) = (unsafe { options(params) }) else { return ptr::null_mut() };
+    // SAFETY: the caller's promise.
+    let Some(offload) = (unsafe { Offload::of(params) }) else { return ptr::null_mut() };
     let mut progress = CallProgress {
         callback: params.progress_callback,
         user_data: params.progress_callback_user_data,
         dots: 0,
     };
     match load(&options, &mut progress) {
-        Ok(model) => {
+        Ok(mut model) => {
+            let card = offload.bring(&mut model);
             let t_load_us = time_us() - start;
             log_info!("{name}: loaded {} in {} ms", model.description(), t_load_us / 1000);
-            Box::into_raw(Box::new(llama_model { model, t_load_us, adapters: Arc::default() }))
+            Box::into_raw(Box::new(llama_model {
+                model,
+                card,
+                t_load_us,
+                adapters: Arc::default(),
+            }))
         }
         Err(error) => {
             log_error!("{name}: {error}");

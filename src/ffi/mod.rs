@@ -35,6 +35,7 @@ pub mod model;
 pub mod model_make;
 pub mod model_meta;
 pub mod names;
+mod offload;
 pub mod params;
 pub mod powerinfer;
 pub mod quantize;

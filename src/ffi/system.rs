@@ -4,6 +4,7 @@ use core::ffi::c_char;
 use once_cell::sync::OnceCell;
 use std::ffi::CString;
 
+use super::ggml::cards::{self, MAX_CARDS};
 use super::guard;
 use super::types::{ggml_numa_strategy, ggml_numa_strategy_e};
 use crate::api::MAX_SEQS;
@@ -45,10 +46,10 @@ pub unsafe extern "C" fn llama_time_us() -> i64 {
     guard::call(0, "llama_time_us", sys::time_us)
 }
 
-/// Most devices that a model can be divided between.
+/// Most devices that a list of them can have.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_max_devices() -> usize {
-    16
+    MAX_CARDS
 }
 
 /// Most sequences in a context.
@@ -78,7 +79,7 @@ pub unsafe extern "C" fn llama_supports_mlock() -> bool {
 /// Whether a GPU can be used.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_supports_gpu_offload() -> bool {
-    false
+    guard::call(false, "llama_supports_gpu_offload", || cards::count() > 0)
 }
 
 /// Whether other machines can be used.
@@ -87,7 +88,8 @@ pub unsafe extern "C" fn llama_supports_rpc() -> bool {
     false
 }
 
-/// One line about the processor and its instruction sets, valid for ever.
+/// One line about the GPUs, if there are some, and the processor with its instruction sets, valid
+/// for ever.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llama_print_system_info() -> *const c_char {
     guard::call(c"".as_ptr(), "llama_print_system_info", || {
@@ -96,11 +98,16 @@ pub unsafe extern "C" fn llama_print_system_info() -> *const c_char {
     })
 }
 
-/// `CPU : AVX2 = 1 | FMA = 1 | ... | KERNELS = avx512vnni | `, the layout that programs parse.
+/// `CUDA : ARCHS = 750,800 | CPU : AVX2 = 1 | FMA = 1 | ... | KERNELS = avx512vnni | `, the layout
+/// that programs parse.
 fn system_info() -> String {
-    let mut line = String::from("CPU : ");
-    for (name, value) in features() {
-        line += &format!("{name} = {value} | ");
+    let cards = (cards::count() > 0).then(|| ("CUDA", cards::features()));
+    let mut line = String::new();
+    for (family, features) in cards.into_iter().chain([("CPU", features())]) {
+        line += &format!("{family} : ");
+        for (name, value) in features {
+            line += &format!("{name} = {value} | ");
+        }
     }
     line
 }

@@ -202,14 +202,16 @@ impl Options {
         let reset = flag_of(&RESET, request.reset_gpu_index)?;
         let disable = flag_of(&DISABLE, request.disable_gpu_index)?;
         for (key, given) in [
-            (&BUDGET, budget.is_some()),
             (&PLACEMENT, placement.is_some()),
             (&RESET, reset.is_some()),
             (&DISABLE, disable.is_some()),
             (&ADAPTIVE, adaptive.is_some()),
         ] {
             if given {
-                log_info!("no GPU is in use: {} has no effect yet", key.name);
+                log_info!(
+                    "neurons are not divided between devices: {} has no effect yet",
+                    key.name
+                );
             }
         }
         Ok(Self {

@@ -16,6 +16,9 @@ pub const MIN_DRIVER: i32 = 12000;
 /// Least compute capability that the kernels are made for.
 pub const MIN_COMPUTE: (u32, u32) = (7, 5);
 
+/// What [`absence`] says on a machine without a driver.
+pub const NO_DRIVER: &str = "no NVIDIA driver";
+
 /// What a device is like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceInfo {
@@ -39,7 +42,7 @@ pub struct DeviceInfo {
 static FOUND: Lazy<Result<Vec<DeviceInfo>, String>> = Lazy::new(|| {
     // SAFETY: opens and closes a library whose initialisation has no demands on its caller.
     if !unsafe { sys::is_culib_present() } {
-        return Err("no NVIDIA driver".into());
+        return Err(NO_DRIVER.into());
     }
     // A symbol that a library of this name lacks makes the bindings panic.
     catch_unwind(find).unwrap_or_else(|_| Err("the NVIDIA driver lacks functions".into()))

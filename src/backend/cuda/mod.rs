@@ -24,7 +24,7 @@ mod module;
 pub mod pack;
 mod stream;
 
-pub use driver::{Device, DeviceInfo, MIN_COMPUTE, MIN_DRIVER, absence};
+pub use driver::{Device, DeviceInfo, MIN_COMPUTE, MIN_DRIVER, NO_DRIVER, absence};
 pub use memory::{Budget, Buffer, Pinned, Purpose, View};
 pub use module::{Kernel, Module};
 pub use stream::{Arg, Dims, Event, Stream};

@@ -6,12 +6,14 @@
 //! ([`crate::plan::Plan::legs`]). The host keeps all weights, which costs no memory where they are
 //! mapped: so a context can leave the card at any time and go on without it.
 
+mod figures;
 mod lists;
 mod run;
 mod slots;
 mod steps;
 mod weights;
 
+pub use figures::CardUse;
 pub use lists::Content;
 pub use run::CardRun;
 pub use weights::{CardModel, CardRequest};

@@ -11,7 +11,7 @@ use crate::quant::QuantType;
 use crate::util::bytes;
 
 /// Keys that one block of the attention kernel walks.
-const SPLIT_KEYS: usize = 4 * ATTEND_KEYS;
+pub(super) const SPLIT_KEYS: usize = 4 * ATTEND_KEYS;
 
 /// Bytes of so many floats.
 fn floats(n: usize) -> usize {

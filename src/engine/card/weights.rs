@@ -26,7 +26,7 @@ const MARGIN: usize = 512 << 20;
 
 /// A weight on the card, in rows as [`pack`] lays them out.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+pub(super) struct Place {
     at: usize,
     stride: usize,
     n_rows: usize,
@@ -136,7 +136,11 @@ impl CardModel {
 }
 
 /// Where the weights of these and later layers go, and the bytes that they take.
-fn places(model: &Model, plan: &Plan, first_layer: usize) -> (Vec<Option<Place>>, usize) {
+pub(super) fn places(
+    model: &Model,
+    plan: &Plan,
+    first_layer: usize,
+) -> (Vec<Option<Place>>, usize) {
     let mut places = vec![None; model.weights().len()];
     let mut end = 0;
     for (i, step) in plan.steps.iter().enumerate() {

@@ -137,6 +137,21 @@ impl KvCache {
         self.layers.iter_mut().map(|l| l.k.n_bytes() + l.v.n_bytes()).sum()
     }
 
+    /// Bytes of those that are on a card.
+    pub fn n_bytes_on_card(&self) -> usize {
+        let sides = self.layers.iter().flat_map(|layer| [&layer.k, &layer.v]);
+        sides.filter_map(KvRows::card).map(|rows| rows.len()).sum()
+    }
+
+    /// Bytes of what these layers have of their own.
+    pub fn n_bytes_of(&mut self, has: impl Fn(usize) -> bool) -> usize {
+        let own = self.layers.iter_mut().enumerate().filter(|(own, _)| {
+            let first = self.of.iter().position(|of| of == own);
+            first.is_some_and(&has)
+        });
+        own.map(|(_, layer)| layer.k.n_bytes() + layer.v.n_bytes()).sum()
+    }
+
     /// Before a batch: what was changed in the host's memory goes back to the card.
     pub fn return_to_card(&mut self) -> Result<(), CudaError> {
         let mut sides = self.layers.iter_mut().flat_map(|layer| [&mut layer.k, &mut layer.v]);

@@ -2,8 +2,10 @@
 //! plain structs, the device registry, thread pool settings. No graphs.
 
 pub mod buffer;
+pub mod cards;
 pub mod device;
 pub mod numbers;
+pub mod opened;
 pub mod system;
 pub mod tensor;
 pub mod threadpool;

@@ -78,7 +78,7 @@ pub struct powerinfer_params {
     pub sidecar: *const c_char,
     /// Which neurons the GPU gets, a file; NULL: not given. No effect yet.
     pub placement: *const c_char,
-    /// GPU memory to use at most, in GiB; NAN: not given. No effect yet.
+    /// GPU memory to use at most, in GiB; NAN: not given.
     pub vram_budget_gib: f32,
     /// Whether neurons move between devices while running. No effect yet.
     pub adaptive: powerinfer_switch_e,

@@ -1,0 +1,108 @@
+//! Bytes of a card by what they are for: those in use, and those that would be if a model without
+//! its weights had them.
+
+use super::steps::SPLIT_KEYS;
+use super::weights::places;
+use super::{CardModel, CardRequest, keeps_kv};
+use crate::backend::cuda::{Device, Purpose, launch};
+use crate::engine::kv::KvCache;
+use crate::engine::params::Sizes;
+use crate::model::Model;
+use crate::plan::{Plan, SlotId, StepKind};
+
+/// What a context, and the model that it is over, have on a card, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CardUse {
+    /// Number of the card in [`Device::list`].
+    pub index: usize,
+    /// Weights of the model.
+    pub weights: usize,
+    /// What the host needs not keep of them.
+    pub weights_in_file: u64,
+    /// Keys and values.
+    pub kv: usize,
+    /// Activations; of all contexts over the model, which share them with the card's budget.
+    pub compute: usize,
+}
+
+impl CardModel {
+    /// What is in use.
+    pub fn in_use(&self, model: &Model, kv: &KvCache) -> CardUse {
+        let (budget, info) = (self.budget(), self.stream().device().info());
+        let index = Device::list().iter().position(|known| known.ordinal == info.ordinal);
+        let has = |i: usize| self.has(crate::plan::TensorId(i));
+        CardUse {
+            index: index.unwrap_or(0),
+            weights: budget.used_for(Purpose::Weights) + budget.used_for(Purpose::Neurons),
+            weights_in_file: file_bytes(model, has),
+            kv: kv.n_bytes_on_card(),
+            compute: budget.used_for(Purpose::Compute),
+        }
+    }
+}
+
+impl CardRequest {
+    /// What would be in use, were there room for all that is asked for: what programs go by that fit
+    /// a model to the memory there is. `kv` is in the host's memory. Of the buffers that grow with
+    /// use, what the largest ubatch with the fullest cache needs.
+    pub fn planned(
+        &self,
+        model: &Model,
+        plan: &Plan,
+        kv: &mut KvCache,
+        offload_kqv: bool,
+        sizes: &Sizes,
+    ) -> CardUse {
+        let n_all = plan.layers.len() + 1;
+        let first = n_all - usize::try_from(self.n_layers).unwrap_or(n_all).min(n_all);
+        let (places, weights) = places(model, plan, first);
+        let types = kv.types();
+        CardUse {
+            index: self.index,
+            weights,
+            weights_in_file: file_bytes(model, |i| places[i].is_some()),
+            kv: kv.n_bytes_of(|il| offload_kqv && il >= first && keeps_kv(plan, il, types)),
+            compute: compute(plan, first, sizes),
+        }
+    }
+}
+
+fn file_bytes(model: &Model, has: impl Fn(usize) -> bool) -> u64 {
+    let there = model.weights().iter().enumerate().filter(|(i, _)| has(*i));
+    let bytes = there.map(|(_, weight)| {
+        let row = weight.ty.row_bytes(weight.shape.ne()[0]);
+        row.map_or(0, |row| row * weight.shape.n_rows())
+    });
+    bytes.sum()
+}
+
+/// Bytes of the buffers that layers from `first` on need for a whole ubatch.
+fn compute(plan: &Plan, first: usize, sizes: &Sizes) -> usize {
+    let rows = |slot: SlotId| sizes.n_ubatch * plan.slot(slot).per_row;
+    let floats = |slot: SlotId| rows(slot) * plan.slot(slot).width;
+    let mut used = vec![false; plan.slots.len()];
+    let (mut codes, mut product) = (0, 0);
+    for (i, step) in plan.steps.iter().enumerate() {
+        if plan.layer_of(i).is_none_or(|layer| layer < first) {
+            continue;
+        }
+        let flow = step.kind.flow();
+        flow.reads.iter().chain(&flow.writes).for_each(|slot| used[slot.0] = true);
+        match &step.kind {
+            StepKind::MatMul { src, .. } => codes = codes.max(floats(*src)),
+            StepKind::Norm { dst, add: true, .. } => product = product.max(4 * floats(*dst)),
+            _ => {}
+        }
+    }
+    let slots = (0..plan.slots.len()).map(SlotId).filter(|slot| used[slot.0]);
+    let slots: usize =
+        slots.map(|slot| rows(slot).next_power_of_two() * plan.slot(slot).width * 4).sum();
+    let partials = plan.layers.iter().skip(first).map(|spec| {
+        let (n, keys) = (sizes.n_ubatch, sizes.n_ctx_seq);
+        launch::attend_scratch(n, spec.n_head, spec.head_dim_v, keys, SPLIT_KEYS).unwrap_or(0)
+    });
+    // Rows and positions of what is seen, twice where layers differ in it, and rotations.
+    let n_rot: usize = plan.ropes.iter().map(|table| table.n_rot).sum();
+    let lists = 4 * (4 * sizes.n_ctx + sizes.n_ubatch * (n_rot + 16));
+    slots + codes + codes / 4 + product + partials.max().unwrap_or(0) + lists.next_power_of_two()
+}
