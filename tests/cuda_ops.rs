@@ -22,6 +22,8 @@ mod lists;
 mod matrices;
 #[path = "cuda_ops/norm.rs"]
 mod norm;
+#[path = "cuda_ops/order.rs"]
+mod order;
 #[path = "cuda_ops/rope.rs"]
 mod rope;
 #[path = "cuda_ops/sparse.rs"]

@@ -500,6 +500,32 @@ Result cuLaunchHostFunc(void *stream, void (*function)(void *), void *data) {
     return SUCCESS;
 }
 
+// ---- flags ----
+
+Result cuStreamWriteValue32_v2(void *stream, DevicePtr at, unsigned value, unsigned) {
+    ENTER;
+    if (!known(at, 4) || at % 4) return INVALID_VALUE;
+    add(*stream_of(stream), "write", [=] { __atomic_store_n((unsigned *)at, value, __ATOMIC_RELEASE); });
+    return SUCCESS;
+}
+
+// At least the value, as numbers that go round; other ways to compare are not there. A flag that
+// nobody sets would hang a card: here it ends the process.
+Result cuStreamWaitValue32_v2(void *stream, DevicePtr at, unsigned value, unsigned flags) {
+    ENTER;
+    if (!known(at, 4) || at % 4) return INVALID_VALUE;
+    if (flags) return NOT_SUPPORTED;
+    add(*stream_of(stream), "wait value", [=] {
+        const auto start = std::chrono::steady_clock::now();
+        while ((int)(__atomic_load_n((unsigned *)at, __ATOMIC_ACQUIRE) - value) < 0)
+            if (std::chrono::steady_clock::now() - start > std::chrono::seconds(2)) {
+                fprintf(stderr, "fake driver: a flag that nobody sets is waited for\n");
+                abort();
+            }
+    });
+    return SUCCESS;
+}
+
 // ---- events ----
 
 Result cuEventCreate(void **event, unsigned flags) {

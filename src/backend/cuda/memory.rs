@@ -183,6 +183,12 @@ impl<'a> View<'a> {
         self.len == 0
     }
 
+    /// Whether all of it is this buffer's.
+    pub(super) fn is_within(self, buffer: &Buffer) -> bool {
+        let Some(from) = self.ptr.checked_sub(buffer.ptr) else { return false };
+        from <= buffer.len as u64 && self.len as u64 <= buffer.len as u64 - from
+    }
+
     /// Some bytes of it.
     ///
     /// # Panics

@@ -9,6 +9,8 @@
 //! | `driver.rs` | is there a driver; devices and what they are like |
 //! | `memory.rs` | device and pinned memory, counted against a [`Budget`] |
 //! | `stream.rs` | copies, launches and events, in order |
+//! | `graph.rs` | launches that are recorded once and run as one |
+//! | `flags.rs` | numbers that host and card both see, to wait for each other |
 //! | `module.rs` | the kernels: PTX that is embedded, compiled by the driver when first used |
 //! | `pack.rs` | weights as the kernels want them: every row 16-byte aligned |
 //! | `launch/` | a safe function for each kernel, which checks every length |
@@ -18,6 +20,8 @@
 #![allow(unsafe_code, reason = "calls the driver")]
 
 mod driver;
+mod flags;
+mod graph;
 pub mod launch;
 mod memory;
 mod module;
@@ -25,6 +29,8 @@ pub mod pack;
 mod stream;
 
 pub use driver::{Device, DeviceInfo, MIN_COMPUTE, MIN_DRIVER, NO_DRIVER, absence};
+pub use flags::Flags;
+pub use graph::Graph;
 pub use memory::{Budget, Buffer, Pinned, Purpose, View};
 pub use module::{Kernel, Module};
 pub use stream::{Arg, Dims, Event, Stream};

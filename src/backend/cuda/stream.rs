@@ -2,18 +2,22 @@
 
 use std::ffi::c_void;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cudarc::driver::result::{self, event, stream};
-use cudarc::driver::sys::{CUevent, CUevent_flags, CUstream};
+use cudarc::driver::sys::{self, CUevent, CUevent_flags, CUresult, CUstream};
 
 use super::module::Kernel;
-use super::{Called, CudaError, Device, Pinned, View};
+use super::{Buffer, Called, CudaError, Device, Pinned, View};
 
 /// Work in order.
 pub struct Stream {
     device: Arc<Device>,
     raw: CUstream,
+    /// Whether work is being recorded, and the memory that it may use (graph.rs).
+    captures: AtomicBool,
+    kept: Mutex<Vec<Arc<Buffer>>>,
 }
 
 // SAFETY: streams may be used from any thread; the driver orders the calls.
@@ -52,7 +56,44 @@ impl Stream {
     pub fn new(device: &Arc<Device>) -> Result<Self, CudaError> {
         device.bind()?;
         let raw = stream::create(stream::StreamKind::NonBlocking).call("cuStreamCreate")?;
-        Ok(Self { device: Arc::clone(device), raw })
+        let (captures, kept) = (AtomicBool::new(false), Mutex::default());
+        Ok(Self { device: Arc::clone(device), raw, captures, kept })
+    }
+
+    pub(super) fn raw(&self) -> CUstream {
+        self.raw
+    }
+
+    /// Begins (with the memory that recorded work may use) and ends a capture.
+    pub(super) fn keep(&self, memory: Option<Vec<Arc<Buffer>>>) -> Result<(), CudaError> {
+        let captures = memory.is_some();
+        if captures {
+            self.refuse_capture("a second recording")?;
+        }
+        *self.kept.lock().unwrap_or_else(|e| e.into_inner()) = memory.unwrap_or_default();
+        self.captures.store(captures, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What uses memory of the host, or waits, cannot be recorded.
+    pub(super) fn refuse_capture(&self, what: &str) -> Result<(), CudaError> {
+        match self.captures.load(Ordering::Relaxed) {
+            true => Err(CudaError::NoDevice(format!("{what} cannot be part of a graph"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Recorded work outlives the borrow of its operands, so these must be of memory that the graph
+    /// keeps.
+    fn admit(&self, view: View<'_>) -> Result<(), CudaError> {
+        if !self.captures.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
+        if kept.iter().any(|buffer| view.is_within(buffer)) {
+            return Ok(());
+        }
+        Err(CudaError::NoDevice("a graph uses memory that it does not keep".into()))
     }
 
     /// Where it runs.
@@ -69,6 +110,7 @@ impl Stream {
         if src.is_empty() {
             return Ok(());
         }
+        self.refuse_capture("memory of the host")?;
         self.device.bind()?;
         // SAFETY: as many bytes on both sides; pageable memory is read before the call returns.
         unsafe { result::memcpy_htod_async(dst.ptr, src, self.raw) }.call("cuMemcpyHtoDAsync")
@@ -83,6 +125,7 @@ impl Stream {
         if dst.is_empty() {
             return Ok(());
         }
+        self.refuse_capture("memory of the host")?;
         self.device.bind()?;
         // SAFETY: as many bytes on both sides, and waited for below.
         unsafe { result::memcpy_dtoh_async(dst, src.ptr, self.raw) }.call("cuMemcpyDtoHAsync")?;
@@ -95,6 +138,7 @@ impl Stream {
             at.start <= at.end && at.end <= src.len() && dst.len() == at.len(),
             "bytes to send"
         );
+        self.refuse_capture("memory of the host")?;
         self.device.bind()?;
         let (ptr, last) = src.raw();
         // SAFETY: within the memory, which `Pinned` keeps from change until the event has come.
@@ -110,6 +154,7 @@ impl Stream {
             at.start <= at.end && at.end <= dst.len() && src.len() == at.len(),
             "bytes to fetch"
         );
+        self.refuse_capture("memory of the host")?;
         self.device.bind()?;
         let (ptr, last) = dst.raw();
         // SAFETY: within the memory, which nobody looks at until the event has come.
@@ -125,6 +170,8 @@ impl Stream {
     /// When the lengths differ.
     pub fn copy(&self, dst: View<'_>, src: View<'_>) -> Result<(), CudaError> {
         assert_eq!(dst.len(), src.len(), "bytes to copy");
+        self.admit(dst)?;
+        self.admit(src)?;
         self.device.bind()?;
         // SAFETY: as many bytes on both sides; the driver allows overlap of equal ranges alone, and
         // others give bytes of one of both.
@@ -134,6 +181,7 @@ impl Stream {
 
     /// Sets all bytes to zero.
     pub fn zero(&self, dst: View<'_>) -> Result<(), CudaError> {
+        self.admit(dst)?;
         self.device.bind()?;
         // SAFETY: the view's own bytes.
         unsafe { result::memset_d8_async(dst.ptr, 0, dst.len(), self.raw) }.call("cuMemsetD8Async")
@@ -152,6 +200,11 @@ impl Stream {
     ) -> Result<(), CudaError> {
         if dims.grid.contains(&0) {
             return Ok(());
+        }
+        for arg in args {
+            if let Arg::View(view) = arg {
+                self.admit(*view)?;
+            }
         }
         let function = self.device.function(kernel)?;
         // Every operand in 8 bytes of its own, of which the driver reads as many as it has.
@@ -176,9 +229,19 @@ impl Stream {
     /// Lets work from here on wait until the event has come.
     pub fn wait(&self, event: &Event) -> Result<(), CudaError> {
         self.device.bind()?;
-        let flags = cudarc::driver::sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
         // SAFETY: both live, on the same device.
         unsafe { stream::wait_event(self.raw, event.raw, flags) }.call("cuStreamWaitEvent")
+    }
+
+    /// Whether all work so far is done. Does not wait.
+    pub fn is_done(&self) -> Result<bool, CudaError> {
+        self.device.bind()?;
+        // SAFETY: the stream lives.
+        match unsafe { sys::cuStreamQuery(self.raw) } {
+            CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            answer => answer.result().call("cuStreamQuery").map(|()| true),
+        }
     }
 
     /// Waits for all work so far.
@@ -224,9 +287,25 @@ unsafe impl Sync for Event {}
 impl Event {
     /// One that has come already. It has no time.
     pub fn new(device: &Arc<Device>) -> Result<Self, CudaError> {
+        Self::with(device, CUevent_flags::CU_EVENT_DISABLE_TIMING)
+    }
+
+    /// One that knows when it came.
+    pub fn timed(device: &Arc<Device>) -> Result<Self, CudaError> {
+        Self::with(device, CUevent_flags::CU_EVENT_DEFAULT)
+    }
+
+    fn with(device: &Arc<Device>, flags: CUevent_flags) -> Result<Self, CudaError> {
         device.bind()?;
-        let raw = event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).call("cuEventCreate")?;
+        let raw = event::create(flags).call("cuEventCreate")?;
         Ok(Self { device: Arc::clone(device), raw })
+    }
+
+    /// Milliseconds from an earlier event to this one. Both are timed, and have come.
+    pub fn ms_since(&self, earlier: &Self) -> Result<f32, CudaError> {
+        self.device.bind()?;
+        // SAFETY: both live.
+        unsafe { event::elapsed(earlier.raw, self.raw) }.call("cuEventElapsedTime")
     }
 
     /// Waits until it has come.
