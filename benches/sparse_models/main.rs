@@ -11,7 +11,8 @@
 //! for any engine (llama runs it with SiLU, which takes as long as ReLU), and `PREFIX.relu.gguf`,
 //! the same with the key `powerinfer.activation`. `recipe` says how the numbers come about. The
 //! same options give the same bytes on every machine; a 7B model in Q4_0 takes a few minutes on
-//! two cores and less than 1 GB of memory.
+//! two cores and less than 1 GB of memory; with `--distinct 2`, where two layers are made and the
+//! others repeat them, it takes as long as writing it does (`repeat` says how they still differ).
 #![allow(clippy::print_stderr, missing_docs, reason = "a program")]
 
 mod arch;
@@ -19,6 +20,7 @@ mod files;
 mod numbers;
 mod product;
 mod recipe;
+mod repeat;
 mod vocab;
 
 use std::path::PathBuf;
@@ -78,6 +80,12 @@ struct Options {
     /// Type of the predictors; that of the weights when not given
     #[arg(long, value_parser = parse_type)]
     pred_type: Option<QuantType>,
+    /// Layers with numbers of their own, which the others repeat: quicker; all when not given
+    #[arg(long, value_name = "N")]
+    distinct: Option<usize>,
+    /// Say how often each neuron fires in as many tokens, in FILE.activation.gguf
+    #[arg(long, value_name = "TOKENS")]
+    counts: Option<u32>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// A GGUF file whose tokenizer is copied; without it there is one of bytes
@@ -97,6 +105,8 @@ pub enum Error {
     Create(String, std::io::Error),
     #[error(transparent)]
     Gguf(#[from] powerinfer::gguf::Error),
+    #[error(transparent)]
+    Counts(#[from] powerinfer::sparse::ActivationError),
     #[error(transparent)]
     Quant(#[from] quant::Error),
 }
@@ -134,12 +144,17 @@ fn make(options: &Options) -> Result<(), Error> {
         n_vocab,
         n_pred: options.pred,
         active: options.active,
+        n_distinct: options.distinct.unwrap_or(options.layers).min(options.layers),
         seed: options.seed,
     };
     check(&shape)?;
     let types = Types { weights: options.ty, predictors: options.pred_type.unwrap_or(options.ty) };
-    let paths = files::write(&options.out, &kinds, &shape, types, options.threshold, &tokenizer)?;
+    let (paths, rates) =
+        files::write(&options.out, &kinds, &shape, types, options.threshold, &tokenizer)?;
     for path in paths {
+        if let Some(n_tokens) = options.counts {
+            files::write_counts(&path, &shape, &rates, n_tokens)?;
+        }
         let size = std::fs::metadata(&path).map_or(0, |m| m.len());
         eprintln!("{}: {:.1} MiB", path.display(), size as f64 / 1024.0 / 1024.0);
     }
@@ -170,6 +185,7 @@ fn check(s: &Shape) -> Result<(), Error> {
         false => Err(Error::Option(what.into())),
     };
     expected(s.n_layer > 0 && s.n_ff > 0, "at least one of --layers and of --ff")?;
+    expected(s.n_distinct > 0, "--distinct of 1 or more")?;
     expected(s.n_embd > 1, "--embd of 2 or more")?;
     expected(s.n_head > 0 && s.n_embd.is_multiple_of(s.n_head), "--heads that divide --embd")?;
     expected((s.n_embd / s.n_head).is_multiple_of(2), "heads of an even width")?;

@@ -28,6 +28,8 @@ pub struct Shape {
     pub n_pred: usize,
     /// Share of neurons that fire, on average.
     pub active: f64,
+    /// Layers with numbers of their own; those behind them repeat them (`repeat`).
+    pub n_distinct: usize,
     pub seed: u64,
 }
 
@@ -39,6 +41,11 @@ impl Shape {
     /// Rank of the gates without their constant: `V` and `-V` fit into the predictor.
     fn rank(&self) -> usize {
         (self.n_pred - 1) / 2
+    }
+
+    /// The layer whose numbers a layer has.
+    pub fn original(&self, layer: usize) -> usize {
+        layer % self.n_distinct
     }
 
     /// What channel 0 of the residual stream holds.
@@ -101,29 +108,43 @@ pub struct Layer {
     beta: Vec<f32>,
     /// Deviation of the down projection.
     down: f32,
-    /// Share of neurons that fire.
-    pub active: f64,
+    /// How often each neuron fires.
+    pub rates: Vec<f64>,
 }
 
 impl Layer {
     pub fn new(shape: Shape, index: usize) -> Self {
         let (n_embd, rank) = (shape.n_embd, shape.rank());
-        let basis = basis(Normals::new(shape.seed, index, Matrix::Basis as u64), n_embd, rank);
-        // The variance of channels beside the constant: embeddings have 1, and each block before
-        // this one added its part. Attention averages values, so it adds little.
-        let variance = 1.0 + index as f64 * (FFN_GAIN * FFN_GAIN + ATTN_VARIANCE);
+        let original = shape.original(index);
+        let basis = basis(Normals::new(shape.seed, original, Matrix::Basis as u64), n_embd, rank);
+        let variance = variance(&shape, index);
         let order = Normals::new(shape.seed, index, Matrix::Order as u64);
         let rates = firing_rates(shape.n_ff, shape.active, order);
         let means: Vec<f64> = rates.iter().map(|&rate| normal_quantile(rate)).collect();
         let scale = libm::sqrt(variance) / f64::from(shape.constant());
         Self {
-            index,
+            index: original,
             shape,
             panels: Panels::new(&basis, n_embd),
             basis,
             beta: means.iter().map(|m| (m * scale) as f32).collect(),
             down: down_deviation(shape.arch, &means, variance) as f32,
-            active: rates.iter().sum::<f64>() / shape.n_ff as f64,
+            rates,
+        }
+    }
+
+    /// Share of neurons that fire.
+    pub fn active(&self) -> f64 {
+        self.rates.iter().sum::<f64>() / self.rates.len() as f64
+    }
+
+    /// The column that says how often a neuron fires, and what stands in it: where a layer differs
+    /// from the one that it repeats.
+    pub fn own_column(&self, content: Content) -> Option<(usize, &[f32])> {
+        match content {
+            Content::Gate => Some((0, &self.beta)),
+            Content::Fc2 => Some((2 * self.shape.rank(), &self.beta)),
+            _ => None,
         }
     }
 
@@ -228,6 +249,29 @@ pub const ATTN_GAIN: f32 = 0.3;
 /// The variance that attention adds, roughly.
 const ATTN_VARIANCE: f64 = 0.02;
 
+/// The variance of a layer's channels beside the constant: embeddings have 1, and each block before
+/// this one added its part. Attention averages values, so it adds little.
+fn variance(shape: &Shape, layer: usize) -> f64 {
+    let made = layer.min(shape.n_distinct);
+    let first = |n: usize| 1.0 + n as f64 * (FFN_GAIN * FFN_GAIN + ATTN_VARIANCE);
+    (made..layer).fold(first(made), |variance, il| {
+        // The down projection is the other layer's: made for the variance there.
+        let made_for = first(shape.original(il));
+        let gain = FFN_GAIN * FFN_GAIN * normed_power(shape.arch, variance)
+            / normed_power(shape.arch, made_for);
+        variance + gain + ATTN_VARIANCE
+    })
+}
+
+/// What the norm makes of a variance, as it goes into the square of what neurons say.
+fn normed_power(arch: Arch, variance: f64) -> f64 {
+    let normed = variance / (1.0 + variance);
+    match arch {
+        Arch::Falcon | Arch::Opt => normed,
+        Arch::Llama | Arch::Bamboo | Arch::Nemotron | Arch::Arcee => normed * normed,
+    }
+}
+
 /// Rows that sum to zero and do not see the constant.
 fn basis(numbers: Normals, n_embd: usize, rank: usize) -> Vec<f32> {
     let deviation = 1.0 / (n_embd as f32).sqrt();
@@ -244,14 +288,13 @@ fn basis(numbers: Normals, n_embd: usize, rank: usize) -> Vec<f32> {
 /// The deviation with which the network adds [`FFN_GAIN`]: gates, seen by the norm, are normal
 /// around `means` times their deviation, ups around 0.
 fn down_deviation(arch: Arch, means: &[f64], variance: f64) -> f64 {
-    let normed = variance / (1.0 + variance);
+    let power = normed_power(arch, variance);
     let sum: f64 = means
         .iter()
         .map(|&m| match arch {
-            Arch::Llama => normed * normed * rectified_square(m),
-            Arch::Bamboo => 0.5 * normed * normed * rectified_square(m),
-            Arch::Falcon | Arch::Opt => normed * rectified_square(m),
-            Arch::Nemotron | Arch::Arcee => normed * normed * rectified_fourth(m),
+            Arch::Llama | Arch::Falcon | Arch::Opt => power * rectified_square(m),
+            Arch::Bamboo => 0.5 * power * rectified_square(m),
+            Arch::Nemotron | Arch::Arcee => power * rectified_fourth(m),
         })
         .sum();
     FFN_GAIN / libm::sqrt(sum)
