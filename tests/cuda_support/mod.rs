@@ -24,10 +24,14 @@ fn manifest() -> &'static Path {
 }
 
 /// The folder with the fake driver, for `LD_LIBRARY_PATH`; built when a source is newer. `None`
-/// with a line where there is no g++.
+/// with a line where there is no g++, or a real card instead.
 pub fn fake_driver() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let build = || {
+        if has_card() {
+            eprintln!("skipped on a card: what the emulator alone catches");
+            return None;
+        }
         if !has_compiler() {
             eprintln!("skipped: no g++ to build the CUDA emulator with");
             return None;
