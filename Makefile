@@ -34,9 +34,9 @@ PROGRAMS  := main simple batched tokenize quantize save-load-state parallel spec
 # What is on the machine goes first; the tools that make fetched fill the gaps.
 export PATH := $(PATH):$(TOOLS)/bin
 
-.PHONY: all help run test test-long clients clients-fetch contract bench lint headers install \
-        install-library uninstall clean library examples stage check tools model compat kernels \
-        kernels-check
+.PHONY: all help run test test-long clients clients-fetch contract bench gpu-bundle lint headers \
+        install install-library uninstall clean library examples stage check tools model compat \
+        kernels kernels-check
 
 all: library examples
 
@@ -50,6 +50,7 @@ help:
 	@echo 'make kernels      write kernels/ptx/ again from kernels/*.cu; kernels-check compares, and'
 	@echo '                  compiles for cards (NVRTC is fetched into target/)'
 	@echo 'make bench        kernels; with PEER=folder MODELS="..." also against another libllama'
+	@echo 'make gpu-bundle   a folder that checks and measures on an NVIDIA card of any machine'
 	@echo 'make test-long    a model in all types (minutes); the server under load and nonsense (half an'
 	@echo '                  hour); the thread pool under loom;'
 	@echo '                  fuzzing (FUZZ_SECONDS=600 each, API_FUZZ_SECONDS=1800 of C calls)'
@@ -146,6 +147,29 @@ ifneq ($(PEER),)
 	python3 benches/peer/compare.py --ours '$(STAGE)/lib/powerinfer/compat' --peer '$(PEER)' \
 	    --out '$(TARGET)/peer' $(or $(MODELS),$(DEFAULT_MODEL))
 endif
+
+# Everything that a machine with a card needs, which has its driver and a C library as new as this
+# one: the report of gpu-check.sh is all that has to come back.
+BUNDLE        := $(TARGET)/gpu-bundle
+BUNDLE_MBYTES := 60
+
+gpu-bundle: examples
+	cargo build --release --example gpu_check --example make_sparse_model
+	@rm -rf '$(BUNDLE)' && install -d '$(BUNDLE)/bin' '$(BUNDLE)/lib'
+	@cmake --install '$(EXAMPLES)' --prefix '$(WORK)/installed' >/dev/null
+	@suite=$$(cargo test --release --no-run --test cuda_ops --message-format json | \
+	    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && \
+	    install -s -m 755 "$$suite" '$(BUNDLE)/bin/cuda_ops'
+	@install -s -m 755 '$(TARGET)/release/examples/gpu_check' \
+	    '$(TARGET)/release/examples/make_sparse_model' \
+	    $(foreach program,main bench,'$(WORK)/installed/lib/powerinfer/examples/$(program)') \
+	    '$(BUNDLE)/bin/'
+	@install -s -m 755 '$(LIBRARY)' '$(BUNDLE)/lib/libpowerinfer.so.$(SOVERSION)'
+	@install -m 755 benches/gpu/gpu-check.sh '$(BUNDLE)/'
+	@install -m 644 benches/gpu/README.md LICENSE '$(BUNDLE)/'
+	@bytes=$$(cat '$(BUNDLE)'/*/* '$(BUNDLE)'/*.* | wc -c) && \
+	    echo "$(BUNDLE): $$((bytes / 1000000)) MB; run gpu-check.sh there" && \
+	    [ $$bytes -lt $(BUNDLE_MBYTES)000000 ] || { echo 'more than $(BUNDLE_MBYTES) MB' >&2; exit 1; }
 
 lint: check
 	cargo fmt --check

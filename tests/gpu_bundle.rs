@@ -105,6 +105,7 @@ fn the_report_is_whole() {
         "Bandwidth of products",
         "Latency",
         "Hybrid against CPU and whole layers",
+        "Loading kernels",
         "Time",
     ] {
         assert!(report.contains(&format!("\n## {section}\n")), "no '{section}' in\n{report}");
@@ -117,6 +118,7 @@ fn the_report_is_whole() {
         assert!(result == "PASS" && !note.starts_with("0 tests"), "{result}: {note}");
     }
     assert_eq!(result_of(&report, "launches, graphs, events and flags work").0, "PASS");
+    assert_eq!(result_of(&report, "the driver compiles every kernel").0, "PASS");
     let bandwidth = "products reach 80 % of the copy bandwidth (Q4_0, Q8_0, F16)";
     assert_eq!(result_of(&report, bandwidth), ("not judged", "shapes are tiny"));
     for ty in ["q4_0", "q8_0", "f16", "bf16", "q4_1", "q5_0", "q4_K", "q5_K", "q6_K"] {

@@ -2,7 +2,6 @@
 //! card moves.
 
 use std::error::Error;
-use std::process::Command;
 
 use powerinfer::backend::cuda::launch::{self, Acts, Matrix, Output, Product};
 use powerinfer::backend::cuda::{Budget, Buffer, CudaError, Device, Event, Purpose, Stream, pack};
@@ -35,13 +34,7 @@ const WANTED: f64 = 0.8;
 const SHAPES: [(usize, usize); 3] = [(4096, 11008), (4096, 14336), (8192, 28672)];
 
 pub fn run(bundle: &Bundle, report: &mut Report) {
-    let own = std::env::current_exe().unwrap_or_else(|_| bundle.program("gpu_check"));
-    let mut command = Command::new(own);
-    command.args(["--measure", "bandwidth"]);
-    if bundle.small {
-        command.arg("--small");
-    }
-    let outcome = child::run(&mut command, bundle.time(75));
+    let outcome = child::run(&mut bundle.measuring("bandwidth"), bundle.time(75));
     let lines = outcome.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let (mut rows, mut worst, mut copy) = (Vec::new(), Vec::new(), 0.0);
     for line in lines {

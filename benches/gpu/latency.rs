@@ -1,7 +1,6 @@
 //! What it costs to launch, to wait and to hand over.
 
 use std::error::Error;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,13 +13,7 @@ use crate::child;
 use crate::report::{Report, Verdict, table};
 
 pub fn run(bundle: &Bundle, report: &mut Report) {
-    let own = std::env::current_exe().unwrap_or_else(|_| bundle.program("gpu_check"));
-    let mut command = Command::new(own);
-    command.args(["--measure", "latency"]);
-    if bundle.small {
-        command.arg("--small");
-    }
-    let outcome = child::run(&mut command, bundle.time(25));
+    let outcome = child::run(&mut bundle.measuring("latency"), bundle.time(25));
     let lines = outcome.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let rows = lines.map(|line| {
         let us = line["us"].as_f64().map_or_else(

@@ -114,6 +114,23 @@ pub fn work_folder(wanted: Option<&Path>) -> io::Result<WorkFolder> {
     Ok(WorkFolder(folder))
 }
 
+/// Where the driver keeps the kernels that it compiled, when it cannot keep them where it would:
+/// else each program compiles them again.
+pub fn kernel_cache(work: &Path) -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if set("CUDA_CACHE_PATH").is_some() {
+        return None;
+    }
+    let usual = set("HOME").map(|home| Path::new(&home).join(".nv/ComputeCache"));
+    let probe = usual.map(|folder| {
+        let probe = folder.join(format!("gpu-check-{}", std::process::id()));
+        let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&probe, ""));
+        let _ = fs::remove_file(&probe);
+        written.is_ok()
+    });
+    (!probe.unwrap_or(false)).then(|| work.join("kernels"))
+}
+
 /// Does nothing with a context for a moment: what that takes of the card is no part of a budget.
 pub fn hold_a_context() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::open(0)?;

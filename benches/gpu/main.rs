@@ -9,6 +9,7 @@
 //! | `suite.rs` | the kernel suite on the card, also under compute-sanitizer where that is installed |
 //! | `tokens.rs` | the same text from the CPU and from the card, dense and hybrid |
 //! | `bandwidth.rs` | products with matrices, as a share of the copy bandwidth |
+//! | `modules.rs` | how long the driver compiles kernels |
 //! | `latency.rs` | what launches, graphs, events and flags cost |
 //! | `speed.rs` | hybrid against CPU alone and against whole layers, on models of real sizes |
 //! | `machine.rs`, `child.rs`, `report.rs` | the machine, other programs, what is printed |
@@ -21,13 +22,14 @@ mod bandwidth;
 mod child;
 mod latency;
 mod machine;
+mod modules;
 mod report;
 mod speed;
 mod suite;
 mod tokens;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -44,7 +46,7 @@ struct Options {
     /// Tiny shapes, whose speed says nothing: to try the check itself
     #[arg(long)]
     small: bool,
-    /// Only these parts: suite, sanitizer, dense, bandwidth, latency, hybrid, speed
+    /// Only these parts: suite, sanitizer, dense, bandwidth, latency, hybrid, speed, modules
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where models may be written; memory or the temporary folder, whichever has room, if not given
@@ -70,6 +72,14 @@ pub struct Bundle {
 }
 
 impl Bundle {
+    /// This program, to measure something in a process of its own.
+    pub fn measuring(&self, what: &str) -> Command {
+        let own = std::env::current_exe().unwrap_or_else(|_| self.program("gpu_check"));
+        let mut command = Command::new(own);
+        command.args(["--measure", what]).args(self.small.then_some("--small"));
+        command
+    }
+
     pub fn program(&self, name: &str) -> PathBuf {
         let variable = format!("GPU_CHECK_{}", name.to_uppercase());
         std::env::var_os(variable).map_or_else(|| self.bin.join(name), PathBuf::from)
@@ -84,7 +94,7 @@ impl Bundle {
 type Part = fn(&Bundle, &mut Report);
 
 /// In the order in which they run.
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("suite", suite::run),
     ("sanitizer", suite::sanitize),
     ("dense", tokens::dense),
@@ -92,6 +102,7 @@ const PARTS: [(&str, Part); 7] = [
     ("bandwidth", bandwidth::run),
     ("latency", latency::run),
     ("speed", speed::run),
+    ("modules", modules::run),
 ];
 
 /// Exit code of a machine that has nothing to check; test programs use it for "skipped".
@@ -126,6 +137,7 @@ fn measure(what: &str, small: bool) -> ExitCode {
     let measured = match what {
         "bandwidth" => bandwidth::measure(small),
         "latency" => latency::measure(small),
+        "modules" => modules::measure(),
         _ => machine::hold_a_context(),
     };
     match measured {
@@ -142,6 +154,9 @@ fn check(options: &Options) -> Result<Report, std::io::Error> {
     let own = std::env::current_exe()?;
     let bin = own.parent().map_or_else(PathBuf::new, PathBuf::from);
     let work = machine::work_folder(options.work.as_deref())?;
+    if let Some(cache) = machine::kernel_cache(work.path()) {
+        let _ = child::CACHE.set(cache);
+    }
     let bundle = Bundle {
         bin,
         work: work.path().to_owned(),

@@ -27,7 +27,7 @@ fn with_result<'a>(outcome: &'a Outcome, result: &str) -> Vec<&'a str> {
 /// Each kernel against plain loops. What fails is run again alone: one that breaks the context fails
 /// those that run beside it.
 pub fn run(bundle: &Bundle, report: &mut Report) {
-    let all = child::run(&mut tests(bundle, &[]), bundle.time(90));
+    let all = child::run(&mut tests(bundle, &[]), bundle.time(120));
     let passed = with_result(&all, "ok").len();
     let mut rows = Vec::new();
     let mut failed = 0;

@@ -119,20 +119,30 @@ impl Device {
         if let Some(&function) = loaded.functions.get(&kernel) {
             return Ok(function);
         }
-        let raw = match loaded.modules.get(&kernel.module) {
-            Some(&raw) => raw,
-            None => {
-                let raw = self.load(kernel.module)?;
-                loaded.modules.insert(kernel.module, raw);
-                raw
-            }
-        };
+        let raw = self.loaded_module(&mut loaded, kernel.module)?;
         let bad = |_| CudaError::NoDevice(format!("'{}' names no kernel", kernel.name));
         let name = CString::new(kernel.name).map_err(bad)?;
         // SAFETY: the module is loaded.
         let function = unsafe { module::get_function(raw, name) }.call("cuModuleGetFunction")?;
         loaded.functions.insert(kernel, function);
         Ok(function)
+    }
+
+    /// Loads a module now instead of at its first launch: the driver may have to compile it, which
+    /// takes seconds.
+    pub fn preload(&self, module: Module) -> Result<(), CudaError> {
+        self.bind()?;
+        let mut loaded = self.loaded.lock().unwrap_or_else(|e| e.into_inner());
+        self.loaded_module(&mut loaded, module).map(|_| ())
+    }
+
+    fn loaded_module(&self, loaded: &mut Loaded, wanted: Module) -> Result<CUmodule, CudaError> {
+        if let Some(&raw) = loaded.modules.get(&wanted) {
+            return Ok(raw);
+        }
+        let raw = self.load(wanted)?;
+        loaded.modules.insert(wanted, raw);
+        Ok(raw)
     }
 
     fn load(&self, wanted: Module) -> Result<CUmodule, CudaError> {
