@@ -157,9 +157,11 @@ gpu-bundle: examples
 	cargo build --release --example gpu_check --example make_sparse_model
 	@rm -rf '$(BUNDLE)' && install -d '$(BUNDLE)/bin' '$(BUNDLE)/lib'
 	@cmake --install '$(EXAMPLES)' --prefix '$(WORK)/installed' >/dev/null
-	@suite=$$(cargo test --release --no-run --test cuda_ops --message-format json | \
-	    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && \
-	    install -s -m 755 "$$suite" '$(BUNDLE)/bin/cuda_ops'
+	@for name in cuda_ops card_models; do \
+	    suite=$$(cargo test --release --no-run --test $$name --message-format json | \
+	        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && \
+	    install -s -m 755 "$$suite" "$(BUNDLE)/bin/$$name" || exit 1; \
+	done
 	@install -s -m 755 '$(TARGET)/release/examples/gpu_check' \
 	    '$(TARGET)/release/examples/make_sparse_model' \
 	    $(foreach program,main bench,'$(WORK)/installed/lib/powerinfer/examples/$(program)') \

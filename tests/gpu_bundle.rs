@@ -27,7 +27,8 @@ fn programs() -> Vec<PathBuf> {
             .collect::<Vec<PathBuf>>()
     };
     let examples = ["build", "--example", "gpu_check", "--example", "make_sparse_model"];
-    [cargo(&examples), cargo(&["test", "--no-run", "--test", "cuda_ops"])].concat()
+    let tests = ["test", "--no-run", "--test", "cuda_ops", "--test", "card_models"];
+    [cargo(&examples), cargo(&tests)].concat()
 }
 
 /// A folder like that of `make gpu-bundle`, of this build.
@@ -97,7 +98,7 @@ fn the_report_is_whole() {
     }
     for section in [
         "Checks",
-        "Kernel suite",
+        "Test programs",
         "compute-sanitizer",
         "Dense models",
         "Hybrid models",
@@ -111,8 +112,9 @@ fn the_report_is_whole() {
         assert!(report.contains(&format!("\n## {section}\n")), "no '{section}' in\n{report}");
     }
 
-    let (result, note) = result_of(&report, "kernel suite on the card");
+    let (result, note) = result_of(&report, "cuda_ops on the card");
     assert!(result == "PASS" && !note.starts_with("0 tests"), "{result}: {note}");
+    assert_eq!(result_of(&report, "card_models on the card").0, "PASS");
     for tool in ["memcheck", "racecheck"] {
         let (result, note) = result_of(&report, &format!("compute-sanitizer {tool}"));
         assert!(result == "PASS" && !note.starts_with("0 tests"), "{result}: {note}");
@@ -163,14 +165,14 @@ fn what_fails_is_said() {
     let output = run(&lost, &["--only", "suite,latency", "--tests", "norm"]);
     let report = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{report}");
-    assert_eq!(result_of(&report, "kernel suite on the card").0, "FAIL");
+    assert_eq!(result_of(&report, "cuda_ops on the card").0, "FAIL");
     assert_eq!(result_of(&report, "launches, graphs, events and flags work").0, "FAIL");
 
     // Parts that have no time say so, and what was not seen does not pass.
     let output = run(&[], &["--limit", "0", "--only", "suite,bandwidth,speed"]);
     let report = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{report}");
-    let (result, note) = result_of(&report, "kernel suite on the card");
+    let (result, note) = result_of(&report, "cuda_ops on the card");
     assert!(result == "FAIL" && note.contains("stopped after 0 s"), "{result}: {note}");
     assert!(report.contains("Skipped:\n\n- tiny, 10 % active: no time left"), "{report}");
 

@@ -6,7 +6,7 @@
 //!
 //! | file | part |
 //! |---|---|
-//! | `suite.rs` | the kernel suite on the card, also under compute-sanitizer where that is installed |
+//! | `suite.rs` | the tests of kernels and models on the card, also under compute-sanitizer where that is installed |
 //! | `tokens.rs` | the same text from the CPU and from the card, dense and hybrid |
 //! | `bandwidth.rs` | products with matrices, as a share of the copy bandwidth |
 //! | `modules.rs` | how long the driver compiles kernels |
@@ -52,7 +52,7 @@ struct Options {
     /// Where models may be written; memory or the temporary folder, whichever has room, if not given
     #[arg(long)]
     work: Option<PathBuf>,
-    /// Only the tests of the suite whose names have this in them
+    /// Only the tests whose names have this in them
     #[arg(long)]
     tests: Option<String>,
     /// Measures in this process, for the program itself

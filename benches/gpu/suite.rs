@@ -1,4 +1,4 @@
-//! The kernel suite (tests/cuda_ops.rs) on the card.
+//! The tests of kernels and of models (`tests/cuda_ops.rs`, `tests/card_models.rs`) on the card.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,10 +8,12 @@ use crate::Bundle;
 use crate::child::{self, Outcome};
 use crate::report::{Report, Verdict, table};
 
-fn tests(bundle: &Bundle, arguments: &[&str]) -> Command {
-    let mut command = Command::new(bundle.program("cuda_ops"));
-    command.args(arguments).env("POWERINFER_TEST_GPU", "1");
-    command.args(&bundle.tests);
+/// The test programs: kernels, and whole models.
+const PROGRAMS: [&str; 2] = ["cuda_ops", "card_models"];
+
+fn tests(bundle: &Bundle, program: &str) -> Command {
+    let mut command = Command::new(bundle.program(program));
+    command.args(&bundle.tests).env("POWERINFER_TEST_GPU", "1");
     command
 }
 
@@ -24,37 +26,41 @@ fn with_result<'a>(outcome: &'a Outcome, result: &str) -> Vec<&'a str> {
     lines.collect()
 }
 
-/// Each kernel against plain loops. What fails is run again alone: one that breaks the context fails
-/// those that run beside it.
+/// Each kernel against plain loops, and models against the CPU.
 pub fn run(bundle: &Bundle, report: &mut Report) {
-    let all = child::run(&mut tests(bundle, &[]), bundle.time(120));
-    let passed = with_result(&all, "ok").len();
-    let mut rows = Vec::new();
-    let mut failed = 0;
-    for name in with_result(&all, "FAILED") {
-        let mut alone = Command::new(bundle.program("cuda_ops"));
+    let mut text = String::new();
+    for program in PROGRAMS {
+        let all = child::run(&mut tests(bundle, program), bundle.time(120));
+        let rows = failures(bundle, program, &all);
+        let passed = with_result(&all, "ok").len();
+        let ended = all.stdout.contains("test result:");
+        let note = match ended {
+            true => format!("{passed} tests pass, {} fail", rows.len()),
+            false => format!("{passed} tests pass, then: {}", all.ending()),
+        };
+        // Tests that pass alone only point to one that does not.
+        let passes = ended && all.succeeded();
+        report.check(&format!("{program} on the card"), Verdict::of(passes), note.clone());
+        text += &format!("{program}: {note}, {:.1} s\n\n", all.seconds);
+        if !rows.is_empty() {
+            text += &format!("{}\n", table(&["test", "alone", "message"], rows));
+        }
+    }
+    report.section("Test programs", &text);
+}
+
+/// What failed, run again alone: a test that breaks the context fails those that run beside it.
+fn failures(bundle: &Bundle, program: &str, all: &Outcome) -> Vec<Vec<String>> {
+    let rows = with_result(all, "FAILED").into_iter().map(|name| {
+        let mut alone = Command::new(bundle.program(program));
         alone.args(["--exact", name]).env("POWERINFER_TEST_GPU", "1");
         let alone = child::run(&mut alone, bundle.time(30));
-        let found = with_result(&alone, "ok").len() == 1;
-        failed += usize::from(!found);
+        let passes = with_result(&alone, "ok").len() == 1;
         let message = alone.stdout.lines().find(|line| line.contains("panicked")).map(str::trim);
-        let result = if found { "passes alone".to_owned() } else { alone.ending() };
-        rows.push(vec![name.to_owned(), result, message.unwrap_or_default().to_owned()]);
-    }
-    let ended =
-        with_result(&all, "ok").len() + rows.len() > 0 && all.stdout.contains("test result:");
-    let note = match ended {
-        true => format!("{passed} tests pass, {} fail", rows.len()),
-        false => format!("{passed} tests pass, then: {}", all.ending()),
-    };
-    // Tests that pass alone only point to one that does not.
-    let passes = ended && failed == 0 && rows.is_empty();
-    report.check("kernel suite on the card", Verdict::of(passes), note.clone());
-    let mut text = note + "\n";
-    if !rows.is_empty() {
-        text = text + "\n" + &table(&["test", "alone", "message"], rows);
-    }
-    report.section("Kernel suite", &text);
+        let result = if passes { "passes".to_owned() } else { alone.ending() };
+        vec![name.to_owned(), result, message.unwrap_or_default().to_owned()]
+    });
+    rows.collect()
 }
 
 /// Where compute-sanitizer is: on the PATH, or in a toolkit.
@@ -65,7 +71,7 @@ fn sanitizer() -> Option<PathBuf> {
     folders.map(|folder| folder.join("compute-sanitizer")).find(|file| file.is_file())
 }
 
-/// The suite under compute-sanitizer, a tool after the other.
+/// The kernels' tests under compute-sanitizer, a tool after the other.
 pub fn sanitize(bundle: &Bundle, report: &mut Report) {
     let Some(sanitizer) = sanitizer() else {
         let note = "compute-sanitizer is not installed";

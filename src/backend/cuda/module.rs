@@ -29,16 +29,12 @@ macro_rules! modules {
                 }
             }
 
-            /// PTX for compute capability 7.5, and for 8.0 and more.
-            fn ptx(self) -> [&'static str; 2] {
+            /// PTX for compute capability 7.5, and for 8.0 and more, as build.rs packs it.
+            fn ptx(self) -> [&'static [u8]; 2] {
                 match self {
                     $(Self::$module => [
-                        include_str!(concat!(
-                            env!("CARGO_MANIFEST_DIR"), "/kernels/ptx/", $file, ".compute_75.ptx"
-                        )),
-                        include_str!(concat!(
-                            env!("CARGO_MANIFEST_DIR"), "/kernels/ptx/", $file, ".compute_80.ptx"
-                        )),
+                        include_bytes!(concat!(env!("OUT_DIR"), "/", $file, ".compute_75.ptx.z")),
+                        include_bytes!(concat!(env!("OUT_DIR"), "/", $file, ".compute_80.ptx.z")),
                     ],)*
                 }
             }
@@ -148,8 +144,9 @@ impl Device {
     fn load(&self, wanted: Module) -> Result<CUmodule, CudaError> {
         let [old, new] = wanted.ptx();
         let ptx = if self.info().compute >= (8, 0) { new } else { old };
-        let bad = |_| CudaError::NoDevice(format!("the PTX of '{}' is damaged", wanted.file()));
-        let image = CString::new(ptx).map_err(bad)?;
+        let damaged = || CudaError::NoDevice(format!("the PTX of '{}' is damaged", wanted.file()));
+        let text = miniz_oxide::inflate::decompress_to_vec(ptx).map_err(|_| damaged())?;
+        let image = CString::new(text).map_err(|_| damaged())?;
         // SAFETY: text with a NUL at its end, which the driver has read when it returns.
         unsafe { module::load_data(image.as_ptr().cast()) }.call("cuModuleLoadData")
     }
