@@ -164,6 +164,7 @@ impl Model {
             self.planned = Some(request);
             return Ok(0);
         }
+        let request = request.fitting(&self.inner)?;
         self.card = CardModel::new(&self.inner, &request)?.map(Arc::new);
         let n_layers = self.hparams().map_or(0, |hp| hp.n_layer);
         Ok(self.card.as_ref().map_or(0, |card| n_layers + 1 - card.first_layer()))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::adapters::Adapters;
 use super::batch::{self, Batch, Input, Limits};
-use super::card::{self, CardRun, CardUse};
+use super::card::{self, CardModel, CardRun, CardUse};
 use super::classify::classify;
 use super::kv::{self, KvCache, KvSizes, SeqSet};
 use super::outputs::Outputs;
@@ -20,7 +20,7 @@ use crate::backend::cpu::pool::Pool;
 use crate::backend::cuda::CudaError;
 use crate::log_warn;
 use crate::model::{Model, Pooling, RopeFreqs, RopeParams, RopeScaling, RopeTraining};
-use crate::plan::{Plan, RopeFactors, Slot};
+use crate::plan::{Attention, Plan, RopeFactors, Slot};
 use crate::quant::QuantType;
 use crate::sparse::{ActivationCounts, ActivationError, CountedModel, Gates, LayerReport, Sparse};
 use crate::util::bytes;
@@ -87,10 +87,18 @@ impl Context {
         let n_cells = if plan.stateless { 0 } else { sizes.n_ctx_seq };
         let (types, kv_sizes) = kv_shape(plan, &params, &sizes, n_cells);
         kv::check_types(&plan.layers, types).map_err(ContextError::Invalid)?;
-        let card = params.card.clone().filter(|_| !params.reference && !plan.stateless);
+        let card = params.card.filter(|_| !params.reference && !plan.stateless);
+        // Activations come later, and must find room too.
+        let needed = card.as_ref().map_or(0, |c| card::compute(plan, c.first_layer(), &sizes));
+        let card = card.filter(|card| has_room(card, needed, &sizes));
         let has = |layer| {
-            let late = card.as_ref().is_some_and(|card| layer >= card.first_layer());
-            late && params.offload_kqv && card::keeps_kv(plan, layer, types)
+            let late = |card: &Arc<CardModel>| layer >= card.first_layer();
+            let fits = |card: &Arc<CardModel>| {
+                let kv = kv_bytes(&plan.layers[layer], types, &sizes);
+                kv.saturating_add(needed) <= card.budget().left()
+            };
+            let has = |card| late(card) && card::keeps_kv(plan, layer, types) && fits(card);
+            params.offload_kqv && card.as_ref().is_some_and(has)
         };
         let kv_card = card.as_ref().map(|card| kv::KvCard {
             stream: card.stream(),
@@ -119,7 +127,7 @@ impl Context {
             observer: None,
             pool: None,
             pool_batch: None,
-            params,
+            params: ContextParams { card, ..params },
             sparse,
             model,
         })
@@ -478,6 +486,26 @@ impl Context {
         self.outputs.advance(n);
         Ok(())
     }
+}
+
+/// Whether a context's activations, of this many bytes, find room on a card.
+fn has_room(card: &CardModel, needed: usize, sizes: &Sizes) -> bool {
+    let left = card.budget().left();
+    if needed > left {
+        log_warn!(
+            "the context runs on the CPU: {needed} bytes of GPU memory are needed for activations of \
+             {} tokens (n_ubatch) over {}, and {left} are left",
+            sizes.n_ubatch,
+            sizes.n_ctx_seq
+        );
+    }
+    needed <= left
+}
+
+/// Most bytes that a layer's keys and values take.
+fn kv_bytes(spec: &Attention, (ty_k, ty_v): (QuantType, QuantType), sizes: &Sizes) -> usize {
+    let row = |ty: QuantType, width: usize| ty.row_bytes(width as u64).unwrap_or(0) as usize;
+    (row(ty_k, spec.n_embd_k()) + row(ty_v, spec.n_embd_v())).saturating_mul(sizes.n_ctx)
 }
 
 /// Number formats and sizes of a cache with `n_cells` for each sequence, or for all. Without a

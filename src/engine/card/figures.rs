@@ -2,13 +2,14 @@
 //! its weights had them.
 
 use super::steps::SPLIT_KEYS;
-use super::weights::places;
+use super::weights::{MARGIN, places};
 use super::{CardModel, CardRequest, keeps_kv};
-use crate::backend::cuda::{Device, Purpose, launch};
+use crate::backend::cuda::{CudaError, Device, Purpose, launch};
 use crate::engine::kv::KvCache;
 use crate::engine::params::Sizes;
 use crate::model::Model;
 use crate::plan::{Plan, SlotId, StepKind};
+use crate::quant::QuantType;
 
 /// What a context, and the model that it is over, have on a card, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +42,46 @@ impl CardModel {
     }
 }
 
+/// What contexts that nobody has made yet are expected to want at least: tokens of context and of a
+/// ubatch.
+const EXPECTED: (usize, usize) = (4096, 512);
+
 impl CardRequest {
+    /// As many of the layers that it asks for as there is room for, with keys and values and
+    /// activations of an ordinary context beside them.
+    pub fn fitting(&self, model: &Model) -> Result<Self, CudaError> {
+        let none = Self { n_layers: 0, ..*self };
+        let (Some(plan), Some(hp)) = (model.plan(), model.hparams()) else { return Ok(none) };
+        let first = self.first_layer(plan);
+        if first > plan.layers.len() {
+            return Ok(none);
+        }
+        let (free, _) = Device::open(self.index)?.memory()?;
+        let limit = self.budget.unwrap_or(usize::MAX).min(free.saturating_sub(MARGIN));
+        let n_ctx = hp.n_ctx_train.clamp(1, EXPECTED.0);
+        let sizes = Sizes {
+            n_ctx,
+            n_ctx_seq: n_ctx,
+            n_batch: EXPECTED.1,
+            n_ubatch: EXPECTED.1.min(n_ctx),
+            n_seq_max: 1,
+        };
+        let fits = |first: &usize| {
+            let (_, weights) = places(model, plan, *first);
+            weights + expected_kv(plan, *first, n_ctx) + compute(plan, *first, &sizes) <= limit
+        };
+        let first = (first..=plan.layers.len()).find(fits);
+        let n_layers = first.map_or(0, |first| plan.layers.len() + 1 - first);
+        Ok(Self { n_layers: i32::try_from(n_layers).unwrap_or(i32::MAX), ..*self })
+    }
+
+    /// First layer that is asked for; the output is one layer behind the last, and nothing behind
+    /// that.
+    fn first_layer(&self, plan: &Plan) -> usize {
+        let n_all = plan.layers.len() + 1;
+        n_all - usize::try_from(self.n_layers).unwrap_or(n_all).min(n_all)
+    }
+
     /// What would be in use, were there room for all that is asked for: what programs go by that fit
     /// a model to the memory there is. `kv` is in the host's memory. Of the buffers that grow with
     /// use, what the largest ubatch with the fullest cache needs.
@@ -53,8 +93,7 @@ impl CardRequest {
         offload_kqv: bool,
         sizes: &Sizes,
     ) -> CardUse {
-        let n_all = plan.layers.len() + 1;
-        let first = n_all - usize::try_from(self.n_layers).unwrap_or(n_all).min(n_all);
+        let first = self.first_layer(plan);
         let (places, weights) = places(model, plan, first);
         let types = kv.types();
         CardUse {
@@ -76,8 +115,16 @@ fn file_bytes(model: &Model, has: impl Fn(usize) -> bool) -> u64 {
     bytes.sum()
 }
 
-/// Bytes of the buffers that layers from `first` on need for a whole ubatch.
-fn compute(plan: &Plan, first: usize, sizes: &Sizes) -> usize {
+/// Keys and values in F16 of `n_ctx` tokens, for layers from `first` on.
+fn expected_kv(plan: &Plan, first: usize, n_ctx: usize) -> usize {
+    let types = (QuantType::F16, QuantType::F16);
+    let layers = plan.layers.iter().enumerate().skip(first);
+    let own = layers.filter(|(il, spec)| spec.kv_of.is_none() && keeps_kv(plan, *il, types));
+    own.map(|(_, spec)| n_ctx * (spec.n_embd_k() + spec.n_embd_v()) * 2).sum()
+}
+
+/// Bytes of the buffers that layers from `first` on need for a whole ubatch, with the cache full.
+pub fn compute(plan: &Plan, first: usize, sizes: &Sizes) -> usize {
     let rows = |slot: SlotId| sizes.n_ubatch * plan.slot(slot).per_row;
     let floats = |slot: SlotId| rows(slot) * plan.slot(slot).width;
     let mut used = vec![false; plan.slots.len()];

@@ -13,7 +13,7 @@ mod slots;
 mod steps;
 mod weights;
 
-pub use figures::CardUse;
+pub use figures::{CardUse, compute};
 pub use lists::Content;
 pub use run::CardRun;
 pub use weights::{CardModel, CardRequest};

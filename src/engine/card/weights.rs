@@ -22,7 +22,7 @@ pub struct CardRequest {
 
 /// What stays free of a card when nobody says how much may be used: the driver and other programs
 /// want some too.
-const MARGIN: usize = 512 << 20;
+pub(super) const MARGIN: usize = 512 << 20;
 
 /// A weight on the card, in rows as [`pack`] lays them out.
 #[derive(Clone, Copy, Debug)]
