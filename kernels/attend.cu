@@ -1,52 +1,42 @@
 // Attention by flash decoding: each token's keys are cut into splits of a fixed length, a block
 // attends over one split for some query heads that share keys, and a second kernel combines the
 // splits in order. Nothing depends on how blocks are scheduled.
-#include "pi_cuda.cuh"
+#include "pi_attend.cuh"
 
 #define KEYS 64       // at a time
 #define MAX_HEADS 8   // query heads of a block
 #define MAX_DIM 256   // of a head
 #define THREADS 256
 
-struct F32 {
-    static PI_MEMBER float at(const void *row, int i) { return ((const float *)row)[i]; }
-    static PI_MEMBER int64_t bytes(int width) { return (int64_t)width * 4; }
-};
-
-struct F16 {
-    static PI_MEMBER float at(const void *row, int i) {
-        return pi_half_to_float(((const uint16_t *)row)[i]);
+// A lane's share in the products of queries with a key, whose numbers in `row` begin at `first`.
+template <class K>
+PI_DEVICE void add_products(const uint8_t *row, int first, int dim, int heads,
+                            const float (&queries)[MAX_HEADS][MAX_DIM], float (&dots)[MAX_HEADS]) {
+    for (int i = threadIdx.x % PI_WARP; i < dim; i += PI_WARP) {
+        const float key = K::at(row, first + i);
+#pragma unroll
+        for (int h = 0; h < MAX_HEADS; h++) {
+            if (h < heads) dots[h] += queries[h][i] * key;
+        }
     }
-    static PI_MEMBER int64_t bytes(int width) { return (int64_t)width * 2; }
-};
+}
 
-struct Q8_0 { // blocks of 34 bytes as in files
-    static PI_MEMBER float at(const void *row, int i) {
-        const uint8_t *block = (const uint8_t *)row + (int64_t)(i / 32) * 34;
-        return pi_half_to_float(*(const uint16_t *)block) * (float)(int8_t)block[2 + i % 32];
+// Number `i` of the values of `keys` rows of the cache, with the weights that heads give them.
+template <class V>
+PI_DEVICE void add_values(const uint8_t *v, int64_t row_bytes, const int *list, int keys, int n_rows,
+                          int i, int heads, const float (&weights)[MAX_HEADS][KEYS],
+                          float (&sums)[MAX_HEADS]) {
+    for (int j = 0; j < keys; j++) {
+        const float value = V::at(v + pi_held(list[j], n_rows) * row_bytes, i);
+#pragma unroll
+        for (int h = 0; h < MAX_HEADS; h++) {
+            if (h < heads) sums[h] += weights[h][j] * value;
+        }
     }
-    static PI_MEMBER int64_t bytes(int width) { return (int64_t)(width / 32) * 34; }
-};
-
-// `ranges[t]` is the part [x, y) of `list`, the cache rows of token t's keys in order of position.
-// What stands there is held to `n_list` and `n_rows`, so that no list leads out of the cache.
-// Partial results of (token, head, split): `dim_v` weighted sums of values, then m, the largest
-// score, and l, the sum of exp(score - m).
-#define ARGUMENTS \
-    const float *__restrict__ q, const uint8_t *__restrict__ k, const uint8_t *__restrict__ v, \
-        const int2 *__restrict__ ranges, const int *__restrict__ list, \
-        const float *__restrict__ slopes, const int *__restrict__ key_pos, \
-        const int *__restrict__ query_pos, float *__restrict__ partials, int n_head, int n_head_kv, \
-        int dim_k, int dim_v, int split_keys, int n_splits, float scale, float softcap, \
-        int q_stride, int n_list, int n_rows
-#define PASSED \
-    q, k, v, ranges, list, slopes, key_pos, query_pos, partials, n_head, n_head_kv, dim_k, dim_v, \
-        split_keys, n_splits, scale, softcap, q_stride, n_list, n_rows
-
-PI_DEVICE int64_t held(int row, int n_rows) { return pi_max(0, pi_min(row, n_rows - 1)); }
+}
 
 // Grid: splits, groups of heads, tokens.
-template <class K, class V> PI_DEVICE void attend(ARGUMENTS) {
+KERNEL((THREADS, 3)) attend(ARGUMENTS) {
     __shared__ float queries[MAX_HEADS][MAX_DIM];
     __shared__ float scores[MAX_HEADS][KEYS];
     __shared__ float largest[MAX_HEADS], total[MAX_HEADS], shrink[MAX_HEADS];
@@ -63,6 +53,8 @@ template <class K, class V> PI_DEVICE void attend(ARGUMENTS) {
     if (begin >= end) return; // the whole block
 
     const int lane = threadIdx.x % PI_WARP, warp = threadIdx.x / PI_WARP;
+    const int64_t k_bytes = pi_row_bytes(kind_k, n_head_kv * dim_k);
+    const int64_t v_bytes = pi_row_bytes(kind_v, n_head_kv * dim_v);
     for (int i = threadIdx.x; i < heads * dim_k; i += THREADS) {
         queries[i / dim_k][i % dim_k] =
             q[(int64_t)token * q_stride + head0 * dim_k + i] * scale;
@@ -80,16 +72,15 @@ template <class K, class V> PI_DEVICE void attend(ARGUMENTS) {
         const int keys = pi_min(KEYS, end - chunk);
         // A warp takes a key, for all heads.
         for (int j = warp; j < keys; j += THREADS / PI_WARP) {
-            const uint8_t *row = k + held(list[chunk + j], n_rows) * K::bytes(n_head_kv * dim_k);
+            const uint8_t *row = k + pi_held(list[chunk + j], n_rows) * k_bytes;
+            const int at = head_kv * dim_k;
             float dots[MAX_HEADS];
 #pragma unroll
             for (int h = 0; h < MAX_HEADS; h++) dots[h] = 0.0f;
-            for (int i = lane; i < dim_k; i += PI_WARP) {
-                const float key = K::at(row, head_kv * dim_k + i);
-#pragma unroll
-                for (int h = 0; h < MAX_HEADS; h++) {
-                    if (h < heads) dots[h] += queries[h][i] * key;
-                }
+            switch (kind_k) {
+            case F32: add_products<CacheF32>(row, at, dim_k, heads, queries, dots); break;
+            case F16: add_products<CacheF16>(row, at, dim_k, heads, queries, dots); break;
+            default: add_products<CacheQ8_0>(row, at, dim_k, heads, queries, dots);
             }
 #pragma unroll
             for (int h = 0; h < MAX_HEADS; h++) {
@@ -131,13 +122,16 @@ template <class K, class V> PI_DEVICE void attend(ARGUMENTS) {
             for (int h = 0; h < MAX_HEADS; h++) {
                 if (h < heads) sums[h] *= shrink[h];
             }
-            for (int j = 0; j < keys; j++) {
-                const uint8_t *row = v + held(list[chunk + j], n_rows) * V::bytes(n_head_kv * dim_v);
-                const float value = V::at(row, head_kv * dim_v + i);
-#pragma unroll
-                for (int h = 0; h < MAX_HEADS; h++) {
-                    if (h < heads) sums[h] += scores[h][j] * value;
-                }
+            const int at = head_kv * dim_v + i;
+            const int *rows = list + chunk;
+            switch (kind_v) {
+            case F32:
+                add_values<CacheF32>(v, v_bytes, rows, keys, n_rows, at, heads, scores, sums);
+                break;
+            case F16:
+                add_values<CacheF16>(v, v_bytes, rows, keys, n_rows, at, heads, scores, sums);
+                break;
+            default: add_values<CacheQ8_0>(v, v_bytes, rows, keys, n_rows, at, heads, scores, sums);
             }
         }
         __syncthreads(); // before the next chunk's scores
@@ -155,10 +149,6 @@ template <class K, class V> PI_DEVICE void attend(ARGUMENTS) {
         }
     }
 }
-
-KERNEL((THREADS)) attend_f32(ARGUMENTS) { attend<F32, F32>(PASSED); }
-KERNEL((THREADS)) attend_f16(ARGUMENTS) { attend<F16, F16>(PASSED); }
-KERNEL((THREADS)) attend_q8_0(ARGUMENTS) { attend<Q8_0, Q8_0>(PASSED); }
 
 // Sums the splits of (head, token) in order. `sinks` may be null: scores of a key without value.
 KERNEL((THREADS)) attend_combine(const float *__restrict__ partials,

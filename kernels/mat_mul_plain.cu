@@ -15,26 +15,6 @@ static constexpr int HALF_STEP = 32;              // numbers of a row at a time
 static constexpr int HALF_PITCH = HALF_STEP + 8; // from row to row: 8 rows' 16 bytes touch all banks
 static constexpr int PLACES = HALF_STEP / 4;      // a thread has 4 numbers of a token
 
-// A token's power of two, as the exponent (biased, of floats) of the number that set it. That
-// number becomes 2^8 to 2^9; up to 2^6 times larger ones are within the range.
-struct Factor {
-    static constexpr int AIM = 8, ROOM = 6, LOWEST = 9; // a factor is at most 2^126
-    int top;
-
-    PI_MEMBER static float power(int exponent) {
-        return __int_as_float(pi_max(exponent + 127, 0) << 23); // 0 for less than 2^-126
-    }
-    PI_MEMBER float value() const { return power(AIM + 127 - top); }
-    PI_MEMBER float inverse() const { return power(top - 127 - AIM); }
-    // Makes room for a number of this exponent, and returns what becomes of sums.
-    PI_MEMBER float grow(int exponent) {
-        if (exponent <= top + ROOM) return 1.0f;
-        const float shrink = power(top - exponent);
-        top = exponent;
-        return shrink;
-    }
-};
-
 struct InF16 {
     static constexpr bool NEEDS_FACTOR = true;
     PI_MEMBER static uint16_t round(float x) { return pi_float_to_half(x); }
@@ -90,13 +70,13 @@ template <class H, int TOKENS> struct HalfTiles {
         for (int u = 0; u < EACH; u++) {
             float factor = 1.0f;
             if (H::NEEDS_FACTOR) {
-                uint32_t largest = max(max(magnitude(x[u].v[0]), magnitude(x[u].v[1])),
-                                       max(magnitude(x[u].v[2]), magnitude(x[u].v[3])));
+                int largest = max(max(pi_exponent(x[u].v[0]), pi_exponent(x[u].v[1])),
+                                  max(pi_exponent(x[u].v[2]), pi_exponent(x[u].v[3])));
 #pragma unroll
                 for (int mask = PLACES / 2; mask > 0; mask /= 2) {
                     largest = max(largest, __shfl_xor_sync(PI_ALL_LANES, largest, mask));
                 }
-                const float less = factors[u].grow((int)(largest >> 23));
+                const float less = factors[u].grow(largest);
                 if (column() == 0) shrink[token(u)] = less;
                 grown |= less != 1.0f;
                 factor = factors[u].value();
@@ -118,7 +98,6 @@ template <class H, int TOKENS> struct HalfTiles {
         }
         return grown;
     }
-    PI_MEMBER static uint32_t magnitude(float x) { return __float_as_uint(x) & 0x7fffffffu; }
 };
 
 template <class H, int TOKENS>
@@ -131,8 +110,6 @@ PI_DEVICE void mat_mul_halves(const uint8_t *w, int row_stride, int k, const F32
 
     F32::X x[Tiles::EACH];
     Factor factors[Tiles::EACH];
-#pragma unroll
-    for (int u = 0; u < Tiles::EACH; u++) factors[u].top = Factor::LOWEST;
     tiles[0].copy_weights(w, row_stride, out.n_rows, 0);
     Tiles::load(x, acts, out.n_tokens, 0);
     tiles[0].lay(x, factors); // sums are zeros: they need not shrink

@@ -29,6 +29,14 @@ PI_DEVICE void pi_load_matrices(uint32_t (&m)[4], const void *row) {
                  : "memory");
 }
 
+// The same of halves, each matrix transposed: lane 4 g + p gets numbers g of rows 2 p and 2 p + 1.
+PI_DEVICE void pi_load_transposed(uint32_t (&m)[4], const void *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+                 : "r"(pi_shared_address(row))
+                 : "memory");
+}
+
 #if PI_ARCH >= 800
 
 // 16 or 8 bytes to shared memory; zeros where not `inside`, and then `from` is not read. They are
@@ -96,7 +104,12 @@ PI_DEVICE void pi_mma_m16n8k8_f16(float (&d)[4], const uint32_t *a, uint32_t b) 
 
 #else // g++
 
-PI_DEVICE void pi_load_matrices(uint32_t (&m)[4], const void *row) { emu::load_matrices(m, row); }
+PI_DEVICE void pi_load_matrices(uint32_t (&m)[4], const void *row) {
+    emu::load_matrices(m, row, false);
+}
+PI_DEVICE void pi_load_transposed(uint32_t (&m)[4], const void *row) {
+    emu::load_matrices(m, row, true);
+}
 
 #if PI_ARCH >= 800
 
@@ -178,3 +191,25 @@ PI_DEVICE void pi_mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t 
     pi_mma_m16n8k8_f16(d, a + 2, b[1]);
 #endif
 }
+
+// A power of two that takes numbers into the range of halves, as the exponent (biased, of floats) of
+// the number that set it. That becomes 2^8 to 2^9; up to 2^6 times larger ones are within the range.
+struct Factor {
+    static constexpr int AIM = 8, ROOM = 6, LOWEST = 9; // a factor is at most 2^126
+    int top = LOWEST;
+
+    PI_MEMBER static float power(int exponent) {
+        return __int_as_float(pi_max(exponent + 127, 0) << 23); // 0 for less than 2^-126
+    }
+    PI_MEMBER float value() const { return power(AIM + 127 - top); }
+    PI_MEMBER float inverse() const { return power(top - 127 - AIM); }
+    // Makes room for a number of this exponent, and returns what becomes of sums.
+    PI_MEMBER float grow(int exponent) {
+        if (exponent <= top + ROOM) return 1.0f;
+        const float shrink = power(top - exponent);
+        top = exponent;
+        return shrink;
+    }
+};
+
+PI_DEVICE int pi_exponent(float x) { return (int)(__float_as_uint(x) >> 23 & 255); }

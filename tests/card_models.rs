@@ -96,6 +96,26 @@ fn models_compute_on_a_card_what_they_compute_without() {
     });
 }
 
+/// A number that is rounded to the other side in the cache makes more than the order of sums does.
+#[test]
+fn keys_and_values_of_different_types() {
+    cuda_support::once(|| {
+        let spec = tiny::spec("gqa");
+        let model = tiny::bare_model_of(&tiny::twin_bytes(&spec));
+        let card = card(&model, -1).expect("layers on the card");
+        for types in [(QuantType::F16, QuantType::F32), (QuantType::F32, QuantType::F16)] {
+            let run = |on_card: bool| {
+                logits(&model, spec.n_vocab, |p| {
+                    (p.type_k, p.type_v) = types;
+                    p.card = on_card.then(|| Arc::clone(&card));
+                })
+            };
+            let error = nmse(&run(true), &run(false));
+            assert!(error < 1e-6, "{types:?}: {error:.1e}");
+        }
+    });
+}
+
 /// A context of `gqa` with exact weights and cache, on a card that has this many layers.
 fn exact(n_layers: i32) -> Context {
     let model = tiny::bare_model_of(&tiny::twin_bytes(&tiny::spec("gqa")));

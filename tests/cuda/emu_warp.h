@@ -114,13 +114,16 @@ inline uint16_t float_to_half(float f) { // ties to even, overflow to infinity
 // columns 2p, 2p + 1 of C and D. All are `mma.sync.aligned.row.col`.
 
 // Four matrices of 8 rows of 16 bytes (ldmatrix): lane 8 i + r names row r of matrix i, and lane
-// 4 g + p gets word p of row g of each.
-inline void load_matrices(uint32_t m[4], const void *row) {
+// 4 g + p gets word p of row g of each; or, transposed, halves g of rows 2 p and 2 p + 1.
+inline void load_matrices(uint32_t m[4], const void *row, bool transposed) {
     if ((uintptr_t)row % 16) die("a row of a matrix at an odd place");
-    const Posted *all = meet(~0u, &row, sizeof row, "ldmatrix");
+    const Posted *all = meet(~0u, &row, sizeof row, transposed ? "ldmatrix.trans" : "ldmatrix");
+    const int g = lane() / 4, p = lane() % 4;
+    const auto row_of = [&](int i) { return read<const uint16_t *>(all[i]); };
     for (int i = 0; i < 4; i++) {
-        const uint32_t *words = (const uint32_t *)read<const void *>(all[8 * i + lane() / 4]);
-        m[i] = words[lane() % 4];
+        const uint16_t *first = transposed ? row_of(8 * i + 2 * p) + g : row_of(8 * i + g) + 2 * p;
+        const uint16_t *second = transposed ? row_of(8 * i + 2 * p + 1) + g : first + 1;
+        m[i] = *first | (uint32_t)*second << 16;
     }
     // Nobody goes on, and overwrites a row, before all have read.
     meet(~0u, &row, sizeof row, "ldmatrix");

@@ -7,7 +7,8 @@ use super::gear::{Gear, close, random};
 use super::rope::{decoded, encoded};
 
 struct Case {
-    kind: CacheType,
+    kind_k: CacheType,
+    kind_v: CacheType,
     n_head: usize,
     n_head_kv: usize,
     dim_k: usize,
@@ -27,15 +28,15 @@ fn holds(case: &Case) {
     let (width_k, width_v) = (case.n_head_kv * case.dim_k, case.n_head_kv * case.dim_v);
     // Rows of the cache in an order of their own; those that are not listed hold NaNs.
     let list: Vec<i32> = (0..n_list).map(|i| (i * 7 + 3) % n_rows).collect();
-    let rows = |width: usize, seed: u32| -> Vec<u8> {
+    let rows = |kind: CacheType, width: usize, seed: u32| -> Vec<u8> {
         let row = |r: i32| {
             let x = random(width, seed + r as u32);
             let listed = list.contains(&r);
-            encoded(case.kind, &if listed { x } else { vec![f32::NAN; width] })
+            encoded(kind, &if listed { x } else { vec![f32::NAN; width] })
         };
         (0..n_rows).flat_map(row).collect()
     };
-    let (k, v) = (rows(width_k, 1000), rows(width_v, 2000));
+    let (k, v) = (rows(case.kind_k, width_k, 1000), rows(case.kind_v, width_v, 2000));
     // Keys and values stand behind a token's queries.
     let q_stride = n_head * case.dim_k + 16;
     let q: Vec<f32> = random(n_tokens * q_stride, 3).iter().map(|x| x * 3.0).collect();
@@ -57,7 +58,8 @@ fn holds(case: &Case) {
         q_stride,
         k: dk.view(),
         v: dv.view(),
-        kind: case.kind,
+        kind_k: case.kind_k,
+        kind_v: case.kind_v,
         n_rows: n_rows as usize,
         ranges: dranges.view(),
         list: dlist.view(),
@@ -82,16 +84,17 @@ fn holds(case: &Case) {
     };
     attend(&gear.stream, &a).unwrap();
 
-    let row_of = |bytes: &[u8], width: usize, i: usize| -> Vec<f32> {
-        let n = case.kind.row_bytes(width).unwrap();
-        decoded(case.kind, &bytes[list[i] as usize * n..][..n])
+    let row_of = |kind: CacheType, bytes: &[u8], width: usize, i: usize| -> Vec<f32> {
+        let n = kind.row_bytes(width).unwrap();
+        decoded(kind, &bytes[list[i] as usize * n..][..n])
     };
     let mut want = vec![0.0_f64; n_tokens * n_head * case.dim_v];
     for (t, &[begin, end]) in case.ranges.iter().enumerate() {
-        let of_range = |bytes: &[u8], width: usize| -> Vec<Vec<f32>> {
-            (begin..end).map(|i| row_of(bytes, width, i as usize)).collect()
+        let of_range = |kind: CacheType, bytes: &[u8], width: usize| -> Vec<Vec<f32>> {
+            (begin..end).map(|i| row_of(kind, bytes, width, i as usize)).collect()
         };
-        let (keys, values) = (of_range(&k, width_k), of_range(&v, width_v));
+        let keys = of_range(case.kind_k, &k, width_k);
+        let values = of_range(case.kind_v, &v, width_v);
         for h in 0..n_head {
             let query = &q[t * q_stride + h * case.dim_k..][..case.dim_k];
             let kv = h / shared_by;
@@ -126,6 +129,19 @@ fn holds(case: &Case) {
     close(&gear.get(dst.view(), want.len()), &want, 2e-5);
 }
 
+const BASE: Case = Case {
+    kind_k: CacheType::F16,
+    kind_v: CacheType::F16,
+    n_head: 6,
+    n_head_kv: 2,
+    dim_k: 32,
+    dim_v: 32,
+    softcap: 0.0,
+    alibi: false,
+    sinks: false,
+    ranges: Vec::new(),
+};
+
 #[test]
 fn grouped_heads_over_splits() {
     every_order(|| {
@@ -134,17 +150,22 @@ fn grouped_heads_over_splits() {
             (CacheType::Q8_0, vec![[3, 200]]),
             (CacheType::F32, vec![[0, 130]]),
         ] {
-            holds(&Case {
-                kind,
-                n_head: 6,
-                n_head_kv: 2,
-                dim_k: 32,
-                dim_v: 32,
-                softcap: 0.0,
-                alibi: false,
-                sinks: false,
-                ranges,
-            });
+            holds(&Case { kind_k: kind, kind_v: kind, ranges, ..BASE });
+        }
+    });
+}
+
+/// Keys and values that are kept in different ways.
+#[test]
+fn mixed_caches() {
+    const KINDS: [CacheType; 3] = [CacheType::F32, CacheType::F16, CacheType::Q8_0];
+    every_order(|| {
+        for kind_k in KINDS {
+            for kind_v in KINDS.into_iter().filter(|kind| *kind != kind_k) {
+                holds(&Case { kind_k, kind_v, ranges: vec![[5, 80]], ..BASE });
+                let ranges = (1..10).map(|t| [0, 20 * t]).collect();
+                holds(&Case { kind_k, kind_v, dim_k: 64, ranges, ..BASE });
+            }
         }
     });
 }
@@ -153,8 +174,7 @@ fn grouped_heads_over_splits() {
 #[test]
 fn caps_slopes_and_sinks() {
     every_order(|| {
-        holds(&Case {
-            kind: CacheType::F16,
+        let optional = Case {
             n_head: 11,
             n_head_kv: 1,
             dim_k: 72,
@@ -162,7 +182,36 @@ fn caps_slopes_and_sinks() {
             softcap: 2.0,
             alibi: true,
             sinks: true,
-            ranges: vec![[0, 100], [7, 7]],
-        });
+            ..BASE
+        };
+        holds(&Case { ranges: vec![[0, 100], [7, 7]], ..optional });
+    });
+}
+
+/// Enough tokens for tiles of queries: tokens of one sequence, and of several with windows, whose
+/// keys do not begin at tiles of keys; a token without keys; heads of all widths.
+#[test]
+fn many_tokens() {
+    every_order(|| {
+        let causal: Vec<_> = (0..40).map(|t| [0, 200 + t]).collect();
+        holds(&Case { ranges: causal.clone(), ..BASE });
+        holds(&Case { dim_k: 128, dim_v: 96, n_head: 2, n_head_kv: 1, ranges: causal, ..BASE });
+
+        let mut several: Vec<_> = (0..20).map(|t| [t, 60 + t]).collect();
+        several.extend((0..20).map(|t| [150 + t / 2, 290 + t / 2]));
+        several[3] = [9, 9];
+        let optional = Case {
+            n_head: 5,
+            n_head_kv: 1,
+            dim_k: 72,
+            dim_v: 40,
+            softcap: 2.0,
+            alibi: true,
+            sinks: true,
+            ..BASE
+        };
+        holds(&Case { ranges: several.clone(), ..optional });
+        let q8 = CacheType::Q8_0;
+        holds(&Case { kind_k: q8, kind_v: q8, dim_v: 64, ranges: several, ..BASE });
     });
 }

@@ -9,8 +9,9 @@ use super::cuda_support::{ORDERS, build_modules, child_with, fake_driver, is_chi
 
 /// `find` stands once in the source from `after` on.
 struct Bug {
-    module: &'static str,
-    /// Of the module: its own, or a header.
+    /// That the test takes.
+    modules: &'static [&'static str],
+    /// Of a module: its own, or a header.
     file: &'static str,
     after: &'static str,
     find: &'static str,
@@ -23,7 +24,7 @@ const BARRIER: &str = "__syncthreads();";
 
 const BUGS: &[Bug] = &[
     Bug {
-        module: "norm",
+        modules: &["norm"],
         file: "norm.cu",
         after: "warps[threadIdx.x / PI_WARP] = v;",
         find: BARRIER,
@@ -31,7 +32,7 @@ const BUGS: &[Bug] = &[
         test: "norm::rows_with_and_without_everything",
     },
     Bug {
-        module: "norm",
+        modules: &["norm"],
         file: "norm.cu",
         after: "float total = 0.0f;",
         find: "for (int i = threadIdx.x;",
@@ -39,7 +40,7 @@ const BUGS: &[Bug] = &[
         test: "norm::rows_with_and_without_everything",
     },
     Bug {
-        module: "select",
+        modules: &["select"],
         file: "select.cu",
         after: "warps[warp] = __popc(votes);",
         find: BARRIER,
@@ -47,7 +48,7 @@ const BUGS: &[Bug] = &[
         test: "lists::neurons_in_order",
     },
     Bug {
-        module: "select",
+        modules: &["select"],
         file: "select.cu",
         after: "if (chosen) ids[",
         find: BARRIER,
@@ -55,7 +56,7 @@ const BUGS: &[Bug] = &[
         test: "lists::neurons_in_order",
     },
     Bug {
-        module: "sample",
+        modules: &["sample"],
         file: "sample.cu",
         after: "warps[threadIdx.x / PI_WARP] = key;",
         find: BARRIER,
@@ -63,7 +64,7 @@ const BUGS: &[Bug] = &[
         test: "lists::largest_of_rows",
     },
     Bug {
-        module: "attend",
+        modules: &["attend"],
         file: "attend.cu",
         after: "for (int h = 0; h < MAX_HEADS; h++) sums[h] = 0.0f;",
         find: BARRIER,
@@ -71,7 +72,7 @@ const BUGS: &[Bug] = &[
         test: "attend::caps_slopes_and_sinks",
     },
     Bug {
-        module: "attend",
+        modules: &["attend"],
         file: "attend.cu",
         after: "if (lane == 0) scores[h][j] = score;",
         find: BARRIER,
@@ -79,7 +80,7 @@ const BUGS: &[Bug] = &[
         test: "attend::caps_slopes_and_sinks",
     },
     Bug {
-        module: "attend",
+        modules: &["attend"],
         file: "attend.cu",
         after: "total[warp] = total[warp] * less + sum;",
         find: BARRIER,
@@ -87,15 +88,15 @@ const BUGS: &[Bug] = &[
         test: "attend::caps_slopes_and_sinks",
     },
     Bug {
-        module: "attend",
+        modules: &["attend"],
         file: "attend.cu",
-        after: "sums[h] += scores[h][j] * value;",
+        after: "default: add_values<CacheQ8_0>(",
         find: BARRIER,
         becomes: "",
         test: "attend::caps_slopes_and_sinks",
     },
     Bug {
-        module: "mat_mul",
+        modules: &["mat_mul"],
         file: "pi_mat_mul.cuh",
         after: "weights.lay(raw, start);",
         find: "pi_copies_done();",
@@ -103,7 +104,7 @@ const BUGS: &[Bug] = &[
         test: "matrices::blocks_in_many_steps",
     },
     Bug {
-        module: "mat_mul",
+        modules: &["mat_mul"],
         file: "pi_mat_mul.cuh",
         after: "weights.lay(raw, start);",
         find: BARRIER,
@@ -111,7 +112,7 @@ const BUGS: &[Bug] = &[
         test: "matrices::blocks_in_many_steps",
     },
     Bug {
-        module: "mat_mul",
+        modules: &["mat_mul"],
         file: "pi_mat_mul.cuh",
         after: "sums[m][n][i] = sum;",
         find: BARRIER,
@@ -119,7 +120,7 @@ const BUGS: &[Bug] = &[
         test: "matrices::blocks_in_many_steps",
     },
     Bug {
-        module: "mat_mul",
+        modules: &["mat_mul"],
         file: "pi_mat_mul.cuh",
         after: "if (start + STEP < k) {",
         find: "tokens[place ^ 1].copy",
@@ -127,7 +128,7 @@ const BUGS: &[Bug] = &[
         test: "matrices::blocks_in_many_steps",
     },
     Bug {
-        module: "mat_mul",
+        modules: &["mat_mul"],
         file: "pi_tile.cuh",
         after: "pi_mma_32(int (&d)[4]",
         find: "pi_mma_m16n8k32(d, a, b, c);",
@@ -135,7 +136,7 @@ const BUGS: &[Bug] = &[
         test: "matrices::blocks_in_many_steps",
     },
     Bug {
-        module: "mat_mul_plain",
+        modules: &["mat_mul_plain"],
         file: "mat_mul_plain.cu",
         after: "const bool grown = more && next.lay(x, factors);",
         find: "pi_copies_done();",
@@ -143,7 +144,7 @@ const BUGS: &[Bug] = &[
         test: "matrices::plain_numbers_of_all_sizes",
     },
     Bug {
-        module: "mat_mul_plain",
+        modules: &["mat_mul_plain"],
         file: "mat_mul_plain.cu",
         after: "const bool grown = more && next.lay(x, factors);",
         find: "__syncthreads_or(grown)",
@@ -151,7 +152,7 @@ const BUGS: &[Bug] = &[
         test: "matrices::plain_numbers_of_all_sizes",
     },
     Bug {
-        module: "mat_mul_plain",
+        modules: &["mat_mul_plain"],
         file: "mat_mul_plain.cu",
         after: "// the next step is there for all",
         find: "sums[m][n][i] *= shrink;",
@@ -159,12 +160,44 @@ const BUGS: &[Bug] = &[
         test: "matrices::plain_numbers_of_all_sizes",
     },
     Bug {
-        module: "mat_mul_plain",
-        file: "mat_mul_plain.cu",
+        modules: &["mat_mul_plain"],
+        file: "pi_tile.cuh",
         after: "if (exponent <= top + ROOM) return 1.0f;",
         find: "top = exponent;",
         becomes: "",
         test: "matrices::plain_numbers_of_all_sizes",
+    },
+    Bug {
+        modules: &["attend_many", "attend"],
+        file: "attend_many.cu",
+        after: "if (!HALVES) lay(0, first);",
+        find: "pi_copies_done();",
+        becomes: "",
+        test: "attend::many_tokens",
+    },
+    Bug {
+        modules: &["attend_many", "attend"],
+        file: "attend_many.cu",
+        after: "if (!HALVES) lay(0, first);",
+        find: BARRIER,
+        becomes: "",
+        test: "attend::many_tokens",
+    },
+    Bug {
+        modules: &["attend_many", "attend"],
+        file: "attend_many.cu",
+        after: "pi_mma_f16(sums[n + 1], weights[0], two + 2);",
+        find: BARRIER,
+        becomes: ";",
+        test: "attend::many_tokens",
+    },
+    Bug {
+        modules: &["attend_many", "attend"],
+        file: "attend_many.cu",
+        after: "total[r] *= shrink[r];",
+        find: "sums[i][2] *= shrink[1]",
+        becomes: "sums[i][2] *= 1.0f",
+        test: "attend::many_tokens",
     },
 ];
 
@@ -174,7 +207,7 @@ fn kernels_of_old_cards() {
     if is_child() || fake_driver().is_none() {
         return;
     }
-    let modules = ["mat_mul", "mat_mul_k", "mat_mul_plain"];
+    let modules = ["mat_mul", "mat_mul_k", "mat_mul_plain", "attend", "attend_many"];
     let driver = driver_of("cuda_75", &modules, |file, text| {
         let (new, old) = ("#define PI_ARCH 800", "#define PI_ARCH 750");
         assert_eq!(text.contains(new), file == "pi_cuda.cuh", "{file}");
@@ -184,6 +217,7 @@ fn kernels_of_old_cards() {
         "matrices::many_tokens",
         "matrices::blocks_in_many_steps",
         "matrices::plain_numbers_of_all_sizes",
+        "attend::many_tokens",
     ] {
         assert!(passes(&driver, "3", test), "{test}");
     }
@@ -224,7 +258,7 @@ fn passes(driver: &Path, order: &str, test: &str) -> bool {
 }
 
 fn is_noticed(number: usize, bug: &Bug) {
-    let driver = driver_of(&format!("cuda_bug_{number}"), &[bug.module], |file, text| {
+    let driver = driver_of(&format!("cuda_bug_{number}"), bug.modules, |file, text| {
         if file != bug.file {
             return text;
         }

@@ -67,6 +67,8 @@ modules! {
     Rope = "rope",
     /// Attention.
     Attend = "attend",
+    /// Attention of many tokens over the same keys.
+    AttendMany = "attend_many",
     /// Activations, sums, factors.
     Elementwise = "elementwise",
     /// Rows of the token table.

@@ -91,8 +91,7 @@ impl Steps<'_> {
 pub fn keeps_kv(plan: &Plan, layer: usize, types: (QuantType, QuantType)) -> bool {
     let spec = &plan.layers[layer];
     let dims = [spec.head_dim_k, spec.head_dim_v];
-    // One kernel reads both.
-    let known = types.0 == types.1 && KV_TYPES.contains(&types.0);
+    let known = KV_TYPES.contains(&types.0) && KV_TYPES.contains(&types.1);
     known
         && spec.temperature.is_none()
         && dims.iter().all(|dim| dim.is_multiple_of(8) && *dim <= 256)

@@ -216,15 +216,17 @@ impl CardRun {
         let Some(rows) = self.lists.kv_rows(kv.part) else { return Ok(()) };
         let x = self.slots.rows(qkv, n);
         let values = keys + spec.n_embd_k();
-        let sides = [(&kv.k, keys, spec.n_embd_k()), (&kv.v, values, spec.n_embd_v())];
-        for (side, first, width) in sides {
+        let types = job.kv.types();
+        let sides =
+            [(&kv.k, types.0, keys, spec.n_embd_k()), (&kv.v, types.1, values, spec.n_embd_v())];
+        for (side, ty, first, width) in sides {
             let Some(cache) = side.card() else { continue };
             launch::store(
                 self.stream(),
                 &launch::Store {
                     x: x.from(floats(first)),
                     cache,
-                    kind: cache_type(job.kv.types().0),
+                    kind: cache_type(ty),
                     rows,
                     n_rows,
                     n_tokens: n,
@@ -266,7 +268,8 @@ impl CardRun {
                 q_stride: self.slots.width(qkv),
                 k,
                 v,
-                kind: cache_type(job.kv.types().0),
+                kind_k: cache_type(job.kv.types().0),
+                kind_v: cache_type(job.kv.types().1),
                 n_rows: job.kv.n_rows(kv.part),
                 ranges,
                 list,

@@ -1,7 +1,7 @@
-//! `kernels/attend.cu`
+//! `kernels/attend.cu` and `attend_many.cu`, and which of them a batch takes.
 
 use super::super::{CudaError, Dims, Kernel, Module, Stream, View};
-use super::{Arg, CacheType, check, dim, int, optional, rows_bytes};
+use super::{Arg, CacheType, MAT_VEC_TOKENS, check, dim, int, optional, rows_bytes};
 
 /// Keys that a block takes at a time; splits are multiples of it.
 pub const ATTEND_KEYS: usize = 64;
@@ -9,6 +9,10 @@ pub const ATTEND_KEYS: usize = 64;
 const MAX_HEADS: usize = 8;
 /// Numbers of a head.
 const MAX_DIM: usize = 256;
+const THREADS: u32 = 256;
+/// Queries, and threads, of a block of attend_many.cu.
+const MANY_QUERIES: usize = 64;
+const MANY_THREADS: u32 = 128;
 
 /// Penalties that grow with the distance in positions (ALiBi, arXiv 2108.12409).
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +36,10 @@ pub struct Attend<'a> {
     pub k: View<'a>,
     /// Rows of `[n_head_kv][dim_v]`.
     pub v: View<'a>,
-    /// How both are kept.
-    pub kind: CacheType,
+    /// How keys are kept.
+    pub kind_k: CacheType,
+    /// How values are kept.
+    pub kind_v: CacheType,
     /// Rows of the cache.
     pub n_rows: usize,
     /// i32 pairs `[n_tokens][2]`: begin and end of the token's part of `list`.
@@ -68,6 +74,32 @@ pub struct Attend<'a> {
     pub scale: f32,
     /// `cap * tanh(score / cap)`; 0: not capped.
     pub softcap: f32,
+}
+
+impl Attend<'_> {
+    /// The kernel of attend_many.cu that takes this batch: where many tokens attend over the same
+    /// keys, of at most 128 numbers. Elsewhere, with few tokens or with tokens of many sequences,
+    /// blocks of one token have more to do at a time; and single precision they read as it is.
+    fn many(&self) -> Option<&'static str> {
+        let dim = self.dim_k.max(self.dim_v);
+        // Tokens that a key is for, on average.
+        let sharing = self.n_tokens.saturating_mul(self.max_keys) / self.n_list.max(1);
+        let fits = self.dim_k.is_multiple_of(8) && self.dim_v.is_multiple_of(8);
+        if self.n_tokens <= MAT_VEC_TOKENS || sharing < 4 || !fits {
+            return None;
+        }
+        let halves = match (self.kind_k, self.kind_v) {
+            (CacheType::F32, _) | (_, CacheType::F32) => return None,
+            (k, v) => k == CacheType::F16 && v == CacheType::F16,
+        };
+        match (dim, halves) {
+            (..=64, true) => Some("attend_many_halves_64"),
+            (..=64, false) => Some("attend_many_any_64"),
+            (..=128, true) => Some("attend_many_halves_128"),
+            (..=128, false) => Some("attend_many_any_128"),
+            _ => None,
+        }
+    }
 }
 
 /// Bytes that [`attend`] needs beside its operands.
@@ -114,8 +146,9 @@ pub fn attend(stream: &Stream, a: &Attend<'_>) -> Result<(), CudaError> {
     check("queries", a.q, rows_bytes(a.n_tokens, a.q_stride, n_q));
     assert!(a.n_rows > 0, "a cache without rows");
     check("results", a.dst, numbers(a.dim_v));
-    for (what, view, dim) in [("keys", a.k, a.dim_k), ("values", a.v, a.dim_v)] {
-        let row = a.n_head_kv.checked_mul(dim).and_then(|width| a.kind.row_bytes(width));
+    let sides = [("keys", a.k, a.dim_k, a.kind_k), ("values", a.v, a.dim_v, a.kind_v)];
+    for (what, view, dim, kind) in sides {
+        let row = a.n_head_kv.checked_mul(dim).and_then(|width| kind.row_bytes(width));
         check(what, view, row.and_then(|row| row.checked_mul(a.n_rows)));
     }
     check("ranges", a.ranges, a.n_tokens.checked_mul(8));
@@ -132,14 +165,7 @@ pub fn attend(stream: &Stream, a: &Attend<'_>) -> Result<(), CudaError> {
     check("partial results", a.partials, scratch);
 
     let splits = a.max_keys.div_ceil(a.split_keys).max(1);
-    let groups = a.n_head_kv * (a.n_head / a.n_head_kv).div_ceil(MAX_HEADS);
-    let name = match a.kind {
-        CacheType::F32 => "attend_f32",
-        CacheType::F16 => "attend_f16",
-        CacheType::Q8_0 => "attend_q8_0",
-    };
-    let grid = [dim(splits), dim(groups), dim(a.n_tokens)];
-    let args = [
+    let mut args = vec![
         Arg::View(a.q),
         Arg::View(a.k),
         Arg::View(a.v),
@@ -160,11 +186,25 @@ pub fn attend(stream: &Stream, a: &Attend<'_>) -> Result<(), CudaError> {
         int(a.q_stride),
         int(a.n_list),
         int(a.n_rows),
+        a.kind_k.number(),
+        a.kind_v.number(),
     ];
-    let kernel = Kernel { module: Module::Attend, name };
+    let shared_by = a.n_head / a.n_head_kv;
+    let (kernel, dims) = if let Some(name) = a.many() {
+        args.push(int(a.n_tokens));
+        let tiles = (a.n_tokens * shared_by).div_ceil(MANY_QUERIES);
+        let grid = [dim(splits), dim(a.n_head_kv), dim(tiles)];
+        let dims = Dims { grid, block: [MANY_THREADS, 1, 1], shared: 0 };
+        (Kernel { module: Module::AttendMany, name }, dims)
+    } else {
+        let groups = a.n_head_kv * shared_by.div_ceil(MAX_HEADS);
+        let grid = [dim(splits), dim(groups), dim(a.n_tokens)];
+        let dims = Dims { grid, block: [THREADS, 1, 1], shared: 0 };
+        (Kernel { module: Module::Attend, name: "attend" }, dims)
+    };
     // SAFETY: the operands are as long as the numbers say, as checked, and the kernel holds what
     // stands on the device to them.
-    unsafe { stream.launch(kernel, Dims { grid, block: [256, 1, 1], shared: 0 }, &args) }?;
+    unsafe { stream.launch(kernel, dims, &args) }?;
 
     let grid = [dim(a.n_head), dim(a.n_tokens), 1];
     let args = [
@@ -179,5 +219,5 @@ pub fn attend(stream: &Stream, a: &Attend<'_>) -> Result<(), CudaError> {
     ];
     let kernel = Kernel { module: Module::Attend, name: "attend_combine" };
     // SAFETY: as above; of the partial results, only those are read that the first kernel wrote.
-    unsafe { stream.launch(kernel, Dims { grid, block: [256, 1, 1], shared: 0 }, &args) }
+    unsafe { stream.launch(kernel, Dims { grid, block: [THREADS, 1, 1], shared: 0 }, &args) }
 }

@@ -64,6 +64,15 @@ pub enum CacheType {
 }
 
 impl CacheType {
+    /// What kernels know it by (`Kind` in kernels/pi_attend.cuh).
+    pub(super) fn number(self) -> Arg<'static> {
+        Arg::I32(match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Q8_0 => 2,
+        })
+    }
+
     /// Bytes of a row of so many numbers; `None`: not whole blocks, or uncountable.
     pub fn row_bytes(self, width: usize) -> Option<usize> {
         match self {
