@@ -1,5 +1,7 @@
 #include "report.h"
 
+#pragma weak powerinfer_get_gpu_memory
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +32,17 @@ static void print_rate(const char *name, double ms, size_t n) {
     fputc('\n', stderr);
 }
 
+/* What of the GPU is in use, for programs on one. */
+static void report_gpu(const struct session *s) {
+    struct powerinfer_gpu_memory use;
+    if (!powerinfer_get_gpu_memory || !powerinfer_get_gpu_memory(s->ctx, &use, sizeof use)) return;
+    const double mib = 1024.0 * 1024.0;
+    fprintf(stderr, "  %-11s %10.1f MiB of %.1f (weights %.1f, neurons %.1f, KV cache %.1f, activations %.1f)\n",
+            "GPU memory", (double)(use.weights + use.neurons + use.kv + use.compute) / mib,
+            (double)use.budget / mib, (double)use.weights / mib, (double)use.neurons / mib,
+            (double)use.kv / mib, (double)use.compute / mib);
+}
+
 void report_times(const struct session *s, enum stop why) {
     static const char *const stop_names[] = {"end of text", "-n reached", "interrupted",
                                              "context full"};
@@ -43,6 +56,7 @@ void report_times(const struct session *s, enum stop why) {
     fprintf(stderr, "  %-11s %10.1f MiB at most (model %.1f MiB, KV cache of %u tokens %.1f MiB)\n",
             "memory", peak_rss_mib(), (double)llama_model_size(s->model) / (1024.0 * 1024.0),
             llama_n_ctx(s->ctx), kv_cache_mib(s));
+    report_gpu(s);
     if (s->time.n_shifts == 1) fprintf(stderr, "  %-11s half of the context once\n", "forgot");
     else if (s->time.n_shifts)
         fprintf(stderr, "  %-11s half of the context %zu times\n", "forgot", s->time.n_shifts);

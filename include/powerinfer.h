@@ -57,6 +57,21 @@ struct powerinfer_calibration {
     float target_sparsity;
 };
 
+// Memory of the GPU that a context is on, in bytes. What is in use is that of the model and of all
+// contexts over it; what the driver keeps for itself comes on top.
+struct powerinfer_gpu_memory {
+    // What may be used.
+    uint64_t budget;
+    // Weights but those of neurons.
+    uint64_t weights;
+    // Hot neurons.
+    uint64_t neurons;
+    // Keys and values.
+    uint64_t kv;
+    // Activations.
+    uint64_t compute;
+};
+
 // Options of sparse execution. What is not given here is taken from the overrides
 // "powerinfer.*", the environment POWERINFER_*, or the model's file.
 //
@@ -173,6 +188,14 @@ int32_t powerinfer_chat_apply_jinja(const struct llama_model *model,
                                     bool add_generation_prompt,
                                     char *buf,
                                     int32_t length);
+
+// Says how much memory of the GPU is in use for what. `struct_size` is
+// sizeof(struct powerinfer_gpu_memory). False, and nothing is written, when the context is on the
+// CPU alone.
+POWERINFER_API
+bool powerinfer_get_gpu_memory(const struct llama_context *ctx,
+                               struct powerinfer_gpu_memory *out,
+                               size_t struct_size);
 
 // Makes a grammar (GBNF, for llama_sampler_init_grammar with the root "root") of the JSON texts that
 // a JSON schema accepts.

@@ -14,6 +14,7 @@ use powerinfer::ffi::ext::{
     llama_get_memory_breakdown, llama_model_get_device, llama_model_n_devices,
 };
 use powerinfer::ffi::ggml::{buffer::*, device::*, opened::*};
+use powerinfer::ffi::powerinfer::{powerinfer_get_gpu_memory, powerinfer_gpu_memory};
 use powerinfer::ffi::types::*;
 use powerinfer::ffi::{context::*, decode::*, load::*, memory::*, params::*, state::*, system::*};
 
@@ -142,6 +143,15 @@ impl Session {
         // SAFETY: a slice.
         let read = unsafe { llama_state_set_data(self.0, bytes.as_ptr(), bytes.len()) };
         assert_eq!(read, bytes.len());
+    }
+
+    /// Budget, weights, neurons, keys and values, activations; all zero without a GPU.
+    fn gpu_memory(&self) -> [usize; 5] {
+        let mut found = [0u64; 5];
+        let out = (&raw mut found).cast::<powerinfer_gpu_memory>();
+        // SAFETY: a context, and room for what is written: five numbers of 64 bits.
+        unsafe { powerinfer_get_gpu_memory(self.0, out, size_of_val(&found)) };
+        found.map(|bytes| bytes as usize)
     }
 
     /// What is held by type of buffer: model, context, compute.
@@ -334,6 +344,9 @@ fn layers_go_to_the_gpu_by_parameters() {
                 assert_eq!((of_weights, of_kv), (weights, kv), "{what}");
                 assert!(of_compute >= compute, "{what}: {of_compute} for {compute}");
                 let [on_host, host_kv, _] = session.held("CPU").expect("the processor");
+                let told = session.gpu_memory();
+                assert_eq!(told[1..], [weights, 0, kv, compute], "{what}");
+                assert!(told[0] > weights + kv + compute, "{what}");
                 let whole = model.context(|_| {});
                 let all_kv = whole.held("CPU").unwrap()[1] + whole.held("CUDA0").unwrap()[1];
                 assert_eq!(host_kv + kv, all_kv, "{what}");
@@ -344,6 +357,52 @@ fn layers_go_to_the_gpu_by_parameters() {
             drop((model, planned));
             assert_eq!(memory(gpu).0, before, "all is given back");
         }
+    });
+}
+
+/// A driver that fails once is asked again; one that is gone has no free memory.
+#[test]
+fn memory_is_asked_for_again_after_a_fault() {
+    for (lost, free) in [("0", 1_000_000_000), ("1", 0)] {
+        let settings = [
+            ("FAKE_CUDA_MEMORY", "1000000000"),
+            ("FAKE_CUDA_FAIL_NAME", "cuMemGetInfo"),
+            ("FAKE_CUDA_FAIL_AT", "1"),
+            ("FAKE_CUDA_LOST", lost),
+            ("EXPECTED_FREE", if free == 0 { "0" } else { "1000000000" }),
+        ];
+        passes_with(&settings, || {
+            // SAFETY: a device.
+            let found = memory(unsafe { ggml_backend_dev_get(0) });
+            let free = std::env::var("EXPECTED_FREE").unwrap().parse().unwrap();
+            assert_eq!(found, (free, 1_000_000_000));
+        });
+    }
+}
+
+/// Contexts over one model, in threads of their own.
+#[test]
+fn threads_share_a_gpu() {
+    cuda_support::once(|| {
+        let (file, tokens) = (model_file(), tokens(BATCH + 6));
+        let run = |session: &Session| {
+            let mut rows = session.go(&tokens[..BATCH]);
+            tokens[BATCH..].iter().for_each(|token| rows.extend(session.go(&[*token])));
+            rows
+        };
+        let expected = run(&Loaded::new(&file, 0).context(|_| {}));
+        let model = Loaded::new(&file, -1);
+        let model = model.0 as usize;
+        std::thread::scope(|scope| {
+            let work = || {
+                let model = std::mem::ManuallyDrop::new(Loaded(model as *mut llama_model));
+                run(&model.context(|_| {}))
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+            for thread in threads {
+                same(&thread.join().expect("no panic"), &expected, "in a thread");
+            }
+        });
     });
 }
 

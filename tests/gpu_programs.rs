@@ -52,6 +52,17 @@ fn a_device_is_chosen_by_its_name() {
     assert_eq!(refusal.refusal(), "bench: there is no device 'CUDA7' (--list-devices shows them)");
 }
 
+#[test]
+fn main_reports_the_memory_of_the_gpu() {
+    let model = model("main");
+    let flags = ["-p", "the sea", "-n", "3", "--ignore-eos", "-ngl", "99", "-c", "256", "-m"];
+    let flags = [&flags[..], &[model.to_str().unwrap()]].concat();
+    let Some(run) = run(&example("main"), &flags, &[]) else { return };
+    run.text();
+    assert!(run.stderr.contains("GPU memory"), "{run:?}");
+    assert!(run.stderr.contains("neurons 0.0, KV cache 0."), "{run:?}");
+}
+
 /// The map of the C++ function has a second entry, which C++ takes for its own.
 #[test]
 fn memory_by_type_of_buffer_is_a_map_of_cpp() {

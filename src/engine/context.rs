@@ -17,7 +17,7 @@ use super::token::Token;
 use super::{ContextError, DecodeError};
 use crate::backend::cpu::KernelTable;
 use crate::backend::cpu::pool::Pool;
-use crate::backend::cuda::CudaError;
+use crate::backend::cuda::{Budget, CudaError};
 use crate::log_warn;
 use crate::model::{Model, Pooling, RopeFreqs, RopeParams, RopeScaling, RopeTraining};
 use crate::plan::{Attention, Plan, RopeFactors, Slot};
@@ -281,6 +281,12 @@ impl Context {
             compute: self.runner.n_bytes().max(slots),
             card,
         }
+    }
+
+    /// What may be used of the card that the context is on, and what is, by all contexts over the
+    /// model; `None` without a card.
+    pub fn card_budget(&self) -> Option<&Arc<Budget>> {
+        self.params.card.as_ref().map(|card| card.budget())
     }
 
     /// Computes a batch. On an error nothing, or whole ubatches of it, remain in the cache.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::adapter::Owned;
 use super::ggml::buffer::ggml_backend_cpu_buffer_type;
+use super::ggml::cards;
 use super::guard;
 use super::offload::Offload;
 use super::strings::c_str;
@@ -91,7 +92,8 @@ unsafe fn options(params: &llama_model_params) -> Option<LoadOptions> {
     })
 }
 
-/// Tensors that are asked to be in the processor's memory are there anyway; there is no other place.
+/// Tensors that are asked to be in the processor's memory are there anyway; for what a GPU gets as
+/// well see [`Offload`].
 ///
 /// # Safety
 /// `list` is NULL or ends with an entry without a pattern.
@@ -99,8 +101,9 @@ unsafe fn check_places(mut list: *const llama_model_tensor_buft_override) -> Opt
     // SAFETY: by contract.
     while let Some(entry) = unsafe { list.as_ref() }.filter(|entry| !entry.pattern.is_null()) {
         // SAFETY: a function without conditions.
-        if entry.buft != unsafe { ggml_backend_cpu_buffer_type() } {
-            log_error!("tensor_buft_overrides: only the CPU's buffer type is known");
+        let on_cpu = entry.buft == unsafe { ggml_backend_cpu_buffer_type() };
+        if !on_cpu && !cards::is_buffer_type(entry.buft) {
+            log_error!("tensor_buft_overrides: no buffer type of a device of this library");
             return None;
         }
         // SAFETY: this was not the last entry.

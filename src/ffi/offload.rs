@@ -25,8 +25,8 @@ impl Offload {
     /// driver when no layer is to go to a GPU.
     ///
     /// # Safety
-    /// The pointers of `params` are NULL or valid: `devices` ends with NULL, and `tensor_split` has
-    /// as many elements as `llama_max_devices` says.
+    /// The pointers of `params` are NULL or valid: `devices` ends with NULL, `tensor_split` has as many
+    /// elements as `llama_max_devices` says, and the overrides end with an entry without a pattern.
     pub(super) unsafe fn of(params: &llama_model_params) -> Option<Self> {
         let n_layers = params.n_gpu_layers;
         let none = Some(Self { card: None, n_layers });
@@ -76,6 +76,10 @@ impl Offload {
                 among[chosen]
             }
         };
+        // SAFETY: the caller's promise: NULL, or entries up to one without a pattern.
+        if unsafe { params.tensor_buft_overrides.as_ref() }.is_some_and(|o| !o.pattern.is_null()) {
+            log_info!("tensor_buft_overrides: what goes to the GPU is said by n_gpu_layers alone");
+        }
         Some(Self { card: Some(card), n_layers })
     }
 

@@ -53,7 +53,8 @@ impl CardRequest {
         let none = Self { n_layers: 0, ..*self };
         let (Some(plan), Some(hp)) = (model.plan(), model.hparams()) else { return Ok(none) };
         let first = self.first_layer(plan);
-        if first > plan.layers.len() {
+        // A batch that stands alone is computed on the processor.
+        if plan.stateless || first > plan.layers.len() {
             return Ok(none);
         }
         let (free, _) = Device::open(self.index)?.memory()?;

@@ -58,6 +58,11 @@ pub(in crate::ffi) fn buffer_type_of(index: usize) -> Option<ggml_backend_buffer
     Some((&raw const all().get(index)?.buffer_type).cast_mut())
 }
 
+/// Whether this is the memory of a GPU.
+pub(in crate::ffi) fn is_buffer_type(buft: ggml_backend_buffer_type_t) -> bool {
+    all().iter().any(|card| core::ptr::eq(&raw const card.buffer_type, buft))
+}
+
 /// How a GPU is called in messages: `CUDA0 (NVIDIA GeForce RTX 4090)`.
 pub(in crate::ffi) fn title_of(index: usize) -> String {
     all().get(index).map_or_else(String::new, |card| {

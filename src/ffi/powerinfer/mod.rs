@@ -10,6 +10,7 @@
 mod activation;
 mod calibrate;
 mod chat;
+mod gpu;
 mod json_schema;
 mod params;
 mod stats;
@@ -17,6 +18,7 @@ mod stats;
 pub use activation::*;
 pub use calibrate::*;
 pub use chat::*;
+pub use gpu::*;
 pub use json_schema::*;
 pub use params::*;
 pub use stats::*;
