@@ -2,7 +2,7 @@
 // tokens and all heads that share keys, and takes 32 keys at a time through shared memory, so that
 // a key is read once for all of them. Tensor cores multiply halves: queries and the weights of
 // keys are given to them as two, the nearest and the rest, so that no more is lost than by a sum
-// in floats; so are keys and values that are not halves in the cache.
+// in floats; so are keys and values of 8 bits. (Single precision is attend.cu's.)
 //
 // Splits, and what is left for attend_combine, are attend.cu's. A row has its own part of the list;
 // the block goes through all of them in ascending order. Of a key that a row does not have, the
@@ -82,8 +82,6 @@ template <int DIM, bool HALVES> struct KeyTile {
         const int column = head * dim;
         if (HALVES || kind == F16) {
             lay<CacheF16>(to, place, cache, bytes, column, dim, list, left, n_rows);
-        } else if (kind == F32) {
-            lay<CacheF32>(to, place, cache, bytes, column, dim, list, left, n_rows);
         } else {
             lay<CacheQ8_0>(to, place, cache, bytes, column, dim, list, left, n_rows);
         }
