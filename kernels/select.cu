@@ -46,3 +46,9 @@ KERNEL((THREADS)) select_nonzero(const float *__restrict__ values, int *__restri
                                  int *__restrict__ counts, int n) {
     select(values, ids, counts, n, [](float value) { return value != 0.0f; });
 }
+
+// Those at least this far from zero; NaN is far.
+KERNEL((THREADS)) select_beyond(const float *__restrict__ values, int *__restrict__ ids,
+                                int *__restrict__ counts, int n, float least) {
+    select(values, ids, counts, n, [=](float value) { return !(fabsf(value) < least); });
+}

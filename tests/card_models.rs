@@ -6,7 +6,7 @@ mod cuda_support;
 
 use std::sync::Arc;
 
-use common::{context, decode, tiny, tiny_archs};
+use common::{context, decode, nmse, tiny, tiny_archs};
 use powerinfer::engine::card::{CardModel, CardRequest};
 use powerinfer::engine::state::StateScope;
 use powerinfer::engine::{Batch, Context, ContextParams, DecodeError, Input};
@@ -18,7 +18,7 @@ const BATCH: usize = 20;
 const SINGLE: usize = 3;
 
 fn card(model: &Model, n_layers: i32) -> Option<Arc<CardModel>> {
-    let request = CardRequest { index: 0, n_layers, budget: None };
+    let request = CardRequest { n_layers, ..CardRequest::default() };
     CardModel::new(model, &request).unwrap().map(Arc::new)
 }
 
@@ -40,17 +40,6 @@ fn logits(
         all.push(row(&mut ctx, -1));
     }
     all
-}
-
-/// Squared difference relative to the power of what is expected.
-fn nmse(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
-    let pairs = found.iter().flatten().zip(expected.iter().flatten());
-    let (mut error, mut power) = (0.0, 0.0);
-    for (&a, &b) in pairs {
-        error += f64::from(a - b).powi(2);
-        power += f64::from(b).powi(2);
-    }
-    error / power
 }
 
 /// Models as files have them, and the same with all weights in F32.
@@ -86,7 +75,7 @@ fn models_compute_on_a_card_what_they_compute_without() {
             };
             let (of_f32, _) = errors(&twin, QuantType::F32);
             let (error, rounding) = errors(&bytes, QuantType::F16);
-            if !(of_f32 < 1e-10 && error < rounding.max(1e-9)) {
+            if of_f32 >= 1e-10 || error >= rounding.max(1e-9) {
                 bad.push(format!(
                     "{name}: NMSE {of_f32:.1e}; in 8 bits {error:.1e} of {rounding:.1e}"
                 ));

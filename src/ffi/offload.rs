@@ -93,7 +93,7 @@ impl Offload {
             return None;
         };
         let title = cards::title_of(index);
-        let request = CardRequest { index, n_layers: self.n_layers, budget: None };
+        let request = CardRequest { index, n_layers: self.n_layers, ..CardRequest::default() };
         let n = match model.offload(&request) {
             Ok(n) => n,
             Err(error) => {

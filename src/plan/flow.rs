@@ -26,6 +26,14 @@ impl Flow {
 }
 
 impl StepKind {
+    /// Buffers that a step uses for itself: nobody looks at them afterwards.
+    pub fn own_slots(&self) -> Vec<SlotId> {
+        match self {
+            Self::SkippingFfn(ffn) => vec![ffn.gate_up, ffn.acted],
+            _ => Vec::new(),
+        }
+    }
+
     /// What it reads and changes.
     pub fn flow(&self) -> Flow {
         match self {

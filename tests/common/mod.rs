@@ -99,3 +99,15 @@ pub fn chunk_nll(ctx: &mut Context, chunk: &[i32]) -> f64 {
 pub fn argmax(x: &[f32]) -> usize {
     (0..x.len()).max_by(|&a, &b| x[a].total_cmp(&x[b])).unwrap()
 }
+
+/// Squared difference of logits relative to the power of what is expected.
+pub fn nmse(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
+    let pairs = found.iter().flatten().zip(expected.iter().flatten());
+    let (mut error, mut power) = (0.0, 0.0);
+    for (&a, &b) in pairs {
+        error += f64::from(a - b).powi(2);
+        power += f64::from(b).powi(2);
+    }
+    assert!(f64::is_finite(error / power), "{error} of {power}");
+    error / power
+}

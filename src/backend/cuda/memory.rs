@@ -222,6 +222,9 @@ pub struct Pinned {
 
 // SAFETY: plain bytes that the value alone owns; waiting for an event is allowed anywhere.
 unsafe impl Send for Pinned {}
+// SAFETY: through a shared reference copies are asked for, which the driver orders; bytes are looked
+// at through an exclusive one.
+unsafe impl Sync for Pinned {}
 
 impl Device {
     /// Pinned memory, zeroed. Ordinary cached memory, which the processor reads fast.

@@ -2,12 +2,12 @@
 //! its weights had them.
 
 use super::steps::SPLIT_KEYS;
-use super::weights::{MARGIN, places};
+use super::weights::places;
 use super::{CardModel, CardRequest, keeps_kv};
 use crate::backend::cuda::{CudaError, Device, Purpose, launch};
 use crate::engine::kv::KvCache;
 use crate::engine::params::Sizes;
-use crate::model::Model;
+use crate::model::{Hparams, Model};
 use crate::plan::{Plan, SlotId, StepKind};
 use crate::quant::QuantType;
 
@@ -57,19 +57,10 @@ impl CardRequest {
         if plan.stateless || first > plan.layers.len() {
             return Ok(none);
         }
-        let (free, _) = Device::open(self.index)?.memory()?;
-        let limit = self.budget.unwrap_or(usize::MAX).min(free.saturating_sub(MARGIN));
-        let n_ctx = hp.n_ctx_train.clamp(1, EXPECTED.0);
-        let sizes = Sizes {
-            n_ctx,
-            n_ctx_seq: n_ctx,
-            n_batch: EXPECTED.1,
-            n_ubatch: EXPECTED.1.min(n_ctx),
-            n_seq_max: 1,
-        };
+        let limit = self.limit()?;
         let fits = |first: &usize| {
-            let (_, weights) = places(model, plan, *first);
-            weights + expected_kv(plan, *first, n_ctx) + compute(plan, *first, &sizes) <= limit
+            let (_, weights) = places(model, plan, *first, self.split);
+            weights + expected_context(plan, hp, *first) <= limit
         };
         let first = (first..=plan.layers.len()).find(fits);
         let n_layers = first.map_or(0, |first| plan.layers.len() + 1 - first);
@@ -95,7 +86,7 @@ impl CardRequest {
         sizes: &Sizes,
     ) -> CardUse {
         let first = self.first_layer(plan);
-        let (places, weights) = places(model, plan, first);
+        let (places, weights) = places(model, plan, first, self.split);
         let types = kv.types();
         CardUse {
             index: self.index,
@@ -114,6 +105,19 @@ fn file_bytes(model: &Model, has: impl Fn(usize) -> bool) -> u64 {
         row.map_or(0, |row| row * weight.shape.n_rows())
     });
     bytes.sum()
+}
+
+/// Bytes that an ordinary context takes of a card with layers from `first` on.
+pub fn expected_context(plan: &Plan, hp: &Hparams, first: usize) -> usize {
+    let n_ctx = hp.n_ctx_train.clamp(1, EXPECTED.0);
+    let sizes = Sizes {
+        n_ctx,
+        n_ctx_seq: n_ctx,
+        n_batch: EXPECTED.1,
+        n_ubatch: EXPECTED.1.min(n_ctx),
+        n_seq_max: 1,
+    };
+    expected_kv(plan, first, n_ctx) + compute(plan, first, &sizes)
 }
 
 /// Keys and values in F16 of `n_ctx` tokens, for layers from `first` on.

@@ -6,20 +6,25 @@
 //! ([`crate::plan::Plan::legs`]). The host keeps all weights, which costs no memory where they are
 //! mapped: so a context can leave the card at any time and go on without it.
 
+mod crossing;
+mod ffn;
 mod figures;
 mod lists;
+mod neurons;
 mod run;
 mod slots;
 mod steps;
 mod weights;
 
-pub use figures::{CardUse, compute};
+pub use ffn::Share;
+pub use figures::{CardUse, compute, expected_context};
 pub use lists::Content;
+pub use neurons::{can_split, layer_bytes, neuron_bytes};
 pub use run::CardRun;
 pub use weights::{CardModel, CardRequest};
 
 use crate::model::Model;
-use crate::plan::{Mat, Plan, StepKind, TensorId};
+use crate::plan::{Mat, Plan, SkippingFfn, StepKind, TensorId};
 use crate::quant::QuantType;
 
 /// Formats of keys and values that the card attends to.
@@ -62,8 +67,18 @@ impl Steps<'_> {
             StepKind::Map { .. } | StepKind::Accumulate { .. } | StepKind::Copy { .. } => {
                 self.is_late(i)
             }
+            StepKind::SkippingFfn(ffn) => self.has_ffn(ffn),
             _ => false,
         }
+    }
+
+    fn has_ffn(&self, ffn: &SkippingFfn) -> bool {
+        if self.card.hot(ffn.layer).is_some() {
+            return can_split(self.model, ffn);
+        }
+        let has =
+            |mat: &Mat| self.card.has(mat.weight) && mat.bias.is_none_or(|b| self.card.has(b));
+        neurons::can_be_whole(ffn) && ffn.inputs().iter().all(has) && has(&ffn.down.mat(0))
     }
 
     /// Whether the step belongs to a layer of the card, or to the output.

@@ -2,22 +2,28 @@
 
 use std::sync::Arc;
 
+use super::crossing::Crossing;
 use super::lists::{Content, Lists};
 use super::slots::Slots;
 use super::{CardModel, Steps};
-use crate::backend::cuda::CudaError;
+use crate::backend::cuda::{Buffer, CudaError};
 use crate::engine::kv::KvCache;
 use crate::engine::run::Job;
 use crate::model::Model;
-use crate::plan::{Leg, Plan, SlotId};
+use crate::plan::{Leg, Plan, SlotId, Step, StepKind};
 
 /// What a context has on a card beside its cache.
 pub struct CardRun {
     pub(super) card: Arc<CardModel>,
     pub(super) slots: Slots,
     pub(super) lists: Lists,
+    /// The ids of as many neurons as a network has here, behind their number.
+    pub(super) everything: Option<Buffer>,
+    pub(super) crossing: Crossing,
     /// The plan's steps, by place.
     legs: Vec<Leg>,
+    /// Slots that the host needs in f32.
+    shared: Vec<SlotId>,
 }
 
 impl CardRun {
@@ -27,7 +33,9 @@ impl CardRun {
         let steps = Steps { card, model, plan, has_kv: &has_kv };
         let legs = plan.legs(|i| steps.on_card(i));
         let slots = Slots::new(plan, &legs);
-        Self { card: Arc::clone(card), slots, lists: Lists::default(), legs }
+        let shared = shared(plan, &legs);
+        let (card, lists, crossing) = (Arc::clone(card), Lists::default(), Crossing::default());
+        Self { card, slots, lists, everything: None, crossing, legs, shared }
     }
 
     /// The plan's steps, by place.
@@ -36,12 +44,8 @@ impl CardRun {
     }
 
     /// Slots that go from one place to the other: the host needs them in f32.
-    pub fn crossing(&self) -> Vec<SlotId> {
-        let crossing = self.legs.iter().filter_map(|leg| match *leg {
-            Leg::ToCard(slot) | Leg::ToHost(slot) => Some(slot),
-            _ => None,
-        });
-        crossing.collect()
+    pub fn shared(&self) -> &[SlotId] {
+        &self.shared
     }
 
     /// Prepares a ubatch.
@@ -64,4 +68,17 @@ impl CardRun {
         let view = self.slots.rows(slot, n);
         self.card.stream().download(view, crate::util::bytes::as_bytes_mut(rows))
     }
+}
+
+fn shared(plan: &Plan, legs: &[Leg]) -> Vec<SlotId> {
+    let of_step = |step: &Step| match &step.kind {
+        StepKind::SkippingFfn(ffn) => vec![ffn.src, ffn.dst],
+        _ => Vec::new(),
+    };
+    let of_leg = |leg: &Leg| match *leg {
+        Leg::ToCard(slot) | Leg::ToHost(slot) => vec![slot],
+        Leg::Card(start, end) => plan.steps[start..end].iter().flat_map(of_step).collect(),
+        Leg::Host(..) => Vec::new(),
+    };
+    legs.iter().flat_map(of_leg).collect()
 }

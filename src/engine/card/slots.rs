@@ -32,9 +32,29 @@ pub enum Use {
     Partials,
     /// A product before it is added.
     Product,
+    /// The hidden layer of a predictor.
+    Hidden,
+    /// Scores, or outputs of the first projection, of a network's neurons.
+    First,
+    /// The neurons that fire, by token.
+    Ids,
+    /// How many they are.
+    Counts,
+    /// The same of neurons that are not here.
+    ColdScores,
+    /// Likewise.
+    ColdIds,
+    /// Likewise.
+    ColdCounts,
+    /// Outputs of neurons.
+    Neurons,
+    /// Partial sums of the way back.
+    Sums,
+    /// What the processor made of a network.
+    Partial,
 }
 
-const N_USES: usize = Use::Product as usize + 1;
+const N_USES: usize = Use::Partial as usize + 1;
 
 impl Slots {
     /// Slots of a plan that runs in these legs; without memory yet.
@@ -45,7 +65,9 @@ impl Slots {
                 Leg::Card(start, end) => {
                     for step in &plan.steps[start..end] {
                         let flow = step.kind.flow();
-                        flow.reads.iter().chain(&flow.writes).for_each(|slot| used[slot.0] = true);
+                        let own = step.kind.own_slots();
+                        let slots = flow.reads.iter().chain(&flow.writes);
+                        slots.filter(|slot| !own.contains(slot)).for_each(|s| used[s.0] = true);
                     }
                 }
                 Leg::ToCard(slot) | Leg::ToHost(slot) => used[slot.0] = true,

@@ -14,7 +14,7 @@ use crate::util::bytes;
 pub(super) const SPLIT_KEYS: usize = 4 * ATTEND_KEYS;
 
 /// Bytes of so many floats.
-fn floats(n: usize) -> usize {
+pub(super) fn floats(n: usize) -> usize {
     n * 4
 }
 
@@ -52,12 +52,12 @@ impl CardRun {
         }
     }
 
-    fn stream(&self) -> &Stream {
+    pub(super) fn stream(&self) -> &Stream {
         self.card.stream()
     }
 
     /// A vector of the model, if there is one.
-    fn vector(&self, id: Option<TensorId>) -> Option<View<'_>> {
+    pub(super) fn vector(&self, id: Option<TensorId>) -> Option<View<'_>> {
         self.card.rows(id?).map(|rows| rows.data)
     }
 
@@ -317,13 +317,13 @@ impl CardRun {
         }
     }
 
-    fn ensure(&mut self, of: Use, n_bytes: usize) -> Result<(), CudaError> {
+    pub(super) fn ensure(&mut self, of: Use, n_bytes: usize) -> Result<(), CudaError> {
         self.slots.ensure_scratch(of, n_bytes, self.card.stream(), self.card.budget())
     }
 }
 
 /// The number in a tensor of one element.
-fn factor(job: &Job<'_>, id: TensorId) -> f32 {
+pub(super) fn factor(job: &Job<'_>, id: TensorId) -> f32 {
     let data = job.model.weight(id).data.as_deref();
     data.and_then(bytes::cast::<f32>).and_then(|x| x.first()).copied().unwrap_or(1.0)
 }

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::neurons::{HotLayer, can_be_whole, can_split};
 use crate::backend::cuda::pack::{self, row_stride};
 use crate::backend::cuda::{Budget, Buffer, CudaError, Device, Purpose, Stream, View};
 use crate::model::{Layout, Model, Weight};
 use crate::plan::{Mat, Norm, Plan, StepKind, TensorId};
-use crate::quant::QuantType;
+use crate::quant::{QuantType, tiles};
 
 /// What a caller wants of a card.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CardRequest {
     /// Number of the card in [`Device::list`].
     pub index: usize,
@@ -18,11 +19,22 @@ pub struct CardRequest {
     pub n_layers: i32,
     /// Bytes that may be used; what is free, less a margin, when `None`.
     pub budget: Option<usize>,
+    /// Networks that can be split stay on the host until their hot neurons are chosen
+    /// ([`CardModel::bring_neurons`]).
+    pub split: bool,
 }
 
 /// What stays free of a card when nobody says how much may be used: the driver and other programs
 /// want some too.
-pub(super) const MARGIN: usize = 512 << 20;
+const MARGIN: usize = 512 << 20;
+
+impl CardRequest {
+    /// Bytes of the card that may be used: see [`Self::budget`].
+    pub fn limit(&self) -> Result<usize, CudaError> {
+        let (free, _) = Device::open(self.index)?.memory()?;
+        Ok(self.budget.unwrap_or(usize::MAX).min(free.saturating_sub(MARGIN)))
+    }
+}
 
 /// A weight on the card, in rows as [`pack`] lays them out.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +67,8 @@ pub struct CardModel {
     /// By number of the tensor.
     places: Vec<Option<Place>>,
     first_layer: usize,
+    /// Hot neurons, by layer.
+    hot: Vec<Option<HotLayer>>,
 }
 
 impl fmt::Debug for CardModel {
@@ -75,11 +89,9 @@ impl CardModel {
         }
         let device = Device::open(request.index)?;
         let stream = Arc::new(Stream::new(&device)?);
-        let (free, _) = device.memory()?;
-        let budget =
-            Budget::new(request.budget.unwrap_or(usize::MAX).min(free.saturating_sub(MARGIN)));
+        let budget = Budget::new(request.limit()?);
         for first_layer in n_all - wanted..n_all {
-            let (places, n_bytes) = places(model, plan, first_layer);
+            let (places, n_bytes) = places(model, plan, first_layer, request.split);
             if n_bytes == 0 || n_bytes > budget.left() {
                 continue;
             }
@@ -87,7 +99,7 @@ impl CardModel {
                 Err(error) if error.is_out_of_memory() => continue,
                 buffer => buffer?,
             };
-            let card = Self { stream, budget, weights, places, first_layer };
+            let card = Self { stream, budget, weights, places, first_layer, hot: Vec::new() };
             card.upload(model)?;
             return Ok(Some(card));
         }
@@ -100,11 +112,48 @@ impl CardModel {
             let (Some(place), Some(data)) = (place, weight.data.as_deref()) else { continue };
             packed.clear();
             packed.resize(place.stride * place.n_rows, 0);
-            pack::pack(place.ty, place.k, data, &mut packed);
+            let Place { ty, k, n_rows, .. } = *place;
+            match weight.layout {
+                Layout::Tiles => {
+                    let mut rows = vec![0; data.len()];
+                    tiles::unpack_rows(ty, data, k, n_rows, 0..n_rows, &mut rows);
+                    pack::pack(ty, k, &rows, &mut packed);
+                }
+                Layout::Rows | Layout::Neurons => pack::pack(ty, k, data, &mut packed),
+            }
             let view = self.weights.view().slice(place.at..place.at + packed.len());
             self.stream.upload(view, &packed)?;
         }
         self.stream.synchronize()
+    }
+
+    /// Brings neurons to the card: of each layer's network those whose ids are listed, ascending. With
+    /// `predicts` a layer's predictor as well. What [`can_split`] refuses stays where it is.
+    pub fn bring_neurons(
+        &mut self,
+        model: &Model,
+        hot: &[Vec<u32>],
+        predicts: impl Fn(usize) -> bool,
+    ) -> Result<(), CudaError> {
+        let Some(plan) = model.plan() else { return Ok(()) };
+        let mut layers: Vec<_> = plan.layers.iter().map(|_| None).collect();
+        for step in &plan.steps {
+            let StepKind::SkippingFfn(ffn) = &step.kind else { continue };
+            let Some(ids) = hot.get(ffn.layer).filter(|ids| !ids.is_empty()) else { continue };
+            if can_split(model, ffn) {
+                let predicts = predicts(ffn.layer);
+                let (stream, budget) = (&self.stream, &self.budget);
+                let layer = HotLayer::new(model, ffn, ids, predicts, stream, budget)?;
+                layers[ffn.layer] = Some(layer);
+            }
+        }
+        self.hot = layers;
+        self.stream.synchronize()
+    }
+
+    /// The hot neurons of a layer.
+    pub fn hot(&self, layer: usize) -> Option<&HotLayer> {
+        self.hot.get(layer)?.as_ref()
     }
 
     /// First layer whose weights are here; the number of layers when only the output is.
@@ -140,6 +189,7 @@ pub(super) fn places(
     model: &Model,
     plan: &Plan,
     first_layer: usize,
+    split: bool,
 ) -> (Vec<Option<Place>>, usize) {
     let mut places = vec![None; model.weights().len()];
     let mut end = 0;
@@ -147,7 +197,14 @@ pub(super) fn places(
         if plan.layer_of(i).is_none_or(|layer| layer < first_layer) {
             continue;
         }
-        for id in weights_of(&step.kind, plan) {
+        let ids = match &step.kind {
+            // Its neurons come later.
+            StepKind::SkippingFfn(ffn) if split && can_split(model, ffn) => {
+                ffn.down.bias.into_iter().collect()
+            }
+            kind => weights_of(kind, plan),
+        };
+        for id in ids {
             let Some(place) = places.get_mut(id.0).filter(|place| place.is_none()) else {
                 continue;
             };
@@ -162,7 +219,7 @@ impl Place {
     fn of(weight: &Weight, end: &mut usize) -> Option<Self> {
         let (ty, k) = (weight.ty, weight.shape.ne()[0] as usize);
         let n_rows = weight.shape.n_rows() as usize;
-        let stride = row_stride(ty, k).filter(|_| weight.layout == Layout::Rows)?;
+        let stride = row_stride(ty, k)?;
         let at = end.next_multiple_of(256);
         *end = at.checked_add(stride.checked_mul(n_rows)?)?;
         Some(Self { at, stride, n_rows, k, ty })
@@ -176,6 +233,11 @@ fn weights_of(step: &StepKind, plan: &Plan) -> Vec<TensorId> {
         StepKind::Norm { norm, .. } | StepKind::NormHeads { norm, .. } => of_norm(norm),
         StepKind::MatMul { mats, .. } => {
             mats.iter().flat_map(|mat: &Mat| [Some(mat.weight), mat.bias]).flatten().collect()
+        }
+        StepKind::SkippingFfn(ffn) if can_be_whole(ffn) => {
+            let down = ffn.down.mat(0);
+            let mats = ffn.inputs().into_iter().chain([down]);
+            mats.flat_map(|mat| [Some(mat.weight), mat.bias]).flatten().collect()
         }
         StepKind::Attend { layer, .. } => plan.layers[*layer].sinks.into_iter().collect(),
         _ => Vec::new(),

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use super::{Abort, Job, Run, Runner, Stop, skipping};
+use super::skipping::Cold;
+use super::{Abort, Job, MAX_TOKENS, Run, Runner, Stop};
 use crate::backend::cpu::pool::Pool;
-use crate::engine::card::{CardRun, Content};
-use crate::plan::Leg;
+use crate::engine::card::{CardRun, Content, Share};
+use crate::plan::{Leg, SkippingFfn, StepKind};
 
 impl Runner {
     /// Computes a ubatch whose tokens have their cells already.
@@ -16,7 +17,7 @@ impl Runner {
         abort: Option<&dyn Abort>,
         card: &mut CardRun,
     ) -> Result<(), Stop> {
-        let check = job.ubatch.n_tokens() <= skipping::MAX_TOKENS && self.stats.begin_small();
+        let check = job.ubatch.n_tokens() <= MAX_TOKENS && self.stats.begin_small();
         card.begin(
             job,
             &Content {
@@ -36,7 +37,7 @@ impl Runner {
             }
             match card.legs()[i].clone() {
                 Leg::Host(start, end) => {
-                    let run = Run { runner: self, job: *job, check };
+                    let run = Run { runner: self, job: *job, check, cold: None };
                     let stop_at = AtomicUsize::new(usize::MAX);
                     pool.run(&|worker| {
                         if !has_ropes {
@@ -50,8 +51,11 @@ impl Runner {
                     }
                 }
                 Leg::Card(start, end) => {
-                    for step in start..end {
-                        card.step(job, &self.class_of, step)?;
+                    for i in start..end {
+                        match &job.plan.steps[i].kind {
+                            StepKind::SkippingFfn(ffn) => self.split_ffn(pool, job, card, ffn)?,
+                            _ => card.step(job, &self.class_of, i)?,
+                        }
                     }
                 }
                 Leg::ToCard(slot) => {
@@ -65,6 +69,40 @@ impl Runner {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// A network whose neurons the card has, or the hot ones: both work at the same time.
+    fn split_ffn(
+        &mut self,
+        pool: &mut Pool,
+        job: &Job<'_>,
+        card: &mut CardRun,
+        ffn: &SkippingFfn,
+    ) -> Result<(), Stop> {
+        let share = card.ffn(job, ffn)?;
+        let n = job.n_rows(ffn.dst);
+        let (table, src) = (self.table, &mut self.slots[ffn.src.0]);
+        let cold = match share {
+            Share::Whole => return Ok(()),
+            Share::Hot => {
+                let (arrived, ids) = card.arrived(job, ffn, n)?;
+                src.fill::<Stop>(table, n, |rows| {
+                    rows.copy_from_slice(arrived.rows);
+                    Ok(())
+                })?;
+                Some(Cold { ids, lists: arrived.lists })
+            }
+            Share::Nothing => {
+                src.fill(table, n, |rows| card.to_host(ffn.src, rows))?;
+                None
+            }
+        };
+        let run = Run { runner: self, job: *job, check: false, cold };
+        pool.run(&|worker| run.cold_ffn(worker, ffn));
+        let dst = &mut self.slots[ffn.dst.0];
+        let len = n * dst.width;
+        card.merge(job, ffn, &dst.get()[..len])?;
         Ok(())
     }
 }

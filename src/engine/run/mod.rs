@@ -38,7 +38,8 @@ pub use attend::alibi_slope;
 pub use cut::{Class, Work};
 use experts::Routing;
 use observe::Observer;
-use skipping::Firing;
+pub use skipping::MAX_TOKENS;
+use skipping::{Cold, Firing};
 
 /// Asked between steps whether to stop.
 pub trait Abort: Send + Sync {
@@ -176,6 +177,8 @@ struct Run<'a> {
     job: Job<'a>,
     /// Whether neurons that guesses miss are counted in this run.
     check: bool,
+    /// The neurons of the network at hand that this run computes; all when `None`.
+    cold: Option<Cold<'a>>,
 }
 
 impl<'a> Deref for Run<'a> {
@@ -220,9 +223,9 @@ impl Runner {
     /// Changes to a plan of the same model with other steps and slots; the sizes of attention stay.
     /// `card` runs some of its steps.
     pub fn change_plan(&mut self, plan: &Plan, card: Option<CardRun>) -> Result<(), OutOfMemory> {
-        let crossing = card.as_ref().map_or_else(Vec::new, CardRun::crossing);
+        let shared = card.as_ref().map_or(&[][..], CardRun::shared);
         let readable = self.readable;
-        self.slots = buffers::for_plan(plan, self.table, self.reference, readable, &crossing)?;
+        self.slots = buffers::for_plan(plan, self.table, self.reference, readable, shared)?;
         self.card = card;
         Ok(())
     }
@@ -320,8 +323,8 @@ impl Runner {
             self.card = Some(card);
             return done;
         }
-        let check = ubatch.n_tokens() <= skipping::MAX_TOKENS && self.stats.begin_small();
-        let run = Run { runner: self, job: *job, check };
+        let check = ubatch.n_tokens() <= MAX_TOKENS && self.stats.begin_small();
+        let run = Run { runner: self, job: *job, check, cold: None };
         let stop_at = AtomicUsize::new(usize::MAX);
         pool.run(&|worker| {
             run.rope_tables(worker);
@@ -336,7 +339,7 @@ impl Runner {
 
 impl<'a> Run<'a> {
     fn new(runner: &'a Runner, job: &Job<'a>) -> Self {
-        Self { runner, job: *job, check: false }
+        Self { runner, job: *job, check: false, cold: None }
     }
 }
 

@@ -27,7 +27,15 @@ use crate::tensor::Activation;
 use crate::util::aligned::AlignedVec;
 
 /// Most tokens that have lists.
-pub(super) const MAX_TOKENS: usize = 8;
+pub const MAX_TOKENS: usize = 8;
+
+/// The neurons that the processor computes of a network whose hot ones are on a card.
+pub(super) struct Cold<'a> {
+    /// All of them, ascending.
+    pub(super) ids: &'a [u32],
+    /// For each token those of them that a predictor named.
+    pub(super) lists: Option<&'a [Vec<u32>]>,
+}
 
 impl Run<'_> {
     /// The network with what adapters add. The part of theirs that is as wide as the input or the
@@ -49,7 +57,8 @@ impl Run<'_> {
             return;
         }
         let selector = self.sparse.layer(ffn.layer).expect("made for this plan");
-        if n > MAX_TOKENS || selector.all_rows_from <= 0.0 || self.runner.readable {
+        let all = selector.all_rows_from <= 0.0 && self.cold.is_none();
+        if n > MAX_TOKENS || all || self.runner.readable {
             return self.all_neurons(worker, scratch, ffn, selector);
         }
         let m = self.runner.firing.made();
@@ -57,8 +66,9 @@ impl Run<'_> {
         let any = |own, all| if n == 1 { own } else { all };
 
         let guess = match (&selector.guess, &ffn.predictor) {
-            // A cutoff is of all gates.
+            // A cutoff is of all gates, and lists may have come with the cold neurons.
             _ if ffn.cutoff.is_some() => None,
+            _ if self.cold.as_ref().is_some_and(|cold| cold.lists.is_some()) => None,
             (Guess::LowRank { threshold }, Some(predictor)) => {
                 self.predict(worker, scratch, ffn, predictor, n);
                 self.guess(worker, scratch, ffn, *threshold, n);
@@ -71,11 +81,21 @@ impl Run<'_> {
             }),
             _ => None,
         };
+        let guess = match &self.cold {
+            Some(cold) => {
+                self.keep_cold(worker, cold, guess.is_some(), n);
+                if n > 1 {
+                    self.unite(worker, scratch, &m.guessed, &m.guessed_any, n);
+                }
+                Some(any(&m.guessed, &m.guessed_any))
+            }
+            None => guess,
+        };
         let share = |list: &Lists| list.len(0) as f32 / ffn.n_ff as f32;
         let first = guess.filter(|list| share(list) < selector.all_rows_from);
         self.project(worker, scratch, ffn, ffn.first(), first, n, &m.first);
         self.fire(worker, scratch, ffn, selector, guess.is_some(), first, n);
-        if self.check && guess.is_some() {
+        if self.check && guess.is_some() && self.cold.is_none() {
             self.check_guesses(worker, scratch, ffn, selector, n);
         }
         if ffn.gate.is_some() {
@@ -88,6 +108,26 @@ impl Run<'_> {
             self.finish_gated(worker, scratch, ffn, list, n);
         }
         self.down(worker, scratch, ffn, n);
+    }
+
+    /// Lists of the cold neurons of each token: those that were guessed, where something guesses.
+    fn keep_cold(&self, worker: &Worker<'_>, cold: &Cold<'_>, guessed: bool, n: usize) {
+        let m = self.runner.firing.made();
+        worker.step(n, |task| {
+            let t = task.index();
+            match cold.lists {
+                Some(lists) => m.guessed.write(task, |ids| copied(&lists[t], ids)),
+                None if guessed => m.guessed.keep(task, cold.ids),
+                None => m.guessed.write(task, |ids| copied(cold.ids, ids)),
+            }
+        });
+    }
+
+    /// The cold neurons of a network alone, in place of what is in its `dst`.
+    pub(super) fn cold_ffn(&self, worker: &Worker<'_>, ffn: &SkippingFfn) {
+        // The factor on the output comes when it is added.
+        let alone = SkippingFfn { add: false, scale: 1.0, ..ffn.clone() };
+        self.observed_ffn(worker, &mut self.scratch_of(worker), &alone);
     }
 
     /// The scores of the predictor of each token.
@@ -523,6 +563,12 @@ impl Run<'_> {
             }
         });
     }
+}
+
+/// Copies a list, and returns its length.
+fn copied(from: &[u32], to: &mut [u32]) -> usize {
+    to[..from.len()].copy_from_slice(from);
+    from.len()
 }
 
 /// Room for one row of `n` numbers.

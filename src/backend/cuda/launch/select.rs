@@ -26,6 +26,14 @@ pub fn select_above(stream: &Stream, a: &Select<'_>, threshold: f32) -> Result<(
     run(stream, "select_above", a, Some(Arg::F32(threshold)))
 }
 
+/// Those whose score is at least this far from zero; NaN is far.
+///
+/// # Panics
+/// When a view is too short.
+pub fn select_beyond(stream: &Stream, a: &Select<'_>, least: f32) -> Result<(), CudaError> {
+    run(stream, "select_beyond", a, Some(Arg::F32(least)))
+}
+
 /// Those whose score is not zero.
 ///
 /// # Panics

@@ -40,6 +40,20 @@ impl Lists {
         let n = fill(tile.view.row(0));
         self.len[tile.rows.start].store(n as u32, Ordering::Release);
     }
+
+    /// Leaves in the list of this task's row only what is in `ids` too.
+    pub(super) fn keep(&self, task: &Task, ids: &[u32]) {
+        let n = self.len(task.index());
+        self.write(task, |list| {
+            let (mut kept, mut ids) = (0, ids.iter().copied().peekable());
+            for i in 0..n {
+                while ids.next_if(|&id| id < list[i]).is_some() {}
+                list[kept] = list[i];
+                kept += usize::from(ids.peek() == Some(&list[i]));
+            }
+            kept
+        });
+    }
 }
 
 /// What layers that skip neurons share, one after the other.
