@@ -185,3 +185,36 @@ fn what_fails_is_said() {
     let output = run(&[], &["--only", "nothing"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+/// Layers that repeat another are turned the same way in files that hold the down projection by
+/// neurons and in files that hold it by channels.
+#[test]
+fn repeated_layers_are_the_same_in_both_files() {
+    let folder = bundle("gpu-bundle-repeated");
+    let prefix = folder.join("model");
+    let shape = "--layers 4 --distinct 1 --embd 64 --ff 1024 --heads 2 --vocab-size 400 --pred 32";
+    let mut make = Command::new(folder.join("bin/make_sparse_model"));
+    make.arg("--out")
+        .arg(&prefix)
+        .args(shape.split(' '))
+        .args(["--pwi", "--relu", "--counts", "10"]);
+    let made = make.output().unwrap();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let texts = ["pwi", "relu"].map(|kind| {
+        let model = format!("{}.{kind}.gguf", prefix.display());
+        assert!(Path::new(&format!("{model}.activation.gguf")).is_file());
+        let mut main = Command::new(folder.join("bin/main"));
+        main.env("LD_LIBRARY_PATH", folder.join("lib"))
+            .args(["-m", &model, "-p", "ab", "-n", "24"]);
+        main.args(["--temp", "0", "--ignore-eos", "--sparse", "off", "-ngl", "0"]);
+        let output = main.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        output.stdout
+    });
+    assert!(
+        texts[0].len() > 24 && texts[0] == texts[1],
+        "{}\n{}",
+        text(&texts[0]),
+        text(&texts[1])
+    );
+}

@@ -10,7 +10,7 @@ use crate::Bundle;
 use crate::child;
 use crate::machine::{self, GIB};
 use crate::report::{Report, Verdict, table};
-use crate::tokens::{Generated, Request, generate, make, with_suffix, words};
+use crate::tokens::{Generated, NOT_ON_CARD, Request, generate, make, with_suffix, words};
 
 /// A model to be.
 struct Shape {
@@ -213,7 +213,7 @@ impl Table {
         context: usize,
     ) {
         self.measured = true;
-        self.on_cpu |= hybrid.on_cpu;
+        self.on_cpu |= hybrid.layers.is_none();
         let ms = |ms: Option<f64>| ms.map_or_else(|| "-".into(), |ms| format!("{ms:.2}"));
         let times =
             |ms: Option<f64>| ms.map_or_else(|| "-".into(), |ms| format!("{:.2}x", ms / hybrid.ms));
@@ -245,7 +245,7 @@ impl Table {
     fn report(self, bundle: &Bundle, report: &mut Report) {
         let open = match () {
             () if bundle.small => Some("shapes are tiny"),
-            () if self.on_cpu => Some("the library computes nothing on a card"),
+            () if self.on_cpu => Some(NOT_ON_CARD),
             () if !self.measured => Some("nothing was measured"),
             () => None,
         };

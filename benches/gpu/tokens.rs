@@ -16,8 +16,8 @@ pub struct Generated {
     /// Its lines about time and memory.
     pub said: String,
     pub card_bytes: usize,
-    /// Whether the library says that it computes nothing on a card.
-    pub on_cpu: bool,
+    /// What the library says of its layers, like "3 of 5 layers are on CUDA0"; `None` when none is.
+    pub layers: Option<String>,
 }
 
 /// What a program is asked to write.
@@ -33,7 +33,7 @@ pub fn generate(bundle: &Bundle, request: &Request<'_>, limit: u64) -> Result<Ge
     let mut command = Command::new(bundle.program("main"));
     command.arg("-m").arg(request.model).args(["-p", request.prompt]);
     command.args(["-n", &request.n_tokens.to_string(), "-c", "256", "--temp", "0"]);
-    command.args(["--ignore-eos", "--no-display-prompt"]).args(&request.arguments);
+    command.args(["--ignore-eos", "--no-display-prompt", "-v"]).args(&request.arguments);
     let limit = bundle.time(limit);
     if suite::no_time(limit) {
         return Err("no time left".into());
@@ -42,16 +42,30 @@ pub fn generate(bundle: &Bundle, request: &Request<'_>, limit: u64) -> Result<Ge
     if !outcome.succeeded() {
         return Err(outcome.ending());
     }
-    let timing = outcome.stderr.lines().find(|line| line.trim().starts_with("generation"));
+    let lines = || outcome.stderr.lines();
+    let timing = lines().find(|line| line.trim().starts_with("generation"));
     let words: Vec<&str> = timing.unwrap_or_default().split_whitespace().collect();
     let ms = words.windows(2).find(|pair| pair[1] == "ms/token").and_then(|p| p[0].parse().ok());
+    // The library's log stands before.
+    let said = lines().skip_while(|line| !line.starts_with("  load "));
+    let layers = lines().find_map(layers_on_card);
     Ok(Generated {
-        text: outcome.stdout,
         ms: ms.ok_or("main says nothing of its speed")?,
-        on_cpu: outcome.stderr.contains("no GPU is in use"),
-        said: outcome.stderr,
+        said: said.collect::<Vec<_>>().join("\n"),
+        layers,
         card_bytes: outcome.card_bytes,
+        text: outcome.stdout,
     })
+}
+
+/// Of the log's line "3 of 5 layers are on CUDA0: weights 1.0 MiB, ..." the part before the colon;
+/// `None` for others, and where there is no layer.
+fn layers_on_card(line: &str) -> Option<String> {
+    let (before, after) = line.split_once(" layers are on ")?;
+    let mut words = before.split_whitespace().rev();
+    let (all, _, n) = (words.next()?, words.next()?, words.next()?);
+    let card = after.split([':', ' ']).next()?;
+    (n != "0").then(|| format!("{n} of {all} layers are on {card}"))
 }
 
 /// Makes a model; its files begin with the path.
@@ -128,6 +142,8 @@ fn compare(bundle: &Bundle, model: &Path, a: &str, b: &str) -> Compared {
     Compared::Nothing("no prompt was judged".into())
 }
 
+pub const NOT_ON_CARD: &str = "the library computes nothing on a card";
+
 /// The verdict over a list of models, and its table.
 #[derive(Default)]
 struct Judged {
@@ -140,19 +156,18 @@ struct Judged {
 impl Judged {
     fn add(&mut self, what: String, compared: Compared) {
         let result = match compared {
-            Compared::Same(card) | Compared::Parted(_, card) if card.on_cpu => {
-                let why = "the library computes nothing on a card".to_owned();
-                self.open = Some(why.clone());
-                why
+            Compared::Same(Generated { layers: None, .. }) => {
+                self.open = Some(NOT_ON_CARD.into());
+                NOT_ON_CARD.into()
             }
-            Compared::Same(_) => {
+            Compared::Same(card) => {
                 self.n_same += 1;
-                "the same".into()
+                format!("the same; {}", card.layers.unwrap_or_default())
             }
-            Compared::Parted(parted, _) => {
+            Compared::Parted(parted, card) => {
                 self.failed |= parted.len() > 1;
                 self.n_same += usize::from(parted.len() == 1);
-                parted.join("; ")
+                format!("{}; {}", parted.join("; "), card.layers.unwrap_or_default())
             }
             Compared::Nothing(why) if why == "no time left" => {
                 self.open = Some(why.clone());

@@ -50,6 +50,9 @@ fn graphs_keep_what_they_use() {
         assert!(foreign.contains("memory that it does not keep"), "{foreign}");
         let host = refused(&|s| s.upload(kept.view().slice(0..16), &[0; 16]));
         assert!(host.contains("memory of the host"), "{host}");
+        let event = Event::new(stream.device()).unwrap();
+        let forked = refused(&|s| s.record(&event));
+        assert!(forked.contains("an event"), "{forked}");
         let twice = refused(&|s| s.capture(&[], |_| Ok(())).map(|_| ()));
         assert!(twice.contains("recording"), "{twice}");
         let copied = refused(&|s| s.copy(kept.view(), other.view()));

@@ -44,9 +44,9 @@ impl Stream {
         let mut capture = Capture { stream: self, open: true };
         let worked = work(self);
         let recorded = capture.end();
-        worked?;
-        let recorded = recorded?;
-        let made = Graph::new(self.device(), recorded, memory);
+        // What went wrong first is what counts.
+        let made = worked.and_then(|()| Graph::new(self.device(), recorded.clone()?, memory));
+        let Ok(recorded) = recorded else { return made };
         // SAFETY: it was made by the end of the capture, and what was made of it stands alone.
         let _ = unsafe { graph::destroy(recorded) };
         made
@@ -54,6 +54,7 @@ impl Stream {
 
     /// Runs recorded work after all work so far.
     pub fn run(&self, graph: &Graph) -> Result<(), CudaError> {
+        self.refuse_capture("another graph")?;
         self.device().bind()?;
         // SAFETY: both live; the memory that the graph works on does, too.
         unsafe { graph::launch(graph.raw, self.raw()) }.call("cuGraphLaunch")
@@ -69,9 +70,10 @@ struct Capture<'a> {
 impl Capture<'_> {
     fn end(&mut self) -> Result<cudarc::driver::sys::CUgraph, CudaError> {
         self.open = false;
-        self.stream.keep(None)?;
         // SAFETY: a capture of this stream was begun.
-        unsafe { stream::end_capture(self.stream.raw()) }.call("cuStreamEndCapture")
+        let recorded = unsafe { stream::end_capture(self.stream.raw()) };
+        self.stream.keep(None)?;
+        recorded.call("cuStreamEndCapture")
     }
 }
 

@@ -67,8 +67,8 @@ impl Stream {
     /// Begins (with the memory that recorded work may use) and ends a capture.
     pub(super) fn keep(&self, memory: Option<Vec<Arc<Buffer>>>) -> Result<(), CudaError> {
         let captures = memory.is_some();
-        if captures {
-            self.refuse_capture("a second recording")?;
+        if captures && self.captures.swap(true, Ordering::Relaxed) {
+            return Err(CudaError::NoDevice("a recording cannot be part of a graph".into()));
         }
         *self.kept.lock().unwrap_or_else(|e| e.into_inner()) = memory.unwrap_or_default();
         self.captures.store(captures, Ordering::Relaxed);
@@ -221,6 +221,8 @@ impl Stream {
 
     /// Marks this point of the stream.
     pub fn record(&self, event: &Event) -> Result<(), CudaError> {
+        // Whoever waits for it would be recorded too, without being asked what it uses.
+        self.refuse_capture("an event")?;
         self.device.bind()?;
         // SAFETY: both live, on the same device.
         unsafe { event::record(event.raw, self.raw) }.call("cuEventRecord")
@@ -228,6 +230,7 @@ impl Stream {
 
     /// Lets work from here on wait until the event has come.
     pub fn wait(&self, event: &Event) -> Result<(), CudaError> {
+        self.refuse_capture("an event")?;
         self.device.bind()?;
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
         // SAFETY: both live, on the same device.
