@@ -19,7 +19,7 @@ use powerinfer::ffi::types::*;
 use powerinfer::ffi::{context::*, decode::*, load::*, memory::*, params::*, state::*, system::*};
 
 use common::log::logged;
-use common::tiny;
+use common::{tiny, tiny_sparse};
 use cuda_support::{passes_with, said, with_settings};
 
 const MIB: usize = 1 << 20;
@@ -356,6 +356,28 @@ fn layers_go_to_the_gpu_by_parameters() {
             }
             drop((model, planned));
             assert_eq!(memory(gpu).0, before, "all is given back");
+        }
+    });
+}
+
+/// Activations of networks that skip neurons have the room that was said.
+#[test]
+fn sparse_models_take_no_more_than_was_said() {
+    cuda_support::once(|| {
+        let path = temp("sparse.gguf");
+        for spec in tiny_sparse::SPECS {
+            fs::write(&path, tiny_sparse::bytes(spec)).expect("target is writable");
+            let file = CString::new(path.to_str().expect("UTF-8")).expect("no NUL");
+            let planned = Loaded::try_new(&file, |p| p.no_alloc = 1).expect("a model");
+            let model = Loaded::new(&file, -1);
+            let session = model.context(|_| {});
+            let tokens = tiny::tokens(38, spec.n_vocab);
+            for part in [&tokens[..32], &tokens[32..35], &tokens[35..36]] {
+                assert_eq!(session.decode(part), 0, "{}", spec.name);
+            }
+            let [_, _, compute] = session.held("CUDA0").expect("a GPU");
+            let [_, _, said] = planned.context(|_| {}).held("CUDA0").expect("a GPU");
+            assert!(compute > 0 && compute <= said, "{}: {compute} of {said}", spec.name);
         }
     });
 }

@@ -1,12 +1,14 @@
 //! Bytes of a card by what they are for: those in use, and those that would be if a model without
 //! its weights had them.
 
-use super::steps::SPLIT_KEYS;
+use super::steps::most_partials;
 use super::weights::places;
 use super::{CardModel, CardRequest, keeps_kv};
-use crate::backend::cuda::{CudaError, Device, Purpose, launch};
+use crate::backend::cuda::launch::MAX_SLICES;
+use crate::backend::cuda::{CudaError, Device, Purpose};
 use crate::engine::kv::KvCache;
 use crate::engine::params::Sizes;
+use crate::engine::run::MAX_TOKENS;
 use crate::model::{Hparams, Model};
 use crate::plan::{Plan, SlotId, StepKind};
 use crate::quant::QuantType;
@@ -133,7 +135,7 @@ pub fn compute(plan: &Plan, first: usize, sizes: &Sizes) -> usize {
     let rows = |slot: SlotId| sizes.n_ubatch * plan.slot(slot).per_row;
     let floats = |slot: SlotId| rows(slot) * plan.slot(slot).width;
     let mut used = vec![false; plan.slots.len()];
-    let (mut codes, mut product) = (0, 0);
+    let (mut codes, mut product, mut neurons) = (0, 0, 0);
     for (i, step) in plan.steps.iter().enumerate() {
         if plan.layer_of(i).is_none_or(|layer| layer < first) {
             continue;
@@ -143,18 +145,36 @@ pub fn compute(plan: &Plan, first: usize, sizes: &Sizes) -> usize {
         match &step.kind {
             StepKind::MatMul { src, .. } => codes = codes.max(floats(*src)),
             StepKind::Norm { dst, add: true, .. } => product = product.max(4 * floats(*dst)),
+            StepKind::SkippingFfn(ffn) => {
+                let width = plan.slot(ffn.src).width.max(plan.slot(ffn.dst).width);
+                let rank = ffn.predictor.map_or(0, |p| p.fc1.n_out);
+                codes = codes.max(sizes.n_ubatch * width.max(ffn.n_ff).max(rank));
+                neurons = neurons.max(of_neurons(sizes.n_ubatch, width, ffn.n_ff, rank));
+            }
             _ => {}
         }
     }
     let slots = (0..plan.slots.len()).map(SlotId).filter(|slot| used[slot.0]);
     let slots: usize =
         slots.map(|slot| rows(slot).next_power_of_two() * plan.slot(slot).width * 4).sum();
-    let partials = plan.layers.iter().skip(first).map(|spec| {
-        let (n, keys) = (sizes.n_ubatch, sizes.n_ctx_seq);
-        launch::attend_scratch(n, spec.n_head, spec.head_dim_v, keys, SPLIT_KEYS).unwrap_or(0)
-    });
+    let partials = plan
+        .layers
+        .iter()
+        .skip(first)
+        .map(|spec| most_partials(sizes.n_ubatch, spec, sizes.n_ctx_seq));
     // Rows and positions of what is seen, twice where layers differ in it, and rotations.
     let n_rot: usize = plan.ropes.iter().map(|table| table.n_rot).sum();
     let lists = 4 * (4 * sizes.n_ctx + sizes.n_ubatch * (n_rot + 16));
-    slots + codes + codes / 4 + product + partials.max().unwrap_or(0) + lists.next_power_of_two()
+    let steps = codes + codes / 4 + product + neurons + partials.max().unwrap_or(0);
+    // Lengths are rounded up, each by itself.
+    slots + steps + lists.next_power_of_two() + plan.slots.len() * 256 + (8 << 10)
+}
+
+/// Most bytes that a network of `n_ff` neurons, hot or cold, keeps for itself beside codes: a few
+/// numbers of each neuron for each token; lists of them, and partial sums, for few tokens.
+fn of_neurons(n: usize, width: usize, n_ff: usize, rank: usize) -> usize {
+    let few = n.min(MAX_TOKENS);
+    let per_token = 3 * n_ff + rank + width;
+    let per_listed = 3 * n_ff + MAX_SLICES * width;
+    4 * (n * per_token + few * per_listed + n_ff)
 }

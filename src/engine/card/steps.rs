@@ -6,12 +6,16 @@ use crate::backend::cuda::launch::{self, ATTEND_KEYS, Acts, CacheType, Matrix, O
 use crate::backend::cuda::pack::takes_q8;
 use crate::backend::cuda::{CudaError, Stream, View};
 use crate::engine::run::Job;
-use crate::plan::{Map, Mat, Norm, NormKind, RopeStyle, SlotId, StepKind, TensorId};
+use crate::plan::{Attention, Map, Mat, Norm, NormKind, RopeStyle, SlotId, StepKind, TensorId};
 use crate::quant::QuantType;
 use crate::util::bytes;
 
-/// Keys that one block of the attention kernel walks.
-pub(super) const SPLIT_KEYS: usize = 4 * ATTEND_KEYS;
+/// Least keys that one block of the attention kernel walks.
+const SPLIT_KEYS: usize = 4 * ATTEND_KEYS;
+
+/// Bytes that partial results of attention take at most, unless there are so many tokens that each of
+/// them has one alone.
+const MOST_PARTIALS: usize = 64 << 20;
 
 /// Bytes of so many floats.
 pub(super) fn floats(n: usize) -> usize {
@@ -250,8 +254,8 @@ impl CardRun {
         let n = job.n_rows(qkv);
         self.rotate(job, layer, qkv, 0, spec.n_head)?;
         let most = self.lists.seen(class).map_or(0, |(_, most)| most);
-        let scratch =
-            launch::attend_scratch(n, spec.n_head, spec.head_dim_v, most, SPLIT_KEYS).unwrap_or(0);
+        let split_keys = split_keys(n, spec, most);
+        let scratch = partials(n, spec, most.div_ceil(split_keys).max(1));
         self.ensure(Use::Partials, scratch)?;
         let kv = job.kv.layer(layer);
         let (Some(k), Some(v)) = (kv.k.card(), kv.v.card()) else { return Ok(()) };
@@ -284,7 +288,7 @@ impl CardRun {
                 n_head_kv: spec.n_head_kv,
                 dim_k: spec.head_dim_k,
                 dim_v: spec.head_dim_v,
-                split_keys: SPLIT_KEYS,
+                split_keys,
                 scale: spec.scale,
                 softcap: spec.softcap,
             },
@@ -322,6 +326,24 @@ impl CardRun {
     }
 }
 
+/// Keys of a split when `n` tokens see up to `most` keys: few for few tokens, so that a long past keeps
+/// the whole card busy; as many as it takes with many, which do that by themselves, so that partial
+/// results stay small.
+fn split_keys(n: usize, spec: &Attention, most: usize) -> usize {
+    let splits = (MOST_PARTIALS / partials(n, spec, 1).max(1)).max(1);
+    most.div_ceil(splits).next_multiple_of(ATTEND_KEYS).max(SPLIT_KEYS)
+}
+
+/// Bytes of the partial results of `n` tokens in so many splits.
+fn partials(n: usize, spec: &Attention, splits: usize) -> usize {
+    launch::attend_scratch(n, spec.n_head, spec.head_dim_v, splits, 1).unwrap_or(usize::MAX)
+}
+
+/// Most bytes of partial results with up to `n` tokens that see up to `most` keys.
+pub(super) fn most_partials(n: usize, spec: &Attention, most: usize) -> usize {
+    partials(n, spec, most.div_ceil(SPLIT_KEYS).max(1)).min(MOST_PARTIALS.max(partials(n, spec, 1)))
+}
+
 /// The number in a tensor of one element.
 pub(super) fn factor(job: &Job<'_>, id: TensorId) -> f32 {
     let data = job.model.weight(id).data.as_deref();
@@ -338,5 +360,33 @@ fn cache_type(ty: QuantType) -> CacheType {
         QuantType::F16 => CacheType::F16,
         QuantType::Q8_0 => CacheType::Q8_0,
         ty => panic!("keys and values of type {ty} are not kept on a card"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partial_results_never_take_more_than_was_said() {
+        let spec = Attention::new(32, 8, 128, 128);
+        for (n_ubatch, n_ctx) in [(1, 131_072), (512, 131_072), (512, 4096), (4096, 8192), (7, 100)]
+        {
+            let said = most_partials(n_ubatch, &spec, n_ctx);
+            for n in [1, 2, 7, 100, 300, 511, 512, 4096].into_iter().filter(|n| *n <= n_ubatch) {
+                for most in
+                    [0, 1, 100, 1000, 4000, 100_000, 131_072].map(|most: usize| most.min(n_ctx))
+                {
+                    let keys = split_keys(n, &spec, most);
+                    assert!(keys.is_multiple_of(ATTEND_KEYS) && keys >= SPLIT_KEYS);
+                    let bytes = partials(n, &spec, most.div_ceil(keys).max(1));
+                    assert!(bytes <= said, "{n} tokens, {most} keys: {bytes} of {said}");
+                    // A token alone is spread as far as it goes.
+                    assert!(n > 1 || keys == SPLIT_KEYS);
+                }
+            }
+        }
+        let whole = most_partials(512, &spec, 131_072);
+        assert!(whole <= 64 << 20, "{whole}");
     }
 }

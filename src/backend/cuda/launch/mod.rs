@@ -29,7 +29,8 @@ pub use rope::{CacheType, Rope, Store, rope, store};
 pub use sample::{MAX_TOP_K, TopK, top_k, top_k_scratch};
 pub use select::{Select, select_above, select_beyond, select_nonzero};
 pub use sparse::{
-    GateUp, List, ListRows, SparseDown, gate_up, list_rows, sparse_down, sparse_down_scratch,
+    GateUp, List, ListRows, MAX_SLICES, SparseDown, gate_up, list_rows, sparse_down,
+    sparse_down_scratch,
 };
 
 use super::{Arg, View};

@@ -194,7 +194,8 @@ const WARPS: usize = 4;
 /// Blocks that share a list, when rows are cut into few pieces. Not a matter of the card, so that
 /// sums are the same on all.
 const BLOCKS: usize = 256;
-const MAX_SLICES: usize = 64;
+/// Most groups of slices of a list, each with sums of its own.
+pub const MAX_SLICES: usize = 64;
 
 /// Pieces of a row, 32 chunks each, and groups of slices of the list.
 fn pieces_and_slices(weights: &Matrix<'_>) -> (usize, usize) {
