@@ -33,7 +33,8 @@ struct options {
     double temp, top_p, min_p, repeat_penalty, vram_budget, sparse_threshold, target_sparsity;
     struct gpu_options gpu;
     struct adapters adapters;
-    bool kv_offload, ignore_eos, display_prompt, interactive, chat, escapes, verbose;
+    bool kv_offload, reset_gpu_index, disable_gpu_index;
+    bool ignore_eos, display_prompt, interactive, chat, escapes, verbose;
 };
 
 /* Static, so that what it holds stays reachable when a program ends through die(). */
@@ -84,6 +85,8 @@ static void read_options(struct options *o, struct session *s, int argc, char **
         GPU_FLAGS(o->gpu),
         {FLAG_NOT, {"-nkvo", "--no-kv-offload"}, 0, &o->kv_offload, "keep the cache in RAM", 0, 0},
         {FLAG_FLOAT, {"--vram-budget"}, "GIB", &o->vram_budget, "GPU memory to use at most, in GiB; -1: what is free", -1, 1e6},
+        {FLAG_BOOL, {"--reset-gpu-index"}, 0, &o->reset_gpu_index, "work out anew which neurons the GPU gets", 0, 0},
+        {FLAG_BOOL, {"--disable-gpu-index"}, 0, &o->disable_gpu_index, "divide no layer between GPU and CPU", 0, 0},
 
         {FLAG_HEADING, {0}, 0, 0, "What changes the model", 0, 0},
         {FLAG_LIST, {"--lora"}, "FILE,...", &o->adapters.lora, "LoRA adapters, GGUF files", 0, 0},
@@ -137,7 +140,7 @@ static void read_options(struct options *o, struct session *s, int argc, char **
 
 /* Options of the library; the last one, empty, ends the list. */
 struct overrides {
-    struct llama_model_kv_override list[6];
+    struct llama_model_kv_override list[8];
     size_t n;
 };
 
@@ -158,6 +161,8 @@ static void open_model(struct session *s) {
     struct overrides overrides = {0};
     if (options.vram_budget >= 0)
         override(&overrides, "powerinfer.vram_budget_gib", NULL, options.vram_budget);
+    if (options.reset_gpu_index) override(&overrides, "powerinfer.reset_gpu_index", "on", 0);
+    if (options.disable_gpu_index) override(&overrides, "powerinfer.disable_gpu_index", "on", 0);
     if (options.sparse) override(&overrides, "powerinfer.sparse", options.sparse, 0);
     if (!isnan(options.sparse_threshold))
         override(&overrides, "powerinfer.sparse_threshold", NULL, options.sparse_threshold);

@@ -85,7 +85,7 @@ struct powerinfer_params {
     float sparse_threshold;
     // Where what was measured of the model is kept; NULL: not given, beside the model.
     const char *sidecar;
-    // Which neurons the GPU gets, a file; NULL: not given. No effect yet.
+    // Which neurons the GPU gets, a file; NULL: not given, beside the model.
     const char *placement;
     // GPU memory to use at most, in GiB; NAN: not given.
     float vram_budget_gib;

@@ -5,6 +5,7 @@
 
 mod calibrate;
 mod model;
+mod offload;
 
 pub use crate::adapter::{Error as AdapterError, Lora};
 pub use crate::engine::card::CardRequest;

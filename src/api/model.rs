@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::offload::Offload;
 use crate::adapter::{self, Lora};
 use crate::backend::cuda::{Budget, CudaError};
 use crate::engine::card::{CardModel, CardRequest};
@@ -164,15 +165,26 @@ impl Model {
             self.planned = Some(request);
             return Ok(0);
         }
-        let request = request.fitting(&self.inner)?;
-        self.card = CardModel::new(&self.inner, &request)?.map(Arc::new);
+        let offload = Offload {
+            model: &self.inner,
+            sparse: &self.sparse,
+            options: &self.options,
+            path: self.path.as_deref(),
+        };
+        self.card = offload.bring(&request)?.map(Arc::new);
         let n_layers = self.hparams().map_or(0, |hp| hp.n_layer);
         Ok(self.card.as_ref().map_or(0, |card| n_layers + 1 - card.first_layer()))
     }
 
-    /// GPU memory to use at most, in bytes, by the options of sparse execution.
-    pub fn vram_budget(&self) -> Option<u64> {
-        self.options.vram_budget
+    /// Neurons that are on the card and those of all networks that are split between it and the
+    /// processor; `None` when none is.
+    pub fn hot_neurons(&self) -> Option<(usize, usize)> {
+        self.card.as_ref()?.hot_neurons()
+    }
+
+    /// Names of the options of sparse execution that say something of a GPU.
+    pub fn gpu_options(&self) -> Vec<&'static str> {
+        self.options.of_gpus()
     }
 
     /// What the model and its contexts may use of a card and what they do; `None` when no layer is

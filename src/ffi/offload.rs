@@ -87,8 +87,8 @@ impl Offload {
     /// when the model stays with the processor.
     pub(super) fn bring(&self, model: &mut Model) -> Option<usize> {
         let Some(index) = self.card else {
-            if model.vram_budget().is_some() {
-                log_info!("no GPU is in use: powerinfer.vram_budget_gib has no effect");
+            for name in model.gpu_options() {
+                log_info!("no GPU is in use: {name} has no effect");
             }
             return None;
         };
@@ -114,6 +114,9 @@ impl Offload {
                 "0 of {n_all} layers are on {title}: there is no room for one, or no kernel for \
                  its weights"
             ),
+        }
+        if let Some((n_hot, n_all)) = model.hot_neurons() {
+            log_info!("{n_hot} of {n_all} neurons are on {title}, the CPU computes the others");
         }
         Some(index)
     }

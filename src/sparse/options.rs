@@ -201,18 +201,8 @@ impl Options {
         let placement = path_of(&PLACEMENT, &request.placement)?;
         let reset = flag_of(&RESET, request.reset_gpu_index)?;
         let disable = flag_of(&DISABLE, request.disable_gpu_index)?;
-        for (key, given) in [
-            (&PLACEMENT, placement.is_some()),
-            (&RESET, reset.is_some()),
-            (&DISABLE, disable.is_some()),
-            (&ADAPTIVE, adaptive.is_some()),
-        ] {
-            if given {
-                log_info!(
-                    "neurons are not divided between devices: {} has no effect yet",
-                    key.name
-                );
-            }
+        if adaptive.is_some() {
+            log_info!("neurons stay where they were placed: {} has no effect yet", ADAPTIVE.name);
         }
         Ok(Self {
             mode: mode.map_or(Mode::Auto, |found| found.value),
@@ -229,6 +219,17 @@ impl Options {
             count_activations: flag_of(&COUNT, request.count_activations)?
                 .is_some_and(|found| found.value),
         })
+    }
+
+    /// Names of the options that say something of a GPU.
+    pub fn of_gpus(&self) -> Vec<&'static str> {
+        let given = [
+            (&BUDGET, self.vram_budget.is_some()),
+            (&PLACEMENT, self.placement.is_some()),
+            (&RESET, self.reset_gpu_index),
+            (&DISABLE, self.disable_gpu_index),
+        ];
+        given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key.name).collect()
     }
 
     /// Which feed-forward networks have to be able to skip neurons.

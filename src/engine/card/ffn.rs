@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::crossing::Arrived;
-use super::neurons::{HotLayer, Part, PredictorParts};
+use super::neurons::Part;
 use super::slots::Use;
 use super::steps::{factor, floats};
 use super::weights::CardRows;
@@ -19,8 +19,8 @@ use crate::backend::cuda::launch::{
 use crate::backend::cuda::pack::takes_q8;
 use crate::backend::cuda::{CudaError, Purpose, View};
 use crate::engine::run::{Job, MAX_TOKENS};
-use crate::plan::{DownRows, SkippingFfn, SlotId, TensorId};
-use crate::sparse::Selector;
+use crate::plan::{DownRows, Mat, SkippingFfn, SlotId, TensorId};
+use crate::sparse::{Guess, Selector};
 use crate::tensor::Activation;
 use crate::util::bytes;
 
@@ -33,8 +33,21 @@ struct Here<'a> {
     down: Matrix<'a>,
     /// Whether `down` has a row for each neuron, not for each output.
     by_neurons: bool,
-    /// A layer that is split.
-    split: Option<&'a HotLayer>,
+    /// Neurons that the processor computes.
+    cold: &'a [u32],
+    guesser: Option<Guesser<'a>>,
+}
+
+/// Rows of a matrix, and a bias for each.
+type Rows<'a> = (Matrix<'a>, Option<View<'a>>);
+
+/// A predictor of which neurons fire.
+struct Guesser<'a> {
+    fc1: Rows<'a>,
+    /// For the neurons here.
+    hot: Rows<'a>,
+    /// For the others.
+    cold: Option<Rows<'a>>,
 }
 
 /// What the card makes of a network.
@@ -83,7 +96,12 @@ impl<'a> Here<'a> {
                 up_bias: view(layer.up_bias),
                 down: layer.matrix(layer.down),
                 by_neurons: true,
-                split: Some(layer),
+                cold: &layer.cold,
+                guesser: layer.predictor.map(|p| Guesser {
+                    fc1: (layer.matrix(p.fc1), view(p.fc1_bias)),
+                    hot: (layer.matrix(p.hot), view(p.hot_bias)),
+                    cold: Some((layer.matrix(p.cold), view(p.cold_bias))),
+                }),
             });
         }
         let whole = |id, n_rows| {
@@ -99,7 +117,15 @@ impl<'a> Here<'a> {
             up_bias: bias(ffn.up.bias),
             down: whole(ffn.down.weight, if by_neurons { ffn.n_ff } else { n_embd })?,
             by_neurons,
-            split: None,
+            cold: &[],
+            guesser: ffn.predictor.and_then(|p| {
+                let rows = |mat: &Mat| {
+                    let plain = mat.scale.is_none() && mat.first_row == 0;
+                    let rows = whole(mat.weight, mat.n_out).filter(|_| plain)?;
+                    Some((rows, bias(mat.bias)))
+                };
+                Some(Guesser { fc1: rows(&p.fc1)?, hot: rows(&p.fc2)?, cold: None })
+            }),
         })
     }
 
@@ -109,7 +135,7 @@ impl<'a> Here<'a> {
     }
 
     fn n_cold(&self) -> usize {
-        self.split.map_or(0, |layer| layer.cold.len())
+        self.cold.len()
     }
 }
 
@@ -163,7 +189,8 @@ impl CardRun {
         let layer = card.hot(ffn.layer);
         let cold = layer.map_or(&[][..], |layer| &layer.cold);
         let selector = job.sparse.layer(ffn.layer);
-        let listed = layer.zip(selector).is_some_and(|(layer, s)| layer.guess(s).is_some());
+        let guesses = selector.is_some_and(|s| matches!(s.guess, Guess::LowRank { .. }));
+        let listed = guesses && layer.is_some_and(|layer| layer.predictor.is_some());
         Ok((crossing.arrived((n, slots.width(ffn.src)), cold, listed)?, cold))
     }
 
@@ -258,10 +285,14 @@ impl CardRun {
             let width = self.slots.width(slot);
             self.slots.rows(slot, t.end).from(floats(t.start * width))
         };
-        let guess = here.split.and_then(|layer| layer.guess(selector));
-        if let (Some((threshold, parts)), Some(layer), Some(p)) = (guess, here.split, ffn.predictor)
-        {
-            self.predict(layer, parts, row(p.src), n, threshold)?;
+        let guess = match (&selector.guess, &here.guesser, ffn.predictor) {
+            (Guess::LowRank { threshold }, Some(guesser), Some(p)) => {
+                Some((*threshold, guesser, p.src))
+            }
+            _ => None,
+        };
+        if let Some((threshold, guesser, src)) = guess {
+            self.predict(guesser, row(src), n, threshold)?;
         }
         let x = row(ffn.src);
         let k = self.slots.width(ffn.src);
@@ -324,40 +355,34 @@ impl CardRun {
     /// [`Use::Ids`], of the others to the host.
     fn predict(
         &self,
-        layer: &HotLayer,
-        p: &PredictorParts,
+        guesser: &Guesser<'_>,
         x: View<'_>,
         n: usize,
         threshold: f32,
     ) -> Result<(), CudaError> {
-        let view = |part: Option<Part>| part.map(|part| layer.view(&part));
-        let fc1 = layer.matrix(p.fc1);
-        let hidden = self.slots.scratch(Use::Hidden, floats(n * fc1.n_rows));
-        let input = self.input(x, (n, fc1.k), &[Some(fc1)])?;
-        let product = plain(fc1, input.acts(&fc1, 0), n, hidden, view(p.fc1_bias));
-        launch::mat_mul(self.stream(), &product)?;
+        let (fc1, bias) = guesser.fc1;
         let rank = fc1.n_rows;
+        let hidden = self.slots.scratch(Use::Hidden, floats(n * rank));
+        let input = self.input(x, (n, fc1.k), &[Some(fc1)])?;
+        let product = plain(fc1, input.acts(&fc1, 0), n, hidden, bias);
+        launch::mat_mul(self.stream(), &product)?;
         let activate = together(hidden, None, n, rank, hidden);
         launch::activate(self.stream(), Activation::Relu, &activate)?;
-        let input = self.input(hidden, (n, rank), &[Some(layer.matrix(p.hot))])?;
-        for (part, bias, scores, ids, counts) in [
-            (p.hot, p.hot_bias, Use::First, Use::Ids, Use::Counts),
-            (p.cold, p.cold_bias, Use::ColdScores, Use::ColdIds, Use::ColdCounts),
-        ] {
-            let rows = layer.matrix(part);
-            if rows.n_rows == 0 {
-                continue;
-            }
+        let input = self.input(hidden, (n, rank), &[Some(guesser.hot.0)])?;
+        let here = Some((guesser.hot, Use::First, Use::Ids, Use::Counts));
+        let there = guesser.cold.map(|cold| (cold, Use::ColdScores, Use::ColdIds, Use::ColdCounts));
+        let parts = here.into_iter().chain(there);
+        for ((rows, bias), scores, ids, counts) in parts.filter(|part| part.0.0.n_rows > 0) {
             let scores = self.slots.scratch(scores, floats(n * rows.n_rows));
-            let product = plain(rows, input.acts(&rows, 0), n, scores, view(bias));
+            let product = plain(rows, input.acts(&rows, 0), n, scores, bias);
             launch::mat_mul(self.stream(), &product)?;
             let ids = self.slots.scratch(ids, floats(n * rows.n_rows));
             let counts = self.slots.scratch(counts, floats(n));
             let select = Select { scores, ids, counts, n_tokens: n, n: rows.n_rows };
             launch::select_above(self.stream(), &select, threshold)?;
         }
-        if !layer.cold.is_empty() {
-            let ids = self.slots.scratch(Use::ColdIds, floats(n * layer.cold.len()));
+        if let Some((cold, _)) = guesser.cold.filter(|(cold, _)| cold.n_rows > 0) {
+            let ids = self.slots.scratch(Use::ColdIds, floats(n * cold.n_rows));
             let counts = self.slots.scratch(Use::ColdCounts, floats(n));
             self.crossing.fetch_lists(self.stream(), ids, counts)?;
         }

@@ -13,6 +13,7 @@ mod lists;
 mod neurons;
 mod run;
 mod slots;
+mod speed;
 mod steps;
 mod weights;
 

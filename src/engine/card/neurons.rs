@@ -16,7 +16,6 @@ use crate::backend::cuda::{Budget, Buffer, CudaError, Purpose, Stream, View};
 use crate::model::{Layout, Model};
 use crate::plan::{Down, DownRows, Mat, SkippingFfn, TensorId};
 use crate::quant::{QuantType, dequantize_row, tiles};
-use crate::sparse::{Guess, Selector};
 use crate::tensor::Activation;
 use crate::util::bytes;
 
@@ -227,14 +226,6 @@ impl HotLayer {
         Ok(Self { buffer, cold, gate, gate_bias, up, up_bias, down, predictor })
     }
 
-    /// The threshold of a selector that guesses by the predictor, where that is here.
-    pub(super) fn guess(&self, selector: &Selector) -> Option<(f32, &PredictorParts)> {
-        match selector.guess {
-            Guess::LowRank { threshold } => Some((threshold, self.predictor.as_ref()?)),
-            _ => None,
-        }
-    }
-
     /// A part that is a matrix.
     pub(super) fn matrix(&self, part: Part) -> Matrix<'_> {
         Matrix { ty: part.ty, n_rows: part.n_rows, k: part.k, data: self.view(&part) }
@@ -243,6 +234,11 @@ impl HotLayer {
     /// Neurons here.
     pub fn n_hot(&self) -> usize {
         self.up.n_rows
+    }
+
+    /// Neurons that stayed with the processor.
+    pub fn n_cold(&self) -> usize {
+        self.cold.len()
     }
 
     /// The bytes of a part.

@@ -151,6 +151,14 @@ impl CardModel {
         self.stream.synchronize()
     }
 
+    /// Neurons here, and of all layers that are split; `None` when none is.
+    pub fn hot_neurons(&self) -> Option<(usize, usize)> {
+        let split = || self.hot.iter().flatten();
+        let n_hot: usize = split().map(HotLayer::n_hot).sum();
+        let n_cold: usize = split().map(HotLayer::n_cold).sum();
+        (n_hot > 0).then_some((n_hot, n_hot + n_cold))
+    }
+
     /// The hot neurons of a layer.
     pub fn hot(&self, layer: usize) -> Option<&HotLayer> {
         self.hot.get(layer)?.as_ref()
@@ -236,7 +244,8 @@ fn weights_of(step: &StepKind, plan: &Plan) -> Vec<TensorId> {
         }
         StepKind::SkippingFfn(ffn) if can_be_whole(ffn) => {
             let down = ffn.down.mat(0);
-            let mats = ffn.inputs().into_iter().chain([down]);
+            let predictor = ffn.predictor.into_iter().flat_map(|p| [p.fc1, p.fc2]);
+            let mats = ffn.inputs().into_iter().chain([down]).chain(predictor);
             mats.flat_map(|mat| [Some(mat.weight), mat.bias]).flatten().collect()
         }
         StepKind::Attend { layer, .. } => plan.layers[*layer].sinks.into_iter().collect(),

@@ -76,7 +76,7 @@ pub struct powerinfer_params {
     pub sparse_threshold: f32,
     /// Where what was measured of the model is kept; NULL: not given, beside the model.
     pub sidecar: *const c_char,
-    /// Which neurons the GPU gets, a file; NULL: not given. No effect yet.
+    /// Which neurons the GPU gets, a file; NULL: not given, beside the model.
     pub placement: *const c_char,
     /// GPU memory to use at most, in GiB; NAN: not given.
     pub vram_budget_gib: f32,

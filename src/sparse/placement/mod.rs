@@ -72,7 +72,7 @@ pub enum Home {
 }
 
 /// A layer's feed-forward network.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Layer<'a> {
     /// Neurons.
     pub n_ff: usize,
