@@ -1,6 +1,7 @@
 #include "report.h"
 
 #pragma weak powerinfer_get_gpu_memory
+#pragma weak powerinfer_get_gpu_stats
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,7 +80,29 @@ static void print_layer(const char *name, const char *mode, const struct powerin
             (double)l->dense_bytes / mib, l->timed ? (double)l->time_ns / 1e6 / (double)l->timed : 0);
 }
 
+/* How the GPU and the CPU shared the networks, a token. */
+static void report_split(const struct session *s) {
+    struct powerinfer_gpu_stats all;
+    if (!powerinfer_get_gpu_stats || !powerinfer_get_gpu_stats(s->ctx, &all, sizeof all)) return;
+    if (!all.tokens) return;
+    double n = (double)all.tokens, ms = 1e6 * n, kib = 1024.0 * n;
+    fprintf(stderr, "\n  GPU and CPU, a token of %zu\n", (size_t)all.tokens);
+    fprintf(stderr, "  %-12s %10.1f on the GPU, %.1f on the CPU", "neurons", (double)all.hot / n,
+            (double)all.cold / n);
+    if (all.hot + all.cold)
+        fprintf(stderr, ": %.1f%% are hot", 100 * (double)all.hot / (double)(all.hot + all.cold));
+    fprintf(stderr, "\n  %-12s %10.3f ms, the CPU %.3f ms\n", "GPU works", (double)all.gpu_ns / ms,
+            (double)all.cpu_ns / ms);
+    fprintf(stderr, "  %-12s %10.3f ms of %.3f ms", "exposed wait", (double)all.exposed_ns / ms,
+            (double)all.time_ns / ms);
+    if (all.time_ns)
+        fprintf(stderr, " (%.1f%%)", 100 * (double)all.exposed_ns / (double)all.time_ns);
+    fprintf(stderr, "\n  %-12s %10.1f KiB to the CPU, %.1f KiB back\n", "crossings",
+            (double)all.to_cpu / kib, (double)all.to_gpu / kib);
+}
+
 void report_layers(const struct session *s) {
+    report_split(s);
     static const char *const modes[] = {"default", "auto", "exact", "predictor", "sign",
                                         "magnitude", "off"};
     if (!s->n_layers) {

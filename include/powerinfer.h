@@ -72,6 +72,30 @@ struct powerinfer_gpu_memory {
     uint64_t compute;
 };
 
+// Networks whose neurons the GPU and the CPU share, in small batches since the context was made or
+// powerinfer_reset_stats was called. Sums; divide by `tokens`. Zeros without the option
+// `powerinfer.stats`.
+struct powerinfer_gpu_stats {
+    // Tokens.
+    uint64_t tokens;
+    // Neurons of which the GPU read all rows.
+    uint64_t hot;
+    // Neurons of which the CPU did.
+    uint64_t cold;
+    // Nanoseconds from begin to end of the batches.
+    uint64_t time_ns;
+    // In which the GPU worked on networks.
+    uint64_t gpu_ns;
+    // In which the CPU did.
+    uint64_t cpu_ns;
+    // In which the GPU waited for the CPU's part.
+    uint64_t exposed_ns;
+    // Bytes that went from the GPU to the CPU for networks.
+    uint64_t to_cpu;
+    // Bytes that came back.
+    uint64_t to_gpu;
+};
+
 // Options of sparse execution. What is not given here is taken from the overrides
 // "powerinfer.*", the environment POWERINFER_*, or the model's file.
 //
@@ -196,6 +220,13 @@ POWERINFER_API
 bool powerinfer_get_gpu_memory(const struct llama_context *ctx,
                                struct powerinfer_gpu_memory *out,
                                size_t struct_size);
+
+// Says how the GPU and the CPU shared the work. `struct_size` is sizeof(struct powerinfer_gpu_stats).
+// False, and nothing is written, when the context is on the CPU alone.
+POWERINFER_API
+bool powerinfer_get_gpu_stats(const struct llama_context *ctx,
+                              struct powerinfer_gpu_stats *out,
+                              size_t struct_size);
 
 // Makes a grammar (GBNF, for llama_sampler_init_grammar with the root "root") of the JSON texts that
 // a JSON schema accepts.

@@ -12,7 +12,7 @@ use powerinfer::engine::{Context, ContextParams};
 use powerinfer::gguf::{LoadOptions, ModelFiles};
 use powerinfer::model::Model;
 use powerinfer::quant::QuantType::{self, F16, F32};
-use powerinfer::sparse::{Guess, Magnitude, Mode, Options, Sparse};
+use powerinfer::sparse::{Guess, LayerReport, Magnitude, Mode, Options, Sparse};
 
 /// A prompt, then so many tokens at once.
 const PARTS: [usize; 4] = [9, 1, 3, 8];
@@ -165,5 +165,53 @@ fn small_gates_are_silent_on_both_sides() {
         assert!(error < 1e-10, "NMSE {error:.1e}");
         let (_, all) = errors(&twin, &Options::default(), SETS[0].1, tiny_archs::N_VOCAB, F32);
         assert!(nmse(&sparse, &all) > 1e-6, "some are silent");
+    });
+}
+
+/// What fires is the same, wherever it is counted.
+#[test]
+fn statistics_are_of_both_sides() {
+    cuda_support::once(|| {
+        let spec = tiny_sparse::spec("llama");
+        let exact = tiny_sparse::Spec { types: &[F32], predictor: (F32, F32), ..spec };
+        let model = tiny::bare_model_of(&tiny_sparse::bytes(&exact));
+        for (mode, counts) in [(Mode::Exact, false), (Mode::Auto, false), (Mode::Auto, true)] {
+            let options =
+                Options { mode, stats: true, count_activations: counts, ..Options::default() };
+            let sparse = Arc::new(Sparse::new(model.plan(), &options));
+            let seen = |card| {
+                let params = common::params(|p| (p.card, p.n_ctx) = (card, 64));
+                let mut ctx =
+                    Context::new(Arc::clone(&model), Arc::clone(&sparse), params).unwrap();
+                for part in tiny::tokens(12, spec.n_vocab).chunks(3) {
+                    decode(&mut ctx, part, true);
+                }
+                let layers: Vec<_> = ctx.sparse_stats();
+                let of = |l: &LayerReport| (l.tokens, l.fired, l.guessed);
+                (
+                    layers.iter().map(of).collect::<Vec<_>>(),
+                    ctx.split_stats(),
+                    ctx.activation_counts().ok(),
+                )
+            };
+            let (alone, none, counted) = seen(None);
+            let (shared, split, counted_shared) = seen(Some(card(&model, &sparse, SETS[0].1)));
+            assert_eq!(alone, shared, "{mode:?}");
+            assert_eq!(counted.map(|c| c.layers), counted_shared.map(|c| c.layers));
+            assert_eq!((none.tokens, split.tokens), (0, 12));
+            if counts {
+                // All neurons are looked at on the host.
+                assert_eq!((split.hot, split.cold), (0, 0));
+                continue;
+            }
+            let listed: u64 =
+                alone.iter().map(|l| if mode == Mode::Exact { l.1 } else { l.2 }).sum();
+            assert_eq!(split.hot + split.cold, listed, "{mode:?}");
+            assert!(split.hot > split.cold && split.cold > 0, "{split:?}");
+            assert!(
+                split.host.as_nanos() > 0 && split.to_card > 0 && split.to_host > 0,
+                "{split:?}"
+            );
+        }
     });
 }

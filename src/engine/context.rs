@@ -22,7 +22,9 @@ use crate::log_warn;
 use crate::model::{Model, Pooling, RopeFreqs, RopeParams, RopeScaling, RopeTraining};
 use crate::plan::{Attention, Plan, RopeFactors, Slot};
 use crate::quant::QuantType;
-use crate::sparse::{ActivationCounts, ActivationError, CountedModel, Gates, LayerReport, Sparse};
+use crate::sparse::{
+    ActivationCounts, ActivationError, CountedModel, Gates, LayerReport, Sparse, SplitStats,
+};
 use crate::util::bytes;
 use crate::util::sys::time_us;
 
@@ -211,6 +213,11 @@ impl Context {
     /// Times and counts.
     pub fn perf(&self) -> &Perf {
         &self.perf
+    }
+
+    /// What was seen of networks that a card and the processor share.
+    pub fn split_stats(&self) -> SplitStats {
+        self.runner.stats().split()
     }
 
     /// What was seen of the neurons, for each layer that can skip some.

@@ -33,7 +33,7 @@ pub use magnitude::{BadMagnitude, Magnitude};
 pub use options::{BadOption, Mode, Options, Request};
 pub use sidecar::{Places, Sidecar, SidecarError};
 pub use signs::{SIGN_ALPHA, SignPlanes, set_signs};
-pub use stats::{LayerReport, LayerStats, Stats};
+pub use stats::{LayerReport, LayerStats, OnCard, SplitStats, Stats};
 pub use tuning::Tuning;
 
 use std::sync::Arc;

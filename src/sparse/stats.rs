@@ -106,10 +106,56 @@ pub struct LayerReport {
     pub time: Duration,
 }
 
+/// What was seen of a network on a card, for a few tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OnCard {
+    /// Its layer.
+    pub layer: usize,
+    /// Tokens.
+    pub n: usize,
+    /// Whether the processor had a part in it.
+    pub is_split: bool,
+    /// Neurons there that were guessed to fire, over tokens; all of them where nothing guesses.
+    pub guessed: usize,
+    /// Neurons there of which all rows were read.
+    pub listed: usize,
+    /// Those of them that fired.
+    pub fired: usize,
+    /// The card's work.
+    pub card: Duration,
+    /// From there until the processor's part had come.
+    pub exposed: Duration,
+}
+
+/// Networks whose neurons a card and the processor share, in small batches; sums over them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SplitStats {
+    /// Tokens.
+    pub tokens: u64,
+    /// The batches from begin to end.
+    pub whole: Duration,
+    /// Neurons on the card of which all rows were read.
+    pub hot: u64,
+    /// The same with the processor.
+    pub cold: u64,
+    /// The card's work on networks.
+    pub card: Duration,
+    /// The processor's.
+    pub host: Duration,
+    /// In which the card waited for what the processor made.
+    pub exposed: Duration,
+    /// Bytes that crossed for networks, to the processor.
+    pub to_host: u64,
+    /// The same to the card.
+    pub to_card: u64,
+}
+
 /// Counts of all layers, from any thread.
 #[derive(Debug, Default)]
 pub struct Stats {
     layers: Vec<LayerStats>,
+    /// Of networks that are split.
+    pub(crate) split: SplitStats,
     /// Whether times and recall are measured.
     detailed: bool,
     /// Whether it is counted how often each neuron fires.
@@ -135,7 +181,7 @@ impl Stats {
                 _ => {}
             }
         }
-        let mut stats = Self { layers, detailed: sparse.stats(), counting: false, n_small: 0 };
+        let mut stats = Self { layers, detailed: sparse.stats(), ..Self::default() };
         stats.count_activations(sparse.counts_activations());
         stats
     }
@@ -155,6 +201,29 @@ impl Stats {
         self.detailed
     }
 
+    /// Whether it is counted how often each neuron fires.
+    pub fn counting(&self) -> bool {
+        self.counting
+    }
+
+    /// Networks that a card and the processor share; zeros where there are none, or nobody measures.
+    pub fn split(&self) -> SplitStats {
+        self.split
+    }
+
+    /// Adds what was seen of a network on a card.
+    pub(crate) fn add_on_card(&mut self, seen: &OnCard) {
+        let layer = &self.layers[seen.layer];
+        LayerStats::add(&layer.guessed, seen.guessed);
+        LayerStats::add(&layer.fired, seen.fired);
+        if !seen.is_split {
+            LayerStats::add(&layer.tokens, seen.n);
+        }
+        self.split.hot += seen.listed as u64;
+        self.split.card += seen.card;
+        self.split.exposed += seen.exposed;
+    }
+
     /// Begins a small batch: whether what its guesses miss is to be counted.
     pub(crate) fn begin_small(&mut self) -> bool {
         let check = self.detailed && self.n_small.is_multiple_of(CHECK_EVERY);
@@ -165,6 +234,7 @@ impl Stats {
     /// Begins anew, but goes on counting how often neurons fire.
     pub fn reset(&mut self) {
         self.n_small = 0;
+        self.split = SplitStats::default();
         for layer in &mut self.layers {
             let old = std::mem::take(layer);
             *layer = LayerStats {

@@ -16,6 +16,8 @@ pub struct Crossing {
     /// Where the lengths begin.
     counts_at: usize,
     lists: Vec<Vec<u32>>,
+    /// Bytes that went to the host, and to the card, since somebody asked.
+    bytes: [usize; 2],
 }
 
 /// What came to the host.
@@ -72,6 +74,11 @@ impl Crossing {
         stream.fetch(ids, input, ids_at..ids_at + ids.len())
     }
 
+    /// Bytes that went to the host, and to the card, since the last time.
+    pub fn take_bytes(&mut self) -> [usize; 2] {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// What was sent, as soon as it is there: `n` rows of `width` floats, and with `listed` the lists,
     /// of places among the neurons `cold`.
     pub fn arrived(
@@ -85,11 +92,13 @@ impl Crossing {
             None => &mut [],
         };
         let (rows, rest) = input.split_at(self.counts_at);
+        self.bytes[0] += n * width * 4;
         let rows = bytes::cast::<f32>(&rows[..n * width * 4]).unwrap_or(&[]);
         if !listed {
             return Ok(Arrived { rows, lists: None });
         }
         let (counts, ids) = rest.split_at(COUNTS);
+        self.bytes[0] += n * 4 * (1 + cold.len());
         let counts = bytes::cast::<u32>(counts).unwrap_or(&[]);
         let ids = bytes::cast::<u32>(&ids[..n * cold.len() * 4]).unwrap_or(&[]);
         self.lists.resize(n, Vec::new());
@@ -105,6 +114,7 @@ impl Crossing {
     /// Sends the host's rows to the card.
     pub fn send(&mut self, stream: &Stream, rows: &[f32], dst: View<'_>) -> Result<(), CudaError> {
         let rows = bytes::as_bytes(rows);
+        self.bytes[1] += rows.len();
         match &mut self.output {
             Some(output) if output.len() >= rows.len() => {
                 output.bytes()?[..rows.len()].copy_from_slice(rows);

@@ -11,6 +11,7 @@ use super::crossing::Arrived;
 use super::neurons::Part;
 use super::slots::Use;
 use super::steps::{factor, floats};
+use super::watch::Watch;
 use super::weights::CardRows;
 use super::{CardModel, CardRun};
 use crate::backend::cuda::launch::{
@@ -142,8 +143,13 @@ impl<'a> Here<'a> {
 impl CardRun {
     /// Begins a network that [`super::Steps`] said runs here, and says what of it does. The result is
     /// added to what is in the network's `dst`; what the processor makes is added by
-    /// [`Self::merge`].
-    pub fn ffn(&mut self, job: &Job<'_>, ffn: &SkippingFfn) -> Result<Share, CudaError> {
+    /// [`Self::merge`]. With `on_host` all of it is left to the processor.
+    pub fn ffn(
+        &mut self,
+        job: &Job<'_>,
+        ffn: &SkippingFfn,
+        on_host: bool,
+    ) -> Result<Share, CudaError> {
         let (n, n_embd) = (job.n_rows(ffn.dst), self.slots.width(ffn.dst));
         let card = Arc::clone(&self.card);
         let (Some(selector), Some(here)) =
@@ -158,10 +164,17 @@ impl CardRun {
             self.stream().zero(self.slots.rows(ffn.dst, n))?;
         }
         let split = here.n_cold() > 0;
-        if split && n > MAX_TOKENS {
+        // Without its predictor here the lists are the processor's to make.
+        let blind = matches!(selector.guess, Guess::LowRank { .. }) && here.guesser.is_none();
+        if on_host || split && (blind || n > MAX_TOKENS) {
             return Ok(Share::Nothing);
         }
         self.reserve(&here, ffn, n)?;
+        if let Some(watch) = self.watch.as_mut().filter(|_| n <= MAX_TOKENS) {
+            let guesses = matches!(selector.guess, Guess::LowRank { .. }) && here.guesser.is_some();
+            let unguessed = (!guesses).then_some(here.up.n_rows);
+            watch.begin(self.card.stream(), ffn.layer, n, unguessed)?;
+        }
         if split {
             let src = self.slots.rows(ffn.src, n);
             self.crossing.fetch_rows(self.card.stream(), src)?;
@@ -173,6 +186,9 @@ impl CardRun {
                 }
             }
             false => self.all(job, ffn, &here, n)?,
+        }
+        if let Some(watch) = self.watch.as_ref().filter(|_| n <= MAX_TOKENS) {
+            watch.done(self.card.stream())?;
         }
         Ok(if split { Share::Hot } else { Share::Whole })
     }
@@ -203,11 +219,15 @@ impl CardRun {
     ) -> Result<(), CudaError> {
         let n = job.n_rows(ffn.dst);
         self.ensure(Use::Partial, size_of_val(rows))?;
-        let Self { card, crossing, slots, .. } = self;
+        let Self { card, crossing, slots, watch, .. } = self;
         let partial = slots.scratch(Use::Partial, size_of_val(rows));
         crossing.send(card.stream(), rows, partial)?;
         let dst = slots.rows(ffn.dst, n);
-        launch::accumulate(card.stream(), partial, dst, rows.len(), ffn.scale)
+        launch::accumulate(card.stream(), partial, dst, rows.len(), ffn.scale)?;
+        match watch.as_mut().filter(|_| n <= MAX_TOKENS) {
+            Some(watch) => watch.merged(card.stream(), ffn.layer),
+            None => Ok(()),
+        }
     }
 
     /// Makes room for all that a network keeps for itself.
@@ -317,6 +337,10 @@ impl CardRun {
         }
         let list = List { ids, counts, stride: n_here, capacity: n_here };
         let h = self.slots.scratch(Use::Neurons, floats(n * n_here));
+        if self.watch.is_some() {
+            // So that what fires can be counted.
+            self.stream().zero(h)?;
+        }
         let rows = |weights: Matrix<'_>, bias, act, dst| {
             let (acts, stride) = (input.acts(&weights, 0), n_here);
             let rows = ListRows { weights, acts, n_tokens: n, list, bias, act, dst, stride };
@@ -348,7 +372,27 @@ impl CardRun {
             }
             None => rows(here.up, here.up_bias, Some(ffn.act), h)?,
         }
-        self.down(job, ffn, here, (h, list), t)
+        self.down(job, ffn, here, (h, list), t)?;
+        match &self.watch {
+            Some(watch) => self.count(watch, here, (h, list), n),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts listed neurons, and those of them with an output.
+    fn count(
+        &self,
+        watch: &Watch,
+        here: &Here<'_>,
+        (h, list): (View<'_>, List<'_>),
+        n: usize,
+    ) -> Result<(), CudaError> {
+        let n_here = here.up.n_rows;
+        let ids = self.slots.scratch(Use::First, floats(n * n_here));
+        let counts = self.slots.scratch(Use::ColdCounts, floats(n));
+        let select = Select { scores: h, ids, counts, n_tokens: n, n: n_here };
+        launch::select_nonzero(self.stream(), &select)?;
+        watch.count(self.stream(), list.counts, counts)
     }
 
     /// Lists of the neurons whose scores are not below the threshold: of those here in

@@ -15,6 +15,7 @@ mod run;
 mod slots;
 mod speed;
 mod steps;
+mod watch;
 mod weights;
 
 pub use ffn::Share;

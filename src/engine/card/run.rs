@@ -5,12 +5,14 @@ use std::sync::Arc;
 use super::crossing::Crossing;
 use super::lists::{Content, Lists};
 use super::slots::Slots;
+use super::watch::Watch;
 use super::{CardModel, Steps};
 use crate::backend::cuda::{Buffer, CudaError};
 use crate::engine::kv::KvCache;
 use crate::engine::run::Job;
 use crate::model::Model;
 use crate::plan::{Leg, Plan, SlotId, Step, StepKind};
+use crate::sparse::OnCard;
 
 /// What a context has on a card beside its cache.
 pub struct CardRun {
@@ -20,6 +22,8 @@ pub struct CardRun {
     /// The ids of as many neurons as a network has here, behind their number.
     pub(super) everything: Option<Buffer>,
     pub(super) crossing: Crossing,
+    /// Where statistics are wanted.
+    pub(super) watch: Option<Watch>,
     /// The plan's steps, by place.
     legs: Vec<Leg>,
     /// Slots that the host needs in f32.
@@ -35,7 +39,7 @@ impl CardRun {
         let slots = Slots::new(plan, &legs);
         let shared = shared(plan, &legs);
         let (card, lists, crossing) = (Arc::clone(card), Lists::default(), Crossing::default());
-        Self { card, slots, lists, everything: None, crossing, legs, shared }
+        Self { card, slots, lists, everything: None, crossing, watch: None, legs, shared }
     }
 
     /// The plan's steps, by place.
@@ -48,11 +52,35 @@ impl CardRun {
         &self.shared
     }
 
-    /// Prepares a ubatch.
-    pub fn begin(&mut self, job: &Job<'_>, content: &Content<'_>) -> Result<(), CudaError> {
+    /// Prepares a ubatch; `watched` when networks of a few tokens are to be looked at
+    /// ([`Self::seen`]).
+    pub fn begin(
+        &mut self,
+        job: &Job<'_>,
+        content: &Content<'_>,
+        watched: bool,
+    ) -> Result<(), CudaError> {
+        match (watched, &self.watch) {
+            (false, _) => self.watch = None,
+            (true, None) => {
+                let n = job.plan.layers.len();
+                self.watch = Some(Watch::new(self.card.stream().device(), n)?);
+            }
+            (true, Some(_)) => {}
+        }
         let (stream, budget) = (self.card.stream(), self.card.budget());
         self.slots.ensure(|slot| job.n_rows(slot), stream, budget)?;
         self.lists.set(content, stream, budget)
+    }
+
+    /// What was seen of the networks of the ubatch, when its work is done; and the bytes that went
+    /// from the card to the host and back for them.
+    pub fn seen(&mut self) -> Result<(Vec<OnCard>, [usize; 2]), CudaError> {
+        let seen = match &mut self.watch {
+            Some(watch) => watch.take(self.card.stream())?,
+            None => Vec::new(),
+        };
+        Ok((seen, self.crossing.take_bytes()))
     }
 
     /// Copies a slot's rows to the card.
@@ -72,7 +100,9 @@ impl CardRun {
 
 fn shared(plan: &Plan, legs: &[Leg]) -> Vec<SlotId> {
     let of_step = |step: &Step| match &step.kind {
-        StepKind::SkippingFfn(ffn) => vec![ffn.src, ffn.dst],
+        StepKind::SkippingFfn(ffn) => {
+            [ffn.src, ffn.dst].into_iter().chain(ffn.predictor.map(|p| p.src)).collect()
+        }
         _ => Vec::new(),
     };
     let of_leg = |leg: &Leg| match *leg {

@@ -1,6 +1,7 @@
 //! Runs a plan in legs: parts on the processor, parts on a card, buffers that go between them.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use super::skipping::Cold;
 use super::{Abort, Job, MAX_TOKENS, Run, Runner, Stop};
@@ -17,7 +18,9 @@ impl Runner {
         abort: Option<&dyn Abort>,
         card: &mut CardRun,
     ) -> Result<(), Stop> {
-        let check = job.ubatch.n_tokens() <= MAX_TOKENS && self.stats.begin_small();
+        let small = job.ubatch.n_tokens() <= MAX_TOKENS;
+        let check = small && self.stats.begin_small();
+        let watched = (small && self.stats.detailed()).then(Instant::now);
         card.begin(
             job,
             &Content {
@@ -29,6 +32,7 @@ impl Runner {
                 causal: job.causal,
                 ropes: &self.ropes,
             },
+            watched.is_some(),
         )?;
         let mut has_ropes = false;
         for i in 0..card.legs().len() {
@@ -69,6 +73,15 @@ impl Runner {
                 }
             }
         }
+        if let Some(start) = watched {
+            let (seen, [to_host, to_card]) = card.seen()?;
+            seen.iter().for_each(|seen| self.stats.add_on_card(seen));
+            let split = &mut self.stats.split;
+            split.tokens += job.ubatch.n_tokens() as u64;
+            split.to_host += to_host as u64;
+            split.to_card += to_card as u64;
+            split.whole += start.elapsed();
+        }
         Ok(())
     }
 
@@ -80,26 +93,40 @@ impl Runner {
         card: &mut CardRun,
         ffn: &SkippingFfn,
     ) -> Result<(), Stop> {
-        let share = card.ffn(job, ffn)?;
+        // Whoever counts what fires looks at all neurons, here.
+        let on_host = self.stats.counting() || self.gates.is_some();
+        let share = card.ffn(job, ffn, on_host)?;
         let n = job.n_rows(ffn.dst);
-        let (table, src) = (self.table, &mut self.slots[ffn.src.0]);
+        let table = self.table;
         let cold = match share {
             Share::Whole => return Ok(()),
             Share::Hot => {
                 let (arrived, ids) = card.arrived(job, ffn, n)?;
-                src.fill::<Stop>(table, n, |rows| {
+                self.slots[ffn.src.0].fill::<Stop>(table, n, |rows| {
                     rows.copy_from_slice(arrived.rows);
                     Ok(())
                 })?;
                 Some(Cold { ids, lists: arrived.lists })
             }
             Share::Nothing => {
-                src.fill(table, n, |rows| card.to_host(ffn.src, rows))?;
+                for slot in [ffn.src].into_iter().chain(ffn.predictor.map(|p| p.src)) {
+                    self.slots[slot.0].fill(table, n, |rows| card.to_host(slot, rows))?;
+                }
                 None
             }
         };
+        let fired = || self.stats.layer(ffn.layer).fired.load(Ordering::Relaxed);
+        let listed = cold.as_ref().and_then(|cold| cold.lists);
+        let listed = listed.map(|lists| lists.iter().map(|list| list.len() as u64).sum::<u64>());
+        let (before, is_cold) = (fired(), cold.is_some());
+        let start = Instant::now();
         let run = Run { runner: self, job: *job, check: false, cold };
         pool.run(&|worker| run.cold_ffn(worker, ffn));
+        if is_cold && self.stats.detailed() {
+            let listed = listed.unwrap_or_else(|| fired() - before);
+            self.stats.split.cold += listed;
+            self.stats.split.host += start.elapsed();
+        }
         let dst = &mut self.slots[ffn.dst.0];
         let len = n * dst.width;
         card.merge(job, ffn, &dst.get()[..len])?;
