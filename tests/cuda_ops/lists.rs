@@ -1,7 +1,7 @@
 //! `kernels/select.cu` and `kernels/sample.cu`
 
 use powerinfer::backend::cuda::launch::{
-    Select, TopK, select_above, select_nonzero, top_k, top_k_scratch,
+    Select, TopK, select_above, select_beyond, select_nonzero, top_k, top_k_scratch,
 };
 
 use super::cuda_support::every_order;
@@ -14,6 +14,7 @@ fn neurons_in_order() {
         let (n_tokens, n) = (3, 2500);
         let mut scores = random(n_tokens * n, 1);
         scores[n..2 * n].fill(-1.0); // nobody
+        (scores[7], scores[8], scores[9]) = (f32::NAN, 0.5, -0.5);
         scores.iter_mut().for_each(|s| *s = if *s < -0.7 { 0.0 } else { *s });
         let d = gear.put(&scores);
         let (ids, counts) = (gear.scratch(n_tokens * n * 4), gear.scratch(n_tokens * 4));
@@ -31,6 +32,8 @@ fn neurons_in_order() {
         holds(&|s| s >= 0.25);
         select_nonzero(&gear.stream, &a).unwrap();
         holds(&|s| s != 0.0);
+        select_beyond(&gear.stream, &a, 0.5).unwrap();
+        holds(&|s| s.abs() >= 0.5 || s.is_nan());
     });
 }
 
