@@ -9,7 +9,7 @@ mod common;
 use std::sync::Arc;
 
 use common::tiny_lora::{self, Shape};
-use common::{decode, tiny, tiny_archs, tiny_sparse};
+use common::{decode, nmse, tiny, tiny_archs, tiny_sparse};
 use powerinfer::adapter::{Adapted, ControlVector, Error, Lora};
 use powerinfer::engine::{Context, ContextParams};
 use powerinfer::gguf::{Array, LoadOptions, ModelFiles, Value as GgufValue};
@@ -87,19 +87,6 @@ fn logits(ctx: &mut Context, n_vocab: usize) -> Vec<Vec<f32>> {
     }
     all.push(ctx.outputs().logits_ith(-1).unwrap().to_vec());
     all
-}
-
-/// Squared error relative to the truth's power.
-fn nmse(ours: &[Vec<f32>], truth: &[Vec<f32>]) -> f64 {
-    let pairs = ours.iter().flatten().zip(truth.iter().flatten());
-    let (mut error, mut power, mut n) = (0.0, 0.0, 0);
-    for (a, b) in pairs {
-        error += (f64::from(*a) - f64::from(*b)).powi(2);
-        power += f64::from(*b).powi(2);
-        n += 1;
-    }
-    assert_eq!(n, truth.concat().len());
-    error / power
 }
 
 fn rows(truth: &Value) -> Vec<Vec<f32>> {

@@ -8,9 +8,9 @@ use crate::engine::card::{self, CardModel, CardRequest};
 use crate::model::Model;
 use crate::plan::{Plan, SkippingFfn, StepKind};
 use crate::sparse::placement::{
-    BadProblem, Home, IndexPlaces, Layer, Machine, MadeFor, Placement, Problem, find_counts,
+    BadProblem, Home, IndexPlaces, Layer, MadeFor, Placement, Problem, find_counts,
 };
-use crate::sparse::{Guess, LayerCounts, Mode, Options, Sparse};
+use crate::sparse::{ActivationCounts, Guess, Mode, Options, Sparse};
 use crate::util::sys;
 use crate::{log_info, log_warn};
 
@@ -65,11 +65,13 @@ impl Offload<'_> {
             .map(|ffn| card::layer_bytes(self.model, ffn, self.predicts(ffn.layer)))
             .sum();
         let context = card::expected_context(plan, hp, card.first_layer());
-        let mut cap = card.budget().left().saturating_sub(context + beside) as u64;
+        let cap = card.budget().left().saturating_sub(context + beside) as u64;
         let machine = card.measure(hp.n_embd)?;
+        let counts = self.counts(plan, &networks);
+        let layers = self.layers(plan, &networks, card, counts.as_ref());
+        let mut problem = Problem { layers, machine, cap };
         for _ in 0..TRIES {
-            let placed = self.place(plan, &networks, card, machine, cap);
-            let placement = match placed {
+            let placement = match self.place(&problem, &networks, card) {
                 Ok(placement) => placement,
                 Err(error) => {
                     log_warn!("no neurons go to the GPU: {error}");
@@ -81,7 +83,7 @@ impl Offload<'_> {
                     log_warn!(
                         "fewer neurons go to the GPU, it has less room than it said: {error}"
                     );
-                    cap -= cap / 4;
+                    problem.cap -= problem.cap / 4;
                 }
                 done => return done,
             }
@@ -95,22 +97,23 @@ impl Offload<'_> {
         selector.is_some_and(|selector| matches!(selector.guess, Guess::LowRank { .. }))
     }
 
-    /// Which neurons are worth their bytes.
-    fn place(
+    /// How often neurons fire, where that is known.
+    fn counts(&self, plan: &Plan, networks: &[&SkippingFfn]) -> Option<ActivationCounts> {
+        let mut n_ff = vec![0; plan.layers.len()];
+        networks.iter().for_each(|ffn| n_ff[ffn.layer] = ffn.n_ff);
+        find_counts(self.model, self.path, &n_ff)
+    }
+
+    /// What placing has to know of the layers.
+    fn layers<'a>(
         &self,
         plan: &Plan,
         networks: &[&SkippingFfn],
         card: &CardModel,
-        machine: Machine,
-        cap: u64,
-    ) -> Result<Placement, BadProblem> {
-        let mut n_ff = vec![0; plan.layers.len()];
-        networks.iter().for_each(|ffn| n_ff[ffn.layer] = ffn.n_ff);
-        let counts = find_counts(self.model, self.path, &n_ff);
-        let counts: Vec<Option<&LayerCounts>> = (0..n_ff.len())
-            .map(|il| counts.as_ref().and_then(|counts| counts.layers.get(il)))
-            .collect();
-        let mut layers = vec![Layer { neuron_bytes: 1, ..Layer::default() }; n_ff.len()];
+        counts: Option<&'a ActivationCounts>,
+    ) -> Vec<Layer<'a>> {
+        let nothing = Layer { neuron_bytes: 1, ..Layer::default() };
+        let mut layers = vec![nothing; plan.layers.len()];
         for ffn in networks {
             let home = match ffn.layer >= card.first_layer() {
                 true => Home::Gpu,
@@ -121,22 +124,31 @@ impl Offload<'_> {
                 neuron_bytes: card::neuron_bytes(self.model, ffn).max(1) as u64,
                 always_read: self.always_read(ffn),
                 home,
-                counts: counts[ffn.layer],
+                counts: counts.and_then(|counts| counts.layers.get(ffn.layer)),
             };
         }
-        let problem = Problem { layers, machine, cap };
+        layers
+    }
+
+    /// Which neurons are worth their bytes.
+    fn place(
+        &self,
+        problem: &Problem<'_>,
+        networks: &[&SkippingFfn],
+        card: &CardModel,
+    ) -> Result<Placement, BadProblem> {
         let placement = match self.model.fingerprint() {
             Some(fingerprint) => {
                 let gpu = &card.stream().device().info().name;
                 let names = format!("{gpu}, {}", sys::cpu_name());
-                let made_for = MadeFor::new(&problem, fingerprint, &names, &self.types(networks));
+                let made_for = MadeFor::new(problem, fingerprint, &names, &self.types(networks));
                 let explicit = self.options.placement.as_deref();
                 let places = IndexPlaces::new(fingerprint, self.path, explicit);
-                places.place(&problem, made_for, self.options.reset_gpu_index)?
+                places.place(problem, made_for, self.options.reset_gpu_index)?
             }
-            None => crate::sparse::placement::place(&problem)?,
+            None => crate::sparse::placement::place(problem)?,
         };
-        log_info!("placement: {}", placement.predict(&problem));
+        log_info!("placement: {}", placement.predict(problem));
         Ok(placement)
     }
 

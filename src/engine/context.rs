@@ -20,7 +20,7 @@ use crate::backend::cpu::pool::Pool;
 use crate::backend::cuda::{Budget, CudaError};
 use crate::log_warn;
 use crate::model::{Model, Pooling, RopeFreqs, RopeParams, RopeScaling, RopeTraining};
-use crate::plan::{Attention, Plan, RopeFactors, Slot};
+use crate::plan::{Plan, RopeFactors, Slot};
 use crate::quant::QuantType;
 use crate::sparse::{
     ActivationCounts, ActivationError, CountedModel, Gates, LayerReport, Sparse, SplitStats,
@@ -96,7 +96,7 @@ impl Context {
         let has = |layer| {
             let late = |card: &Arc<CardModel>| layer >= card.first_layer();
             let fits = |card: &Arc<CardModel>| {
-                let kv = kv_bytes(&plan.layers[layer], types, &sizes);
+                let kv = card::kv_bytes(&plan.layers[layer], types, sizes.n_ctx);
                 kv.saturating_add(needed) <= card.budget().left()
             };
             let has = |card| late(card) && card::keeps_kv(plan, layer, types) && fits(card);
@@ -513,12 +513,6 @@ fn has_room(card: &CardModel, needed: usize, sizes: &Sizes) -> bool {
         );
     }
     needed <= left
-}
-
-/// Most bytes that a layer's keys and values take.
-fn kv_bytes(spec: &Attention, (ty_k, ty_v): (QuantType, QuantType), sizes: &Sizes) -> usize {
-    let row = |ty: QuantType, width: usize| ty.row_bytes(width as u64).unwrap_or(0) as usize;
-    (row(ty_k, spec.n_embd_k()) + row(ty_v, spec.n_embd_v())).saturating_mul(sizes.n_ctx)
 }
 
 /// Number formats and sizes of a cache with `n_cells` for each sequence, or for all. Without a

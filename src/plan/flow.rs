@@ -103,20 +103,21 @@ pub enum Leg {
 }
 
 impl Plan {
-    /// The layer that a step belongs to, as its name says; steps behind the last layer's are of the
+    /// The layer that each step belongs to, as its name says; steps behind the last layer's are of the
     /// output and count as one more, those before the first layer's are of none.
-    pub fn layer_of(&self, step: usize) -> Option<usize> {
+    pub fn layers_of_steps(&self) -> Vec<Option<usize>> {
         let named = |step: &Step| step.name.rsplit_once('-')?.1.parse::<usize>().ok();
-        named(&self.steps[step]).or_else(|| {
-            let before = self.steps[..step].iter().any(|step| named(step).is_some());
-            let after = self.steps[step..].iter().any(|step| named(step).is_some());
-            match (before, after) {
-                (true, false) => Some(self.layers.len()),
-                // Between two layers' steps: the earlier one's.
-                (true, true) => self.steps[..step].iter().rev().find_map(named),
-                _ => None,
-            }
-        })
+        let mut layers: Vec<_> = self.steps.iter().map(named).collect();
+        let n_named = layers.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let mut before = None;
+        for layer in &mut layers[..n_named] {
+            // Between two layers' steps: the earlier one's.
+            *layer = layer.or(before);
+            before = *layer;
+        }
+        let output = (n_named > 0).then_some(self.layers.len());
+        layers[n_named..].fill(output);
+        layers
     }
 
     /// The plan as parts that run on the host or, for those steps that `on_card` names, on the card.
@@ -215,5 +216,19 @@ mod tests {
         let plan = plan(vec![StepKind::Map { slot: SlotId(0), map: Map::Scale(2.0) }], 1, 0);
         let expected = [Leg::ToCard(SlotId(0)), Leg::Card(0, 1), Leg::ToHost(SlotId(0))];
         assert_eq!(plan.legs(|_| true), expected);
+    }
+
+    #[test]
+    fn steps_without_a_layers_name_belong_to_the_one_before() {
+        let mut plan = plan((0..7).map(|_| copy(0, 1)).collect(), 2, 1);
+        let names = ["embd", "norm-3", "", "l_out-3", "norm-4", "result_norm", "result"];
+        for (step, name) in plan.steps.iter_mut().zip(names) {
+            step.name = name.into();
+        }
+        // One behind the last of the plan's layers, of which this one has none.
+        let (three, four, output) = (Some(3), Some(4), Some(0));
+        assert_eq!(plan.layers_of_steps(), [None, three, three, three, four, output, output]);
+        plan.steps.truncate(1);
+        assert_eq!(plan.layers_of_steps(), [None]);
     }
 }

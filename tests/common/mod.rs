@@ -103,11 +103,13 @@ pub fn argmax(x: &[f32]) -> usize {
 /// Squared difference of logits relative to the power of what is expected.
 pub fn nmse(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
     let pairs = found.iter().flatten().zip(expected.iter().flatten());
-    let (mut error, mut power) = (0.0, 0.0);
+    let (mut error, mut power, mut n) = (0.0, 0.0, 0);
     for (&a, &b) in pairs {
-        error += f64::from(a - b).powi(2);
+        error += (f64::from(a) - f64::from(b)).powi(2);
         power += f64::from(b).powi(2);
+        n += 1;
     }
+    assert_eq!(n, expected.concat().len());
     assert!(f64::is_finite(error / power), "{error} of {power}");
     error / power
 }

@@ -10,7 +10,7 @@ use crate::engine::kv::KvCache;
 use crate::engine::params::Sizes;
 use crate::engine::run::MAX_TOKENS;
 use crate::model::{Hparams, Model};
-use crate::plan::{Plan, SlotId, StepKind};
+use crate::plan::{Attention, Plan, SlotId, StepKind};
 use crate::quant::QuantType;
 
 /// What a context, and the model that it is over, have on a card, in bytes.
@@ -71,7 +71,7 @@ impl CardRequest {
 
     /// First layer that is asked for; the output is one layer behind the last, and nothing behind
     /// that.
-    fn first_layer(&self, plan: &Plan) -> usize {
+    pub(super) fn first_layer(&self, plan: &Plan) -> usize {
         let n_all = plan.layers.len() + 1;
         n_all - usize::try_from(self.n_layers).unwrap_or(n_all).min(n_all)
     }
@@ -127,7 +127,13 @@ fn expected_kv(plan: &Plan, first: usize, n_ctx: usize) -> usize {
     let types = (QuantType::F16, QuantType::F16);
     let layers = plan.layers.iter().enumerate().skip(first);
     let own = layers.filter(|(il, spec)| spec.kv_of.is_none() && keeps_kv(plan, *il, types));
-    own.map(|(_, spec)| n_ctx * (spec.n_embd_k() + spec.n_embd_v()) * 2).sum()
+    own.map(|(_, spec)| kv_bytes(spec, types, n_ctx)).sum()
+}
+
+/// Bytes of a layer's keys and values of `n_ctx` tokens.
+pub fn kv_bytes(spec: &Attention, (ty_k, ty_v): (QuantType, QuantType), n_ctx: usize) -> usize {
+    let row = |ty: QuantType, width: usize| ty.row_bytes(width as u64).unwrap_or(0) as usize;
+    (row(ty_k, spec.n_embd_k()) + row(ty_v, spec.n_embd_v())).saturating_mul(n_ctx)
 }
 
 /// Bytes of the buffers that layers from `first` on need for a whole ubatch, with the cache full.
@@ -136,8 +142,8 @@ pub fn compute(plan: &Plan, first: usize, sizes: &Sizes) -> usize {
     let floats = |slot: SlotId| rows(slot) * plan.slot(slot).width;
     let mut used = vec![false; plan.slots.len()];
     let (mut codes, mut product, mut neurons) = (0, 0, 0);
-    for (i, step) in plan.steps.iter().enumerate() {
-        if plan.layer_of(i).is_none_or(|layer| layer < first) {
+    for (step, layer) in plan.steps.iter().zip(plan.layers_of_steps()) {
+        if layer.is_none_or(|layer| layer < first) {
             continue;
         }
         let flow = step.kind.flow();

@@ -4,7 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::backend::cuda::{Budget, Buffer, CudaError, Purpose, Stream, View};
+use super::slots::grow;
+use crate::backend::cuda::{Budget, Buffer, CudaError, Stream, View};
 use crate::engine::kv::{KvCache, window};
 use crate::engine::run::{Class, Ubatch, alibi_slope};
 use crate::engine::token::Token;
@@ -104,12 +105,8 @@ impl Lists {
         }
 
         let n_bytes = self.words.len() * 4;
-        if self.card.as_ref().is_none_or(|card| card.len() < n_bytes) {
-            // They grow with the context: in few steps.
-            self.card = None;
-            let len = n_bytes.next_power_of_two();
-            self.card = Some(stream.device().alloc(budget, Purpose::Compute, len)?);
-        }
+        // They grow with the context: in few steps.
+        grow(&mut self.card, n_bytes.next_power_of_two(), stream, budget)?;
         match &self.card {
             Some(card) => {
                 stream.upload(card.view().slice(0..n_bytes), bytes::as_bytes(&self.words))

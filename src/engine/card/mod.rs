@@ -19,7 +19,7 @@ mod watch;
 mod weights;
 
 pub use ffn::Share;
-pub use figures::{CardUse, compute, expected_context};
+pub use figures::{CardUse, compute, expected_context, kv_bytes};
 pub use lists::Content;
 pub use neurons::{can_split, layer_bytes, neuron_bytes};
 pub use run::CardRun;
@@ -40,6 +40,8 @@ pub struct Steps<'a> {
     pub model: &'a Model,
     /// The plan.
     pub plan: &'a Plan,
+    /// The layers of its steps: [`Plan::layers_of_steps`].
+    pub layers: Vec<Option<usize>>,
     /// Whether a layer's keys and values are there.
     pub has_kv: &'a dyn Fn(usize) -> bool,
 }
@@ -85,7 +87,7 @@ impl Steps<'_> {
 
     /// Whether the step belongs to a layer of the card, or to the output.
     fn is_late(&self, i: usize) -> bool {
-        self.plan.layer_of(i).is_some_and(|layer| layer >= self.card.first_layer())
+        self.layers[i].is_some_and(|layer| layer >= self.card.first_layer())
     }
 
     /// Whether weights of a norm are as wide as what is normed, not as all heads together.

@@ -34,7 +34,8 @@ impl CardRun {
     /// For the steps of a plan that the card can run. Keys and values have their places.
     pub fn new(card: &Arc<CardModel>, model: &Model, plan: &Plan, kv: &KvCache) -> Self {
         let has_kv = |layer: usize| kv.layer(layer).k.card().is_some();
-        let steps = Steps { card, model, plan, has_kv: &has_kv };
+        let layers = plan.layers_of_steps();
+        let steps = Steps { card, model, plan, layers, has_kv: &has_kv };
         let legs = plan.legs(|i| steps.on_card(i));
         let slots = Slots::new(plan, &legs);
         let shared = shared(plan, &legs);

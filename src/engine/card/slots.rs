@@ -129,7 +129,8 @@ impl Slots {
     }
 }
 
-fn grow(
+/// Makes room for bytes of activations, or of what steps need to know.
+pub(super) fn grow(
     buffer: &mut Option<Buffer>,
     n_bytes: usize,
     stream: &Arc<Stream>,

@@ -83,14 +83,14 @@ impl CardModel {
     pub fn new(model: &Model, request: &CardRequest) -> Result<Option<Self>, CudaError> {
         let Some(plan) = model.plan().filter(|_| model.has_data()) else { return Ok(None) };
         let n_all = plan.layers.len() + 1;
-        let wanted = usize::try_from(request.n_layers).unwrap_or(n_all).min(n_all);
-        if wanted == 0 {
+        let first = request.first_layer(plan);
+        if first == n_all {
             return Ok(None);
         }
         let device = Device::open(request.index)?;
         let stream = Arc::new(Stream::new(&device)?);
         let budget = Budget::new(request.limit()?);
-        for first_layer in n_all - wanted..n_all {
+        for first_layer in first..n_all {
             let (places, n_bytes) = places(model, plan, first_layer, request.split);
             if n_bytes == 0 || n_bytes > budget.left() {
                 continue;
@@ -201,8 +201,8 @@ pub(super) fn places(
 ) -> (Vec<Option<Place>>, usize) {
     let mut places = vec![None; model.weights().len()];
     let mut end = 0;
-    for (i, step) in plan.steps.iter().enumerate() {
-        if plan.layer_of(i).is_none_or(|layer| layer < first_layer) {
+    for (step, layer) in plan.steps.iter().zip(plan.layers_of_steps()) {
+        if layer.is_none_or(|layer| layer < first_layer) {
             continue;
         }
         let ids = match &step.kind {
